@@ -1,0 +1,118 @@
+#include "scheduler/load_state.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "scheduler/delay_model.h"
+
+namespace goad::sched {
+
+LoadState::LoadState(const EpochSnapshot& snapshot) : snapshot_(snapshot), tenant_free_(snapshot.tenant_caps) {
+  queries_.reserve(snapshot.sites.size());
+  uplinks_.reserve(snapshot.sites.size());
+  interference_w_.reserve(snapshot.sites.size());
+  for (const SiteState& site : snapshot.sites) {
+    queries_.push_back(site.active_queries);
+    uplinks_.push_back(site.active_uplinks);
+    interference_w_.push_back(site.resident_interference_w);
+  }
+}
+
+LoadState::PairCost LoadState::Evaluate(size_t i, size_t j) const {
+  const SiteState& site = snapshot_.sites[j];
+  const Candidate& candidate = snapshot_.candidates[i];
+  PairCost cost;
+  if (!site.accepting || (candidate.chat && !site.chat)) return cost;
+  double uplink_bps = kUnknown;
+  if (candidate.prompt_bits > 0) {
+    if (site.uplink == UplinkModel::kMeasured) {
+      uplink_bps = snapshot_.UplinkBps(i, j);
+      if (std::isnan(uplink_bps)) return cost.eligibility = Eligibility::kNoLink, cost;
+    } else if (std::isnan(snapshot_.Gain(i, j))) {
+      return cost.eligibility = Eligibility::kNoLink, cost;
+    }
+  }
+  if (queries_[j] >= site.max_queries) return cost.eligibility = Eligibility::kSiteFull, cost;
+  if (!tenant_free_.empty() && tenant_free_[candidate.tenant] <= 0) return cost.eligibility = Eligibility::kQuota, cost;
+  cost.upload_s =
+      UploadSeconds(site, candidate, snapshot_.Gain(i, j), uplink_bps, interference_w_[j], uplinks_[j] + 1);
+  cost.compute_s = ComputeSeconds(site, candidate, queries_[j] + 1);
+  cost.eligibility =
+      cost.upload_s + cost.compute_s > candidate.deadline_s ? Eligibility::kDeadline : Eligibility::kEligible;
+  return cost;
+}
+
+void LoadState::Assign(size_t i, size_t j) {
+  const Candidate& candidate = snapshot_.candidates[i];
+  ++queries_[j];
+  if (!tenant_free_.empty()) --tenant_free_[candidate.tenant];
+  if (candidate.prompt_bits == 0) return;
+  ++uplinks_[j];
+  if (snapshot_.sites[j].uplink == UplinkModel::kMeasured) return;
+  for (size_t other = 0; other < snapshot_.sites.size(); ++other) {
+    const double gain = snapshot_.Gain(i, other);
+    if (other != j && !std::isnan(gain)) interference_w_[other] += candidate.tx_power_w * gain;
+  }
+}
+
+Reason LoadState::LocalReason(size_t i) const {
+  Eligibility furthest = Eligibility::kNoSite;
+  for (size_t j = 0; j < snapshot_.sites.size(); ++j) furthest = std::max(furthest, Evaluate(i, j).eligibility);
+  if (furthest == Eligibility::kNoSite) return Reason::kNoSite;
+  if (snapshot_.Forced(i) && furthest != Eligibility::kEligible) return Reason::kTauInfeasible;
+  switch (furthest) {
+    case Eligibility::kNoSite: return Reason::kNoSite;
+    case Eligibility::kNoLink: return snapshot_.candidates[i].link_stale ? Reason::kLinkStale : Reason::kNoLink;
+    case Eligibility::kSiteFull: return Reason::kSiteFull;
+    case Eligibility::kQuota: return Reason::kQuota;
+    case Eligibility::kDeadline: return Reason::kDeadline;
+    case Eligibility::kEligible: return Reason::kNoGain;
+  }
+  return Reason::kNoGain;
+}
+
+EpochResult MakeResult(const EpochSnapshot& snapshot, AssignmentOrder order, Reason admitted, Reason declined, uint64_t evaluations) {
+  LoadState state(snapshot);
+  EpochResult result;
+  result.decisions.resize(snapshot.candidates.size());
+  result.site_totals.resize(snapshot.sites.size());
+  result.order = std::move(order);
+  result.evaluations = evaluations;
+  for (const auto& [i, site] : result.order) {
+    state.Assign(i, ToIndex(site));
+    result.decisions[i].site = site;
+  }
+  for (size_t i = 0; i < snapshot.candidates.size(); ++i) {
+    const Candidate& candidate = snapshot.candidates[i];
+    Decision& decision = result.decisions[i];
+    decision.id = candidate.id;
+    if (decision.site == SiteIndex::kNone) {
+      const Reason reason = state.LocalReason(i);
+      decision.reason = reason == Reason::kNoGain ? declined : reason;
+      result.local_s += candidate.local_delay_s;
+      continue;
+    }
+    const size_t j = ToIndex(decision.site);
+    const SiteState& site = snapshot.sites[j];
+    decision.verdict = Verdict::kOffload;
+    decision.reason = snapshot.Forced(i) ? Reason::kUncertain : admitted;
+    if (site.uplink == UplinkModel::kShannon && candidate.prompt_bits > 0) {
+      decision.uplink_hz = site.bandwidth_hz / state.uplinks(j);
+    }
+    if (site.compute == ComputeModel::kEqualShare) {
+      decision.share_flops = std::min(site.max_share_flops, site.compute_flops / state.queries(j));
+    }
+    decision.predicted_upload_s = UploadSeconds(site, candidate, snapshot.Gain(i, j), snapshot.UplinkBps(i, j),
+                                                state.interference_w(j), state.uplinks(j));
+    decision.predicted_compute_s = ComputeSeconds(site, candidate, state.queries(j));
+    decision.weighted_gain_s =
+        candidate.uncertainty * (decision.predicted_upload_s + decision.predicted_compute_s - candidate.local_delay_s);
+    SiteTotal& total = result.site_totals[j];
+    ++total.assigned;
+    total.upload_s += decision.predicted_upload_s;
+    total.compute_s += decision.predicted_compute_s;
+  }
+  return result;
+}
+
+}  // namespace goad::sched

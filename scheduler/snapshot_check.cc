@@ -1,0 +1,111 @@
+#include "scheduler/snapshot_check.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+
+namespace goad::sched {
+namespace {
+
+// Collects the first problem; later checks are then free.
+class Checker {
+ public:
+  explicit Checker(const char* list, size_t index) : list_(list), index_(index) {}
+
+  Checker& Want(bool ok, const char* field, double value, const char* range) {
+    if (!ok && status_.ok()) {
+      status_ = absl::InvalidArgumentError(absl::StrCat(list_, "[", index_, "].", field, ": ", value, " is not ", range));
+    }
+    return *this;
+  }
+  Checker& NonNegative(const char* field, double value) {
+    return Want(std::isfinite(value) && value >= 0, field, value, "finite and >= 0");
+  }
+  Checker& Positive(const char* field, double value) {
+    return Want(std::isfinite(value) && value > 0, field, value, "finite and > 0");
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const char* list_;
+  size_t index_;
+  absl::Status status_;
+};
+
+absl::Status CheckSite(const SiteState& site, size_t j) {
+  Checker check("sites", j);
+  if (site.uplink == UplinkModel::kShannon) {
+    check.Positive("bandwidth_hz", site.bandwidth_hz).Positive("noise_w", site.noise_w);
+  }
+  if (site.compute == ComputeModel::kEqualShare) {
+    check.Positive("compute_flops", site.compute_flops)
+        .Want(site.max_share_flops > 0, "max_share_flops", site.max_share_flops, "> 0")
+        .NonNegative("work_flop_per_token", site.work_flop_per_token);
+  } else {
+    check.Positive("prefill_tokens_per_s", site.prefill_tokens_per_s)
+        .NonNegative("token_time_s", site.token_time_s)
+        .NonNegative("token_time_per_query_s", site.token_time_per_query_s)
+        .Want(site.backends >= 1, "backends", site.backends, ">= 1");
+  }
+  return check.Want(site.active_uplinks >= 0, "active_uplinks", site.active_uplinks, ">= 0")
+      .Want(site.active_queries >= 0, "active_queries", site.active_queries, ">= 0")
+      .NonNegative("resident_interference_w", site.resident_interference_w)
+      .Want(site.max_queries >= 0, "max_queries", site.max_queries, ">= 0")
+      .status();
+}
+
+absl::Status CheckCandidate(const EpochSnapshot& snapshot, size_t i) {
+  const Candidate& c = snapshot.candidates[i];
+  Checker check("candidates", i);
+  check.Want(c.uncertainty >= 0 && c.uncertainty <= 1, "uncertainty", c.uncertainty, "in 0..1")
+      .NonNegative("prompt_bits", c.prompt_bits)
+      .NonNegative("tx_power_w", c.tx_power_w)
+      .NonNegative("local_delay_s", c.local_delay_s)
+      .NonNegative("edge_work_flop", c.edge_work_flop)
+      .NonNegative("prompt_tokens", c.prompt_tokens)
+      .NonNegative("expected_output_tokens", c.expected_output_tokens)
+      .Want(c.deadline_s > 0, "deadline_s", c.deadline_s, "> 0")
+      .Want(snapshot.tenant_caps.empty() ||
+                (c.tenant >= 0 && static_cast<size_t>(c.tenant) < snapshot.tenant_caps.size()),
+            "tenant", c.tenant, "an index into tenant_caps");
+  for (size_t j = 0; j < snapshot.sites.size(); ++j) {
+    const double gain = snapshot.Gain(i, j);
+    check.Want(std::isnan(gain) || (std::isfinite(gain) && gain >= 0), "gain", gain, "finite and >= 0, or NaN");
+    const double bps = snapshot.UplinkBps(i, j);
+    check.Want(std::isnan(bps) || (std::isfinite(bps) && bps > 0), "uplink_bps", bps, "finite and > 0, or NaN");
+  }
+  return check.status();
+}
+
+}  // namespace
+
+absl::Status CheckSnapshot(const EpochSnapshot& snapshot) {
+  const size_t pairs = snapshot.candidates.size() * snapshot.sites.size();
+  if (snapshot.gain.size() != pairs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("gain: ", snapshot.gain.size(), " entries, want candidates x sites = ", pairs));
+  }
+  if (!snapshot.uplink_bps.empty() && snapshot.uplink_bps.size() != pairs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("uplink_bps: ", snapshot.uplink_bps.size(), " entries, want none or candidates x sites = ", pairs));
+  }
+  if (!(snapshot.tau >= 0 && snapshot.tau <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("tau: ", snapshot.tau, " is not in 0..1"));
+  }
+  for (size_t j = 0; j < snapshot.sites.size(); ++j) {
+    if (absl::Status status = CheckSite(snapshot.sites[j], j); !status.ok()) return status;
+  }
+  for (size_t i = 0; i < snapshot.candidates.size(); ++i) {
+    if (absl::Status status = CheckCandidate(snapshot, i); !status.ok()) return status;
+  }
+  std::vector<bool> seen(snapshot.candidates.size());
+  for (const uint32_t i : snapshot.sample) {
+    if (i >= seen.size() || seen[i]) {
+      return absl::InvalidArgumentError(absl::StrCat("sample: ", i, " is not a candidate or is listed twice"));
+    }
+    seen[i] = true;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace goad::sched

@@ -1,0 +1,26 @@
+#include "scheduler/types.h"
+
+namespace goad::sched {
+
+const char* ToString(Verdict verdict) { return verdict == Verdict::kOffload ? "OFFLOAD" : "LOCAL"; }
+
+const char* ToString(Reason reason) {
+  switch (reason) {
+    case Reason::kUncertain: return "UNCERTAIN";
+    case Reason::kDelayGain: return "DELAY_GAIN";
+    case Reason::kNoGain: return "NO_GAIN";
+    case Reason::kNoLink: return "NO_LINK";
+    case Reason::kLinkStale: return "LINK_STALE";
+    case Reason::kNoSite: return "NO_SITE";
+    case Reason::kSiteFull: return "SITE_FULL";
+    case Reason::kTauInfeasible: return "TAU_INFEASIBLE";
+    case Reason::kDeadline: return "DEADLINE";
+    case Reason::kOverload: return "OVERLOAD";
+    case Reason::kQuota: return "QUOTA";
+    case Reason::kDraining: return "DRAINING";
+    case Reason::kPolicy: return "POLICY";
+  }
+  return "UNKNOWN";
+}
+
+}  // namespace goad::sched

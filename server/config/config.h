@@ -1,0 +1,126 @@
+// The daemon's configuration as plain structs; deploy/goad.yaml is its reference for people.
+// Defaults are set here and nowhere else. "hot" fields change by reload; the others need a restart, and a reload that
+// changes one is refused by name. SI units; dB and dBm appear as they do in the file, converted where they are used.
+#ifndef GOAD_SERVER_CONFIG_CONFIG_H_
+#define GOAD_SERVER_CONFIG_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "scheduler/types.h"
+
+namespace goad::server {
+
+struct TlsConfig {             // restart-only paths
+  std::string certificate;     // PEM chain; empty = plaintext
+  std::string key;             // PEM
+  std::string client_ca;       // PEM; set = client certificates are required (mTLS)
+};
+
+struct ListenConfig {          // restart-only
+  std::string address = "0.0.0.0:7443";
+  TlsConfig tls;
+};
+
+enum class BackendApi { kCompletions, kChat };
+
+struct BackendConfig {         // restart-only
+  std::string url;             // http:// or https://, without the /v1 path
+  std::string model = "llm";   // the `model` field of requests; 1..128 bytes
+  BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
+  int slots = 4;               // requests it runs at once when it does not say (llama-server's /props does); 1..4096
+  std::string api_key_file;    // file with the bearer token; empty = none
+  std::string ca_file;         // PEM for https; empty = the system's
+};
+
+struct UplinkConfig {          // hot
+  sched::UplinkModel model = sched::UplinkModel::kMeasured;
+  double bandwidth_hz = 100e6;            // shannon; > 0
+  double noise_density_dbm_hz = -174;     // shannon; -250..-50
+  double reference_power_dbm = 18;        // shannon: rsrp_dbm minus this is the gain; -100..100
+  bool shared = true;                     // measured: a device's rate is divided by the uploads under way
+};
+
+struct ComputeConfig {         // hot
+  sched::ComputeModel model = sched::ComputeModel::kBatching;
+  double prefill_tokens_per_s = 5000;     // batching; > 0
+  double token_time_s = 0.005;            // batching; >= 0
+  double token_time_per_query_s = 0.001;  // batching, per query on the same backend; >= 0
+  double capacity_flops = 0;              // equal_share; > 0
+  double max_share_flops = sched::kInfinity;  // equal_share; > 0
+  double parameters = 0;                  // equal_share: 2 * parameters FLOP per token; >= 0
+};
+
+struct SiteConfig {
+  std::string name;            // restart-only; 1..63 of a-z 0-9 - _ . ; a metric label
+  UplinkConfig uplink;
+  ComputeConfig compute;
+  int max_queries = 0;         // hot; granted and running at once; 0 = the slots of its backends; never more than those
+  std::vector<BackendConfig> backends;  // restart-only; 1..64
+};
+
+struct EpochConfig {           // hot
+  absl::Duration period = absl::Milliseconds(20);      // an epoch runs this long after the oldest arrival; 1ms..10s
+  absl::Duration min_period = absl::Milliseconds(2);   // or after this much silence; 0..period
+};
+
+struct PolicyConfig {          // hot
+  std::string name = "goa";
+  double tau = 0.8;            // uncertainty above must be offloaded; 0..1
+};
+
+struct LimitsConfig {          // hot, but for sessions
+  int sessions = 10000;                    // streams at once; 1..1000000
+  int queries_per_session = 4;             // live at once; 1..64
+  int waiting_queries = 10000;             // submitted and not yet seen by the engine; more are LOCAL/OVERLOAD
+  int64_t prompt_bytes = 256 << 10;        // 1..3MiB
+  int64_t outbox_bytes = 1 << 20;          // per session, unread; above half of it its backend reads pause
+  int max_output_tokens = 1024;            // 1..1000000; larger requests are refused
+  absl::Duration link_max_age = absl::Seconds(2);          // older link reports are not used
+  absl::Duration mandatory_wait = absl::Milliseconds(200); // a forced query waits this long for an eligible site
+  absl::Duration grant = absl::Seconds(5);                 // to upload the prompt after OFFLOAD
+  absl::Duration slow_consumer = absl::Seconds(10);        // a paused answer is given up after this
+  absl::Duration retry_after = absl::Seconds(1);           // hint given with OVERLOAD and DRAINING
+};
+
+struct DispatchConfig {        // hot
+  absl::Duration connect = absl::Seconds(2);       // to connect to a backend
+  absl::Duration first_byte = absl::Seconds(30);   // from the request to the first token
+  absl::Duration between_tokens = absl::Seconds(10);
+  absl::Duration total = absl::Seconds(300);       // of one request
+  absl::Duration probe_period = absl::Seconds(1);  // health probes of each backend
+  int failures_to_open = 3;                        // consecutive failures after which a backend is taken as down
+};
+
+struct DecisionLogConfig {     // restart-only
+  std::string path;            // empty = off
+  int snapshot_every = 100;    // write the whole snapshot of every Nth epoch; 1 = all, 0 = none
+  int64_t max_size_bytes = 256 << 20;
+  int max_files = 4;           // rotated files kept, the live one included; 1..100
+};
+
+struct LogConfig {             // level is hot
+  std::string level = "info";  // trace, debug, info, warn, error
+};
+
+struct Config {
+  ListenConfig listen;
+  std::string admin_address = "unix:/run/goad/admin.sock";  // restart-only; empty = off
+  std::string metrics_address = "127.0.0.1:9464";           // restart-only; empty = off
+  std::string lock_file;                                    // restart-only; empty = none; one daemon per file
+  EpochConfig epoch;
+  PolicyConfig policy;
+  std::vector<SiteConfig> sites;                            // 1..64
+  LimitsConfig limits;
+  DispatchConfig dispatch;
+  DecisionLogConfig decision_log;
+  LogConfig log;
+  absl::Duration drain_timeout = absl::Seconds(30);         // hot
+  uint64_t version = 0;                                     // set by ConfigStore: counts loads from 1
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_CONFIG_CONFIG_H_

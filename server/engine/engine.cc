@@ -1,0 +1,426 @@
+#include "server/engine/engine.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "scheduler/snapshot_check.h"
+#include "server/engine/snapshot_builder.h"
+#include "spdlog/spdlog.h"
+
+namespace goad::server {
+namespace {
+
+using sched::Reason;
+using sched::SiteIndex;
+using sched::Verdict;
+
+double Seconds(MonotonicTime t) { return SecondsBetween(MonotonicTime(), t); }
+
+FailedEvent Failure(QueryId id, ErrorCode code, const char* reason, std::string message) {
+  FailedEvent failed;
+  failed.id = id;
+  failed.error.code = code;
+  failed.error.reason = reason;
+  failed.error.message = std::move(message);
+  return failed;
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const Config> config, Ports ports)
+    : ports_(std::move(ports)), config_(config), links_(config->sites.size()), sites_(config->sites.size()) {
+  ApplyConfig apply{std::move(config)};
+  On(apply, MonotonicTime());
+}
+
+void Engine::Handle(Event event, MonotonicTime now) {
+  std::visit([&](auto& e) { On(e, now); }, event);
+}
+
+MonotonicTime Engine::NextWake() const {
+  MonotonicTime wake = held_wake_;
+  if (oldest_fresh_ != MonotonicTime::Infinite()) {
+    wake = std::min({wake, last_arrival_ + config_->epoch.min_period, oldest_fresh_ + config_->epoch.period});
+  }
+  if (!expiries_.empty()) {
+    wake = std::min(wake, MonotonicTime::FromOrigin(absl::Seconds(expiries_.begin()->first)));
+  }
+  return wake;
+}
+
+void Engine::Tick(MonotonicTime now) {
+  Expire(now);
+  const bool fresh_due = oldest_fresh_ != MonotonicTime::Infinite() &&
+                         (last_arrival_ + config_->epoch.min_period <= now || oldest_fresh_ + config_->epoch.period <= now);
+  if (fresh_due || held_wake_ <= now) RunEpoch(now);
+}
+
+// --- events --------------------------------------------------------------------------------------------------------------
+
+void Engine::On(SubmitQuery& event, MonotonicTime now) {
+  Query query;
+  query.id = event.id;
+  query.session = event.session;
+  query.query_id = std::move(event.query_id);
+  query.meta = std::move(event.meta);
+  query.prompt = std::move(event.inline_prompt);
+  query.received = event.received;
+  Query& stored = queries_.emplace(query.id, std::move(query)).first->second;
+  by_session_[stored.session].insert(stored.id);
+  ports_.metrics->Uncertainty(stored.meta.uncertainty);
+  if (draining_) return DeclineAndErase(stored, Reason::kDraining, 0, now);
+  pending_.push_back(stored.id);
+  oldest_fresh_ = std::min(oldest_fresh_, event.received);
+  last_arrival_ = std::max(last_arrival_, event.received);
+}
+
+void Engine::On(LinkUpdate& event, MonotonicTime now) {
+  for (const LinkMeasurement& link : event.links) ports_.metrics->LinkReportAge(SecondsBetween(link.measured_at, now));
+  links_.Update(event);
+  if (by_session_.count(event.session) != 0) WakeHeld(now);
+}
+
+void Engine::On(PromptReady& event, MonotonicTime now) {
+  Query* query = Find(event.id);
+  if (query == nullptr || query->state != QueryState::kGranted) return;  // expired or cancelled meanwhile
+  if (query->expires <= now) return Expire(now);                         // too late, though not yet told
+  ReleaseUplink(*query);
+  ports_.metrics->Upload(SecondsBetween(query->decided, now), query->predicted_upload_s);
+  Dispatch(*query, std::move(event.prompt), now);
+  WakeHeld(now);
+}
+
+void Engine::On(CancelQuery& event, MonotonicTime now) {
+  Query* query = Find(event.id);
+  if (query == nullptr || query->state == QueryState::kAborting) return;
+  if (!event.answered) ports_.sink->Deliver(query->session, CancelledEvent{query->id});
+  Withdraw(*query, now);
+}
+
+void Engine::On(SessionClosed& event, MonotonicTime now) {
+  links_.Erase(event.session);
+  const auto live = by_session_.find(event.session);
+  if (live == by_session_.end()) return;
+  const std::vector<QueryId> ids(live->second.begin(), live->second.end());
+  for (const QueryId id : ids) {
+    Query& query = *Find(id);
+    if (query.state == QueryState::kAborting) continue;
+    ports_.metrics->QueryLostWithStream(SecondsBetween(query.received, now));
+    Withdraw(query, now);
+  }
+}
+
+void Engine::On(QueryDone& event, MonotonicTime now) {
+  Query* query = Find(event.id);
+  if (query == nullptr) return;
+  if (event.outcome == DispatchOutcome::kCompleted) {
+    mean_output_tokens_ += (event.output_tokens - mean_output_tokens_) / 64;
+  }
+  ReleaseSlot(*query, now);
+  Erase(*query);
+}
+
+void Engine::On(SiteHealth& event, MonotonicTime now) {
+  SiteLoad& site = sites_[sched::ToIndex(event.site)];
+  site.backends_up = event.backends_up;
+  site.slots = event.slots;
+  WakeHeld(now);
+}
+
+void Engine::On(Drain&, MonotonicTime now) {
+  draining_ = true;
+  for (const QueryId id : std::exchange(pending_, {})) {
+    if (Query* query = Find(id)) DeclineAndErase(*query, Reason::kDraining, 0, now);
+  }
+  oldest_fresh_ = held_wake_ = MonotonicTime::Infinite();
+}
+
+void Engine::On(DrainExpired&, MonotonicTime now) {
+  std::vector<QueryId> ids;
+  for (const auto& [id, query] : queries_) {
+    if (query.state != QueryState::kAborting) ids.push_back(id);
+  }
+  for (const QueryId id : ids) {
+    Query& query = *Find(id);
+    ports_.sink->Deliver(query.session, Failure(id, ErrorCode::kUnavailable, "DRAINING",
+                                                absl::StrCat("not finished within drain_timeout (",
+                                                             absl::FormatDuration(config_->drain_timeout), ")")));
+    Withdraw(query, now);
+  }
+}
+
+void Engine::On(ApplyConfig& event, MonotonicTime now) {
+  config_ = std::move(event.config);
+  policy_name_ = config_->policy.name;
+  policy_ = *sched::MakePolicy(policy_name_);  // validated by the config room
+  tau_ = config_->policy.tau;
+  policy_overridden_ = tau_overridden_ = false;
+  ports_.metrics->Tau(tau_);
+  WakeHeld(now);
+}
+
+void Engine::On(SetTau& event, MonotonicTime now) {
+  tau_ = event.tau;
+  tau_overridden_ = true;
+  ports_.metrics->Tau(tau_);
+  WakeHeld(now);
+}
+
+void Engine::On(SetPolicy& event, MonotonicTime now) {
+  policy_name_ = event.name;
+  policy_ = *sched::MakePolicy(policy_name_);  // checked by Admin
+  policy_overridden_ = true;
+  WakeHeld(now);
+}
+
+// --- epochs --------------------------------------------------------------------------------------------------------------
+
+// The pending queries that this epoch decides. One radio per device: a session takes part with one query that still has
+// to be uploaded, and with none while an earlier prompt is being uploaded; the others stay fresh for the next epoch. A
+// query whose radio stays busy for `period` is answered NO_LINK (unless forced), so that nobody waits longer than that.
+std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
+  std::vector<const Query*> candidates;
+  std::unordered_set<SessionId> radio_taken;
+  std::vector<QueryId> deferred;
+  oldest_fresh_ = MonotonicTime::Infinite();
+  for (const QueryId id : pending_) {
+    Query* query = Find(id);
+    if (query == nullptr) continue;  // cancelled
+    if (query->deadline() <= now) {
+      DeclineAndErase(*query, Reason::kDeadline, epoch_, now);
+      continue;
+    }
+    if (query->transmits() && (uploading_.count(query->session) != 0 || !radio_taken.insert(query->session).second)) {
+      const bool forced = query->meta.must_offload || query->meta.uncertainty > tau_;
+      const MonotonicTime patience =
+          query->received + (forced ? config_->limits.mandatory_wait : config_->epoch.period);
+      if (patience <= now) {
+        DeclineAndErase(*query, forced ? Reason::kTauInfeasible : Reason::kNoLink, epoch_, now);
+        continue;
+      }
+      SetExpiry(*query, patience);
+      if (uploading_.count(query->session) == 0) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
+      deferred.push_back(id);
+      continue;
+    }
+    candidates.push_back(query);
+  }
+  pending_ = std::move(deferred);
+  return candidates;
+}
+
+void Engine::RunEpoch(MonotonicTime now) {
+  const MonotonicTime start = ports_.stopwatch ? ports_.stopwatch() : MonotonicTime();
+  held_wake_ = MonotonicTime::Infinite();
+  ++epoch_;
+  const std::vector<const Query*> candidates = PickCandidates(now);
+  if (candidates.empty()) return;
+  std::vector<const Query*> uploading;
+  if (!uploading_.empty()) {
+    for (const auto& [id, query] : queries_) {
+      if (query.state == QueryState::kGranted && query.transmits()) uploading.push_back(&query);
+    }
+    std::sort(uploading.begin(), uploading.end(), [](const Query* a, const Query* b) { return a->id < b->id; });
+  }
+  auto record = std::make_shared<EpochRecord>();
+  record->policy = policy_name_;
+  record->snapshot = BuildSnapshot({.config = *config_,
+                                    .tau = tau_,
+                                    .epoch = epoch_,
+                                    .expected_output_tokens = mean_output_tokens_,
+                                    .sites = sites_,
+                                    .links = links_,
+                                    .candidates = candidates,
+                                    .uploading = uploading},
+                                   now);
+  std::vector<QueryId> held;
+  if (const absl::Status status = sched::CheckSnapshot(record->snapshot); status.ok()) {
+    const MonotonicTime solve = ports_.stopwatch ? ports_.stopwatch() : MonotonicTime();
+    record->result = policy_->Decide(record->snapshot);
+    if (ports_.stopwatch) record->solver_s = SecondsBetween(solve, ports_.stopwatch());
+  } else {  // a programming error: everything was checked at the wire. Nobody is left without an answer.
+    spdlog::error("epoch {}: snapshot refused, all local: {}", epoch_, std::string(status.message()));
+    record->result.decisions.resize(candidates.size());
+  }
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    Query& query = *Find(candidates[i]->id);
+    const sched::Decision& decision = record->result.decisions[i];
+    record->query_ids.push_back(query.query_id);
+    const MonotonicTime patience = query.received + config_->limits.mandatory_wait;
+    const bool hold = decision.reason == Reason::kTauInfeasible && now < patience;
+    record->held.push_back(hold);
+    if (hold) {
+      SetExpiry(query, patience);
+      held.push_back(query.id);
+    } else if (decision.verdict == Verdict::kOffload) {
+      Offload(query, decision, epoch_, now);
+    } else {
+      DeclineAndErase(query, decision.reason, epoch_, now);
+    }
+  }
+  // Held and deferred queries together, again in order of arrival (ids are given out at arrival).
+  pending_.insert(pending_.end(), held.begin(), held.end());
+  std::sort(pending_.begin(), pending_.end());
+  const double epoch_s = ports_.stopwatch ? SecondsBetween(start, ports_.stopwatch()) : 0;
+  ports_.metrics->Epoch(policy_name_, candidates.size(), record->solver_s, epoch_s);
+  if (ports_.on_epoch) ports_.on_epoch(std::move(record));
+}
+
+void Engine::Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now) {
+  SiteLoad& site = sites_[sched::ToIndex(decision.site)];
+  query.site = decision.site;
+  query.decided = now;
+  query.predicted_upload_s = decision.predicted_upload_s;
+  query.predicted_compute_s = decision.predicted_compute_s;
+  ++site.active_queries;
+  DecisionEvent event;
+  event.id = query.id;
+  event.epoch = epoch;
+  event.verdict = Verdict::kOffload;
+  event.reason = decision.reason;
+  event.site = decision.site;
+  event.predicted_upload_s = decision.predicted_upload_s;
+  event.predicted_compute_s = decision.predicted_compute_s;
+  event.predicted_local_s = query.meta.local_delay_s;
+  ports_.metrics->QueueWait(SecondsBetween(query.received, now));
+  if (query.prompt != nullptr) {
+    ports_.sink->Deliver(query.session, std::move(event));
+    return Dispatch(query, std::move(query.prompt), now);
+  }
+  query.state = QueryState::kGranted;
+  if (query.transmits()) {
+    ++site.active_uplinks;
+    ++uploading_[query.session];
+  }
+  const MonotonicTime until = std::min(now + config_->limits.grant, query.deadline());
+  SetExpiry(query, until);
+  event.upload_within_s = SecondsBetween(now, until);
+  ports_.sink->Deliver(query.session, std::move(event));
+}
+
+void Engine::DeclineAndErase(Query& query, Reason reason, uint64_t epoch, MonotonicTime now) {
+  DecisionEvent event;
+  event.id = query.id;
+  event.epoch = epoch;
+  event.reason = reason;
+  event.predicted_local_s = query.meta.local_delay_s;
+  if (reason == Reason::kDraining) event.retry_after_s = absl::ToDoubleSeconds(config_->limits.retry_after);
+  ports_.metrics->QueueWait(SecondsBetween(query.received, now));
+  if (reason == Reason::kTauInfeasible) ports_.metrics->TauInfeasible();
+  if (reason == Reason::kLinkStale) ports_.metrics->StaleLink();
+  ports_.sink->Deliver(query.session, event);
+  Erase(query);
+}
+
+void Engine::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
+  query.state = QueryState::kRunning;
+  SetExpiry(query, MonotonicTime::Infinite());
+  DispatchRequest request;
+  request.id = query.id;
+  request.session = query.session;
+  request.site = query.site;
+  request.prompt = std::move(prompt);
+  request.max_output_tokens = query.meta.max_output_tokens;
+  request.received = query.received;
+  request.prompt_ready = now;
+  request.deadline = query.deadline();
+  request.upload_s = SecondsBetween(query.decided, now);
+  request.predicted_upload_s = query.predicted_upload_s;
+  request.predicted_compute_s = query.predicted_compute_s;
+  ports_.dispatch->Start(std::move(request));
+}
+
+// --- leaving -------------------------------------------------------------------------------------------------------------
+
+void Engine::Withdraw(Query& query, MonotonicTime now) {
+  switch (query.state) {
+    case QueryState::kPending: return Erase(query);
+    case QueryState::kGranted:
+      ReleaseUplink(query);
+      ReleaseSlot(query, now);
+      return Erase(query);
+    case QueryState::kRunning:
+      query.state = QueryState::kAborting;  // the slot is free when the backend has let go
+      return ports_.dispatch->Abort(query.id);
+    case QueryState::kAborting: return;
+  }
+}
+
+void Engine::Expire(MonotonicTime now) {
+  while (!expiries_.empty() && MonotonicTime::FromOrigin(absl::Seconds(expiries_.begin()->first)) <= now) {
+    Query& query = *Find(expiries_.begin()->second);
+    SetExpiry(query, MonotonicTime::Infinite());
+    if (query.state == QueryState::kPending) {
+      held_wake_ = now;  // the epoch that follows at once gives it its answer
+    } else {
+      const bool deadline = query.deadline() <= now;
+      ports_.sink->Deliver(
+          query.session,
+          Failure(query.id, deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
+                  deadline ? "DEADLINE" : "GRANT_EXPIRED",
+                  absl::StrCat("the prompt did not arrive within ",
+                               absl::FormatDuration(now - query.decided), " of the decision")));
+      Withdraw(query, now);
+    }
+  }
+}
+
+void Engine::ReleaseUplink(Query& query) {
+  if (!query.transmits()) return;
+  --sites_[sched::ToIndex(query.site)].active_uplinks;
+  if (--uploading_[query.session] == 0) uploading_.erase(query.session);
+}
+
+void Engine::ReleaseSlot(Query& query, MonotonicTime now) {
+  --sites_[sched::ToIndex(query.site)].active_queries;
+  WakeHeld(now);
+}
+
+void Engine::SetExpiry(Query& query, MonotonicTime when) {
+  if (query.expires != MonotonicTime::Infinite()) expiries_.erase({Seconds(query.expires), query.id});
+  query.expires = when;
+  if (when != MonotonicTime::Infinite()) expiries_.emplace(Seconds(when), query.id);
+}
+
+void Engine::Erase(Query& query) {
+  SetExpiry(query, MonotonicTime::Infinite());
+  const auto live = by_session_.find(query.session);
+  live->second.erase(query.id);
+  if (live->second.empty()) by_session_.erase(live);
+  queries_.erase(query.id);
+}
+
+void Engine::WakeHeld(MonotonicTime now) {
+  if (!pending_.empty()) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
+}
+
+Query* Engine::Find(QueryId id) {
+  const auto found = queries_.find(id);
+  return found == queries_.end() ? nullptr : &found->second;
+}
+
+void Engine::On(Inspect& event, MonotonicTime) {
+  EngineStatus status;
+  status.policy = policy_name_;
+  status.tau = tau_;
+  status.policy_overridden = policy_overridden_;
+  status.tau_overridden = tau_overridden_;
+  status.epochs = epoch_;
+  status.draining = draining_;
+  for (const auto& [id, query] : queries_) {
+    switch (query.state) {
+      case QueryState::kPending: ++status.pending; break;
+      case QueryState::kGranted: ++status.granted; break;
+      case QueryState::kRunning:
+      case QueryState::kAborting: ++status.running; break;
+    }
+  }
+  for (size_t j = 0; j < sites_.size(); ++j) {
+    status.sites.push_back({sites_[j].backends_up > 0, sites_[j].active_queries, sites_[j].active_uplinks,
+                            sites_[j].EffectiveMax(config_->sites[j])});
+  }
+  event.reply(status);
+}
+
+}  // namespace goad::server

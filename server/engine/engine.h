@@ -1,0 +1,102 @@
+// The scheduler's heart: what is asking, what is granted, what runs, and when to decide. Pure: no thread, no clock, no
+// I/O; time and events are handed in, results leave through the two ports.
+#ifndef GOAD_SERVER_ENGINE_ENGINE_H_
+#define GOAD_SERVER_ENGINE_ENGINE_H_
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "scheduler/policy.h"
+#include "server/engine/link_table.h"
+#include "server/engine/ports.h"
+#include "server/engine/query.h"
+#include "server/engine/site_table.h"
+#include "server/telemetry/epoch_record.h"
+#include "server/telemetry/metrics.h"
+
+namespace goad::server {
+
+// Thread-compatible: one writer, the engine thread.
+class Engine {
+ public:
+  struct Ports {  // not owned, outlive the engine
+    SessionSink* sink = nullptr;
+    DispatchPort* dispatch = nullptr;
+    Metrics* metrics = nullptr;
+    std::function<void(std::shared_ptr<const EpochRecord>)> on_epoch;  // may be empty
+    std::function<MonotonicTime()> stopwatch;                          // times the solver; may be empty
+  };
+  Engine(std::shared_ptr<const Config> config, Ports ports);
+
+  void Handle(Event event, MonotonicTime now);
+  // Expires grants and waits, and runs an epoch when one is due.
+  void Tick(MonotonicTime now);
+  // When Tick must be called next; Infinite() when nothing waits.
+  MonotonicTime NextWake() const;
+
+  bool idle() const { return queries_.empty(); }
+  size_t pending() const { return pending_.size(); }
+  const SiteTable& sites() const { return sites_; }
+
+ private:
+  void On(SubmitQuery& event, MonotonicTime now);
+  void On(LinkUpdate& event, MonotonicTime now);
+  void On(PromptReady& event, MonotonicTime now);
+  void On(CancelQuery& event, MonotonicTime now);
+  void On(SessionClosed& event, MonotonicTime now);
+  void On(QueryDone& event, MonotonicTime now);
+  void On(SiteHealth& event, MonotonicTime now);
+  void On(Drain& event, MonotonicTime now);
+  void On(DrainExpired& event, MonotonicTime now);
+  void On(ApplyConfig& event, MonotonicTime now);
+  void On(SetTau& event, MonotonicTime now);
+  void On(SetPolicy& event, MonotonicTime now);
+  void On(Inspect& event, MonotonicTime now);
+
+  void RunEpoch(MonotonicTime now);
+  std::vector<const Query*> PickCandidates(MonotonicTime now);
+  void Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now);
+  void DeclineAndErase(Query& query, sched::Reason reason, uint64_t epoch, MonotonicTime now);
+  void Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now);
+  void Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
+  void Expire(MonotonicTime now);
+  void ReleaseUplink(Query& query);
+  void ReleaseSlot(Query& query, MonotonicTime now);
+  void SetExpiry(Query& query, MonotonicTime when);
+  void Erase(Query& query);
+  void WakeHeld(MonotonicTime now);                // something changed that may help forced queries that wait
+  Query* Find(QueryId id);
+
+  // Constant after construction.
+  const Ports ports_;
+
+  std::shared_ptr<const Config> config_;
+  std::unique_ptr<const sched::OffloadPolicy> policy_;
+  std::string policy_name_;
+  double tau_;
+  bool policy_overridden_ = false, tau_overridden_ = false;
+  bool draining_ = false;
+
+  std::unordered_map<QueryId, Query> queries_;
+  std::vector<QueryId> pending_;                               // in order of arrival
+  std::unordered_map<SessionId, std::unordered_set<QueryId>> by_session_;
+  std::unordered_map<SessionId, int> uploading_;               // granted and transmitting, per session; 1 = radio busy
+  std::set<std::pair<double, QueryId>> expiries_;              // (seconds since origin, query)
+  LinkTable links_;
+  SiteTable sites_;
+
+  uint64_t epoch_ = 0;
+  MonotonicTime oldest_fresh_ = MonotonicTime::Infinite();     // arrivals that no epoch has looked at
+  MonotonicTime last_arrival_;
+  MonotonicTime held_wake_ = MonotonicTime::Infinite();        // an epoch for those held back
+  double mean_output_tokens_ = 64;                             // running mean over completed queries
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_ENGINE_ENGINE_H_

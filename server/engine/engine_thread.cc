@@ -1,0 +1,35 @@
+#include "server/engine/engine_thread.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+
+namespace goad::server {
+
+EngineThread::EngineThread(Engine* engine, Inbox* inbox, Metrics* metrics)
+    : engine_(engine), inbox_(inbox), metrics_(metrics), thread_([this] { Run(); }) {}
+
+EngineThread::~EngineThread() {
+  stop_ = true;
+  inbox_->Push(Inspect{[](const EngineStatus&) {}});  // wakes the loop
+  thread_.join();
+}
+
+void EngineThread::Run() {
+  pthread_setname_np(pthread_self(), "goad-engine");
+  while (!stop_) {
+    const MonotonicTime until = std::min(engine_->NextWake(), MonotonicTime::Now() + absl::Seconds(1));
+    std::vector<Event> events = inbox_->Drain(until);
+    const MonotonicTime now = MonotonicTime::Now();
+    for (Event& event : events) engine_->Handle(std::move(event), now);
+    engine_->Tick(now);
+    metrics_->Pending(engine_->pending());
+    for (size_t j = 0; j < engine_->sites().size(); ++j) {
+      metrics_->Running(sched::ToSite(j), engine_->sites()[j].active_queries);
+    }
+    idle_.store(engine_->idle(), std::memory_order_release);
+    turns_.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace goad::server

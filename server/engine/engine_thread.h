@@ -1,0 +1,38 @@
+// The thread that owns the engine: drains the inbox, ticks, sleeps until the next event or deadline.
+#ifndef GOAD_SERVER_ENGINE_ENGINE_THREAD_H_
+#define GOAD_SERVER_ENGINE_ENGINE_THREAD_H_
+
+#include <atomic>
+#include <thread>
+
+#include "server/engine/engine.h"
+#include "server/engine/inbox.h"
+
+namespace goad::server {
+
+// Joins its thread when destroyed. `engine` and `inbox` are not owned and outlive this.
+class EngineThread {
+ public:
+  EngineThread(Engine* engine, Inbox* inbox, Metrics* metrics);
+  ~EngineThread();
+
+  // Grows with every turn of the loop; at least once a second. The watchdog looks at it.
+  uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
+  // True when no query is live; valid for waiting during a drain.
+  bool idle() const { return idle_.load(std::memory_order_acquire); }
+
+ private:
+  void Run();
+
+  Engine* const engine_;
+  Inbox* const inbox_;
+  Metrics* const metrics_;
+  std::atomic<uint64_t> turns_{0};
+  std::atomic<bool> idle_{true};
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_ENGINE_ENGINE_THREAD_H_

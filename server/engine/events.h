@@ -1,0 +1,132 @@
+// What enters the engine: every change of the world as a value. Any thread makes them, the engine thread reads them.
+#ifndef GOAD_SERVER_ENGINE_EVENTS_H_
+#define GOAD_SERVER_ENGINE_EVENTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "scheduler/types.h"
+#include "server/base/monotonic_time.h"
+#include "server/config/config.h"
+
+namespace goad::server {
+
+using sched::QueryId;  // the daemon's own number of a query, unique for its life; devices choose the string beside it
+enum class SessionId : uint64_t {};
+
+// The body of a query as it goes to a backend. Immutable once shared.
+struct PromptBody {
+  bool chat = false;
+  std::string text;                                            // when not chat
+  std::vector<std::pair<std::string, std::string>> messages;   // role, content; when chat
+  double temperature = 0;
+  std::vector<std::string> stop;
+  std::optional<int64_t> seed;
+  int top_logprobs = 0;
+};
+
+struct QueryMeta {
+  double uncertainty = 0;
+  double prompt_bits = 0;              // 0 with an inline prompt
+  int prompt_tokens = 0;
+  int max_output_tokens = 0;
+  std::optional<int> expected_output_tokens;
+  double local_delay_s = 0;
+  absl::Duration deadline = absl::InfiniteDuration();  // from receipt to the last token
+  bool must_offload = false;
+  bool chat = false;
+  std::optional<double> edge_work_flop;
+  double tx_power_w = 0.2;
+};
+
+struct SubmitQuery {
+  SessionId session{};
+  QueryId id{};
+  std::string query_id;                // the device's name of it, for logs
+  QueryMeta meta;
+  std::shared_ptr<const PromptBody> inline_prompt;  // null = to be uploaded after the grant
+  MonotonicTime received;
+};
+
+// Linear values; NaN = not measured this way.
+struct LinkMeasurement {
+  sched::SiteIndex site = sched::SiteIndex::kNone;
+  double gain = sched::kUnknown;
+  double uplink_bps = sched::kUnknown;
+  MonotonicTime measured_at;
+};
+struct LinkUpdate {
+  SessionId session{};
+  std::vector<LinkMeasurement> links;  // at most one per site
+};
+
+struct PromptReady {
+  QueryId id{};
+  std::shared_ptr<const PromptBody> prompt;
+};
+struct CancelQuery {
+  QueryId id{};
+  bool answered = false;               // the device already has its terminal event
+};
+struct SessionClosed {                 // the stream ended: its queries are cancelled, nobody hears of it
+  SessionId session{};
+};
+
+enum class DispatchOutcome { kCompleted, kFailed, kAborted };
+
+// The dispatcher is through with a query: its slot is free again. Sent exactly once per DispatchPort::Start.
+struct QueryDone {
+  QueryId id{};
+  DispatchOutcome outcome = DispatchOutcome::kFailed;
+  int output_tokens = 0;
+};
+
+struct SiteHealth {
+  sched::SiteIndex site = sched::SiteIndex::kNone;
+  int backends_up = 0;
+  int slots = 0;                       // sum over the backends that are up
+};
+
+struct Drain {};                       // no new admissions; what runs is finished
+struct DrainExpired {};                // fail what is left
+struct ApplyConfig {
+  std::shared_ptr<const Config> config;
+};
+struct SetTau {
+  double tau = 1;
+};
+struct SetPolicy {
+  std::string name;                    // REQUIRES: known to sched::MakePolicy
+};
+
+// A copy of the engine's tables at one moment, for Admin.Status and Admin.Sites.
+struct EngineStatus {
+  std::string policy;
+  double tau = 1;
+  bool policy_overridden = false, tau_overridden = false;
+  uint64_t epochs = 0;
+  int pending = 0, granted = 0, running = 0;
+  bool draining = false;
+  struct Site {
+    bool accepting = false;
+    int active_queries = 0, active_uplinks = 0, max_queries = 0;
+  };
+  std::vector<Site> sites;
+};
+struct Inspect {
+  std::function<void(const EngineStatus&)> reply;  // called on the engine thread; must not block
+};
+
+using Event = std::variant<SubmitQuery, LinkUpdate, PromptReady, CancelQuery, SessionClosed, QueryDone, SiteHealth, Drain,
+                           DrainExpired, ApplyConfig, SetTau, SetPolicy, Inspect>;
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_ENGINE_EVENTS_H_

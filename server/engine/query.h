@@ -1,0 +1,45 @@
+// A live query as the engine knows it.
+#ifndef GOAD_SERVER_ENGINE_QUERY_H_
+#define GOAD_SERVER_ENGINE_QUERY_H_
+
+#include <memory>
+#include <string>
+
+#include "server/engine/events.h"
+
+namespace goad::server {
+
+// Legal transitions; a query that reaches a terminal event before it is dispatched leaves the table at once.
+//
+//   from \ event      decision LOCAL  decision OFFLOAD   prompt     cancel, loss, expiry   QueryDone
+//   kPending          leaves          kGranted           -          leaves                 -
+//   kPending inline   leaves          kRunning           -          leaves                 -
+//   kGranted          -               -                  kRunning   leaves                 -
+//   kRunning          -               -                  -          kAborting              leaves
+//   kAborting         -               -                  -          -                      leaves
+//
+// A site slot is held in kGranted, kRunning and kAborting; an uplink in kGranted.
+enum class QueryState { kPending, kGranted, kRunning, kAborting };
+
+struct Query {
+  QueryId id{};
+  SessionId session{};
+  std::string query_id;
+  QueryMeta meta;
+  std::shared_ptr<const PromptBody> prompt;  // inline only; released when dispatched
+  MonotonicTime received;
+  QueryState state = QueryState::kPending;
+
+  // From the decision on.
+  sched::SiteIndex site = sched::SiteIndex::kNone;
+  MonotonicTime decided;
+  double predicted_upload_s = 0, predicted_compute_s = 0;
+  MonotonicTime expires = MonotonicTime::Infinite();  // the grant, or the wait for a decision
+
+  bool transmits() const { return meta.prompt_bits > 0; }
+  MonotonicTime deadline() const { return received + meta.deadline; }
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_ENGINE_QUERY_H_

@@ -1,0 +1,29 @@
+// The load and health of every site. Owned by the engine thread; thread-compatible.
+#ifndef GOAD_SERVER_ENGINE_SITE_TABLE_H_
+#define GOAD_SERVER_ENGINE_SITE_TABLE_H_
+
+#include <algorithm>
+#include <vector>
+
+#include "server/config/config.h"
+#include "server/engine/events.h"
+
+namespace goad::server {
+
+struct SiteLoad {
+  int backends_up = 0;      // from SiteHealth; 0 = down
+  int slots = 0;
+  int active_queries = 0;   // granted, running or aborting
+  int active_uplinks = 0;   // granted and transmitting
+
+  // What a server queues cannot be aborted, so the configured limit never exceeds the slots.
+  int EffectiveMax(const SiteConfig& config) const {
+    return config.max_queries == 0 ? slots : std::min(config.max_queries, slots);
+  }
+};
+
+using SiteTable = std::vector<SiteLoad>;
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_ENGINE_SITE_TABLE_H_

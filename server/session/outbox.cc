@@ -1,0 +1,196 @@
+#include "server/session/outbox.h"
+
+#include <algorithm>
+
+#include "server/session/wire_codec.h"
+
+namespace goad::server {
+namespace {
+
+QueryId IdOf(const SessionEvent& event) {
+  return std::visit([](const auto& e) { return e.id; }, event);
+}
+
+std::optional<Terminal> TerminalOf(const SessionEvent& event) {
+  if (const auto* decision = std::get_if<DecisionEvent>(&event)) {
+    if (decision->verdict == sched::Verdict::kLocal) return Terminal::kLocal;
+    return std::nullopt;
+  }
+  if (std::holds_alternative<CompletedEvent>(event)) return Terminal::kCompleted;
+  if (std::holds_alternative<FailedEvent>(event)) return Terminal::kFailed;
+  if (std::holds_alternative<CancelledEvent>(event)) return Terminal::kCancelled;
+  return std::nullopt;
+}
+
+constexpr int64_t kTokensOverhead = 96;  // frame and bookkeeping beside the text
+
+}  // namespace
+
+Outbox::~Outbox() { metrics_->OutboxBytes(-bytes_); }
+
+void Outbox::AddBytes(int64_t delta) {
+  bytes_ += delta;
+  metrics_->OutboxBytes(delta);
+}
+
+bool Outbox::OpenSlot(Slot slot) {
+  MutexLock lock(mutex_);
+  if (closed_) return false;
+  const QueryId id = slot.id;
+  slots_.emplace(id, std::move(slot));
+  return true;
+}
+
+std::optional<Outbox::Slot> Outbox::FindSlot(const std::string& query_id) const {
+  MutexLock lock(mutex_);
+  for (const auto& [id, slot] : slots_) {  // a handful per session
+    if (slot.query_id == query_id) return slot;
+  }
+  return std::nullopt;
+}
+
+bool Outbox::TakePrompt(QueryId id) {
+  MutexLock lock(mutex_);
+  const auto slot = slots_.find(id);
+  if (slot == slots_.end() || slot->second.state != SlotState::kGranted) return false;
+  slot->second.state = SlotState::kPrompted;
+  return true;
+}
+
+size_t Outbox::live() const {
+  MutexLock lock(mutex_);
+  return slots_.size();
+}
+
+int64_t Outbox::bytes() const {
+  MutexLock lock(mutex_);
+  return bytes_;
+}
+
+void Outbox::Push(std::deque<Item>& queue, v1::ServerFrame frame, QueryId tokens_of) {
+  const int64_t bytes = static_cast<int64_t>(frame.ByteSizeLong()) + kTokensOverhead;
+  queue.push_back({std::move(frame), bytes, tokens_of});
+  AddBytes(bytes);
+}
+
+Outbox::PutResult Outbox::PutTokens(Slot& slot, const TokensEvent& event) {
+  PutResult result;
+  result.slot = slot;
+  if (bytes_ + static_cast<int64_t>(event.text.size()) > max_bytes_) {
+    FailedEvent failed;
+    failed.id = event.id;
+    failed.error.code = ErrorCode::kSlowConsumer;
+    failed.error.reason = "OUTBOX_FULL";
+    failed.error.message = "the device did not read its answer";
+    failed.text_bytes = event.text_offset;
+    result.terminal = Terminal::kFailed;
+    result.frame = EncodeEvent(failed, slot.query_id, {});
+    Push(queue_, *result.frame, QueryId{});
+    slots_.erase(event.id);
+    metrics_->SlowConsumer();
+    return result;
+  }
+  Item* last = queue_.empty() ? nullptr : &queue_.back();
+  if (last != nullptr && last->tokens_of == event.id && event.logprobs.empty()) {
+    v1::Tokens& tokens = *last->frame.mutable_tokens();
+    tokens.mutable_text()->append(event.text);
+    tokens.set_tokens(tokens.tokens() + static_cast<uint32_t>(event.tokens));
+    const auto grown = static_cast<int64_t>(event.text.size());
+    last->bytes += grown;
+    AddBytes(grown);
+  } else {
+    Push(queue_, EncodeEvent(event, slot.query_id, {}), event.logprobs.empty() ? event.id : QueryId{});
+  }
+  paused_ |= bytes_ > max_bytes_ / 2;
+  result.delivery = paused_ ? Delivery::kPause : Delivery::kAccepted;
+  return result;
+}
+
+Outbox::PutResult Outbox::Put(const SessionEvent& event, const std::vector<SiteConfig>& sites) {
+  MutexLock lock(mutex_);
+  const auto found = slots_.find(IdOf(event));
+  if (closed_ || found == slots_.end()) {
+    if (!closed_ && TerminalOf(event)) metrics_->LateTerminal();
+    return {};
+  }
+  Slot& slot = found->second;
+  if (const auto* tokens = std::get_if<TokensEvent>(&event)) return PutTokens(slot, *tokens);
+
+  PutResult result;
+  result.delivery = Delivery::kAccepted;
+  result.terminal = TerminalOf(event);
+  result.frame = EncodeEvent(event, slot.query_id, sites);
+  if (std::holds_alternative<DecisionEvent>(event)) {
+    if (slot.state != SlotState::kPending) {  // at most one decision
+      metrics_->LateTerminal();
+      return {};
+    }
+    slot.state = std::get<DecisionEvent>(event).upload_within_s > 0 ? SlotState::kGranted : SlotState::kPrompted;
+    Push(urgent_, *result.frame, QueryId{});
+  } else {
+    Push(queue_, *result.frame, QueryId{});
+  }
+  result.slot = slot;
+  if (result.terminal) slots_.erase(found);
+  return result;
+}
+
+void Outbox::PutUrgent(v1::ServerFrame frame) {
+  MutexLock lock(mutex_);
+  if (!closed_) Push(urgent_, std::move(frame), QueryId{});
+}
+
+bool Outbox::PutProtocolError(v1::ServerFrame frame) {
+  MutexLock lock(mutex_);
+  if (closed_ || bytes_ > max_bytes_ / 2) return false;
+  Push(urgent_, std::move(frame), QueryId{});
+  return true;
+}
+
+void Outbox::HalfClose() {
+  MutexLock lock(mutex_);
+  half_closed_ = true;
+}
+
+void Outbox::Close(std::optional<ErrorInfo> why) {
+  MutexLock lock(mutex_);
+  if (closed_) return;
+  closed_ = true;
+  close_error_ = std::move(why);
+  slots_.clear();
+  urgent_.clear();
+  queue_.clear();
+  AddBytes(-bytes_);
+}
+
+Outbox::Step Outbox::Next() {
+  MutexLock lock(mutex_);
+  Step step;
+  if (writing_ || finished_) return step;
+  std::deque<Item>* queue = !urgent_.empty() ? &urgent_ : &queue_;
+  if (!queue->empty()) {
+    step.kind = Step::kWrite;
+    step.frame = std::move(queue->front().frame);
+    AddBytes(-queue->front().bytes);
+    queue->pop_front();
+    writing_ = true;
+    if (paused_ && bytes_ <= max_bytes_ / 4) {
+      paused_ = false;
+      step.resume = true;
+    }
+    return step;
+  }
+  if (closed_ || (half_closed_ && slots_.empty())) {
+    step.kind = Step::kFinish;
+    step.error = close_error_;
+    finished_ = true;
+  }
+  return step;
+}
+
+void Outbox::WriteDone() {
+  MutexLock lock(mutex_);
+  writing_ = false;
+}
+
+}  // namespace goad::server

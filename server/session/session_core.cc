@@ -1,0 +1,209 @@
+#include "server/session/session_core.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/wire_codec.h"
+
+namespace goad::server {
+namespace {
+
+ErrorInfo Precondition(const char* reason, std::string field, std::string message) {
+  ErrorInfo error;
+  error.code = ErrorCode::kFailedPrecondition;
+  error.reason = reason;
+  error.message = absl::StrCat(field, ": ", message);
+  error.field = std::move(field);
+  return error;
+}
+
+std::string QueryIdOf(const v1::DeviceFrame& frame) {
+  switch (frame.frame_case()) {
+    case v1::DeviceFrame::kQuery: return frame.query().query_id();
+    case v1::DeviceFrame::kPrompt: return frame.prompt().query_id();
+    case v1::DeviceFrame::kOutcome: return frame.outcome().query_id();
+    case v1::DeviceFrame::kCancel: return frame.cancel().query_id();
+    default: return "";
+  }
+}
+
+}  // namespace
+
+SessionCore::SessionCore(std::shared_ptr<Session> session, std::string identity, const SessionPorts& ports)
+    : session_(std::move(session)), ports_(ports), identity_(std::move(identity)) {}
+
+void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
+  ports_.metrics->Refused("BAD_FRAME");
+  session_->outbox.PutProtocolError(EncodeProtocolError(error, frames_, query_id.size() <= 64 ? query_id : ""));
+}
+
+void SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
+  ++frames_;
+  std::optional<ErrorInfo> error;
+  if (!greeted_ && frame.frame_case() != v1::DeviceFrame::kHello) {
+    error = Precondition("HELLO_FIRST", "hello", "must be the first frame");
+  } else {
+    switch (frame.frame_case()) {
+      case v1::DeviceFrame::kHello:
+        if (greeted_) {
+          error = Precondition("HELLO_TWICE", "hello", "was sent before");
+        } else if (!(error = DecodeHello(frame.hello(), &tx_power_w_))) {
+          OnHello(frame.hello());
+        }
+        break;
+      case v1::DeviceFrame::kLinkReport: error = OnLinks(frame.link_report().links(), now); break;
+      case v1::DeviceFrame::kQuery: error = OnQuery(frame.query(), now); break;
+      case v1::DeviceFrame::kPrompt: error = OnPrompt(frame.prompt()); break;
+      case v1::DeviceFrame::kOutcome:
+        if (!(error = DecodeOutcome(frame.outcome()))) ports_.metrics->LocalOutcome(frame.outcome().local_delay_s());
+        break;
+      case v1::DeviceFrame::kCancel: OnCancel(frame.cancel()); break;
+      case v1::DeviceFrame::FRAME_NOT_SET:
+        error = Precondition("EMPTY_FRAME", "frame",
+                             "is not set; want hello, link_report, query, prompt, outcome or cancel");
+        break;
+    }
+  }
+  if (error) Refuse(*error, QueryIdOf(frame));
+}
+
+void SessionCore::OnHello(const v1::Hello& hello) {
+  greeted_ = true;
+  if (identity_.empty()) {
+    identity_ = hello.device_name().empty() ? session_->Name() : absl::StrCat("device ", hello.device_name());
+  }
+  ports_.registry->Describe(session_->id, identity_, hello.device_name());
+  const auto config = ports_.config->Current();
+  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, config->policy.tau));
+}
+
+std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
+                                              MonotonicTime now) {
+  LinkUpdate update;
+  update.session = session_->id;
+  auto error = DecodeLinks(links, *ports_.config->Current(), tx_power_w_, now, &update.links);
+  if (!error && !update.links.empty()) ports_.inbox->Push(std::move(update));
+  return error;
+}
+
+std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicTime now) {
+  const auto config = ports_.config->Current();
+  if (auto error = CheckQueryId(query.query_id(), "query.query_id")) return error;
+  SubmitQuery submit;
+  if (auto error = DecodeQuery(query, config->limits, &submit.meta, &submit.inline_prompt)) return error;
+  submit.meta.tx_power_w = tx_power_w_;
+
+  const uint64_t fingerprint = QueryFingerprint(query);
+  const QueryMemory::Answer memory =
+      ports_.memory->Begin(identity_, query.query_id(), fingerprint, session_->id, now);
+  switch (memory.recall) {
+    case QueryMemory::Recall::kNew: break;
+    case QueryMemory::Recall::kConflict: {
+      ErrorInfo error = Precondition("ID_REUSED", "query.query_id",
+                                     absl::StrCat("\"", query.query_id(), "\" was used for another query"));
+      error.code = ErrorCode::kInvalidArgument;
+      return error;
+    }
+    case QueryMemory::Recall::kElsewhere: {
+      ErrorInfo error = Precondition("LIVE_ELSEWHERE", "query.query_id",
+                                     absl::StrCat("\"", query.query_id(), "\" is live on another stream"));
+      error.retry_after_s = 1;
+      return error;
+    }
+    case QueryMemory::Recall::kLive:
+    case QueryMemory::Recall::kFinished:
+      if (memory.frame) session_->outbox.PutUrgent(*memory.frame);
+      return std::nullopt;
+  }
+
+  Outbox::Slot slot;
+  slot.id = submit.id = QueryId{ports_.next_query_id->fetch_add(1, std::memory_order_relaxed)};
+  slot.query_id = submit.query_id = query.query_id();
+  slot.chat = submit.meta.chat;
+  slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
+  slot.fingerprint = fingerprint;
+  slot.received = submit.received = now;
+  submit.session = session_->id;
+  const bool too_many = session_->outbox.live() >= static_cast<size_t>(config->limits.queries_per_session);
+  if (!session_->outbox.OpenSlot(std::move(slot))) return std::nullopt;  // the stream is gone
+  const QueryId id = submit.id;
+  const double local_delay_s = submit.meta.local_delay_s;
+  if (!too_many && ports_.inbox->Push(std::move(submit))) return std::nullopt;
+
+  ports_.metrics->Refused(too_many ? "QUERIES_PER_SESSION" : "WAITING_QUERIES");
+  DecisionEvent refusal;
+  refusal.id = id;
+  refusal.reason = sched::Reason::kOverload;
+  refusal.predicted_local_s = local_delay_s;
+  refusal.retry_after_s = absl::ToDoubleSeconds(config->limits.retry_after);
+  ports_.registry->Deliver(session_->id, refusal);
+  return std::nullopt;
+}
+
+std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
+  if (auto error = CheckQueryId(prompt.query_id(), "prompt.query_id")) return error;
+  const std::optional<Outbox::Slot> slot = session_->outbox.FindSlot(prompt.query_id());
+  if (!slot) {
+    ports_.metrics->Refused("LATE_PROMPT");
+    ErrorInfo error = Precondition("NO_SUCH_QUERY", "prompt.query_id",
+                                   absl::StrCat("\"", prompt.query_id(), "\" is not a live query of this session"));
+    error.code = ErrorCode::kNotFound;
+    return error;
+  }
+  if (slot->state == Outbox::SlotState::kPending) {
+    return Precondition("NOT_GRANTED", "prompt.query_id",
+                        absl::StrCat("\"", prompt.query_id(), "\" has no OFFLOAD decision yet"));
+  }
+  std::shared_ptr<const PromptBody> body;
+  if (const auto error = DecodePrompt(prompt, "prompt", slot->chat, slot->prompt_bytes, &body)) {
+    ports_.metrics->Refused("BAD_PROMPT");
+    FailedEvent failed;
+    failed.id = slot->id;
+    failed.error = *error;
+    ports_.registry->Deliver(session_->id, std::move(failed));
+    ports_.inbox->Push(CancelQuery{slot->id, /*answered=*/true});
+    return std::nullopt;
+  }
+  if (!session_->outbox.TakePrompt(slot->id)) {
+    return Precondition("PROMPT_TWICE", "prompt.query_id",
+                        absl::StrCat("\"", prompt.query_id(), "\" already has its prompt"));
+  }
+  ports_.inbox->Push(PromptReady{slot->id, std::move(body)});
+  return std::nullopt;
+}
+
+void SessionCore::OnCancel(const v1::Cancel& cancel) {
+  // An unknown id is no error: the cancel crossed the query's terminal event.
+  if (const auto slot = session_->outbox.FindSlot(cancel.query_id())) {
+    ports_.inbox->Push(CancelQuery{slot->id, /*answered=*/false});
+  }
+}
+
+std::optional<ErrorInfo> SessionCore::OnAsk(const v1::AskRequest& request, MonotonicTime now) {
+  greeted_ = true;
+  if (identity_.empty()) identity_ = session_->Name();
+  ports_.registry->Describe(session_->id, identity_, "Ask");
+  if (!request.query().has_inline_prompt()) {
+    ErrorInfo error = Precondition("NO_PROMPT", "query.inline_prompt", "is required by Ask");
+    error.code = ErrorCode::kInvalidArgument;
+    return error;
+  }
+  if (auto error = OnLinks(request.links(), now)) return error;
+  v1::Query query = request.query();
+  if (query.query_id().empty()) query.set_query_id(session_->Name());
+  if (query.confidence_case() == v1::Query::CONFIDENCE_NOT_SET) query.set_must_offload(true);
+  auto error = OnQuery(query, now);
+  OnHalfClose();
+  return error;
+}
+
+void SessionCore::OnHalfClose() { session_->outbox.HalfClose(); }
+
+void SessionCore::OnEnd() {
+  if (ended_.exchange(true)) return;
+  session_->outbox.Close(std::nullopt);
+  ports_.memory->ForgetLive(session_->id);
+  ports_.inbox->Push(SessionClosed{session_->id});
+}
+
+}  // namespace goad::server

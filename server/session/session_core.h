@@ -1,0 +1,58 @@
+// What a device's frames mean: checks them, opens slots, feeds the engine's inbox. No gRPC, no clock, no thread.
+#ifndef GOAD_SERVER_SESSION_SESSION_CORE_H_
+#define GOAD_SERVER_SESSION_SESSION_CORE_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "goad/v1/offload.pb.h"
+#include "server/config/config_store.h"
+#include "server/engine/inbox.h"
+#include "server/session/session_registry.h"
+
+namespace goad::server {
+
+struct SessionPorts {  // not owned, outlive every session
+  const ConfigStore* config = nullptr;
+  Inbox* inbox = nullptr;
+  SessionRegistry* registry = nullptr;
+  QueryMemory* memory = nullptr;
+  Metrics* metrics = nullptr;
+  std::atomic<uint64_t>* next_query_id = nullptr;
+};
+
+// States: before Hello -> open -> ended. Thread-compatible: frames come one at a time; OnEnd may come at any moment from
+// another thread and is idempotent. The caller pumps the stream after each call.
+class SessionCore {
+ public:
+  // `identity` is the authenticated caller, or empty: then query ids are scoped to the device name, or else the session.
+  SessionCore(std::shared_ptr<Session> session, std::string identity, const SessionPorts& ports);
+
+  void OnFrame(const v1::DeviceFrame& frame, MonotonicTime now);
+  // A session made for one Ask: no Hello, no Welcome. Returns what is wrong with the request, if anything.
+  std::optional<ErrorInfo> OnAsk(const v1::AskRequest& request, MonotonicTime now);
+  void OnHalfClose();
+  // The stream is over, for whatever reason: its queries are cancelled and may be asked again.
+  void OnEnd();
+
+ private:
+  void OnHello(const v1::Hello& hello);
+  std::optional<ErrorInfo> OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, MonotonicTime now);
+  std::optional<ErrorInfo> OnQuery(const v1::Query& query, MonotonicTime now);
+  std::optional<ErrorInfo> OnPrompt(const v1::Prompt& prompt);
+  void OnCancel(const v1::Cancel& cancel);
+  void Refuse(const ErrorInfo& error, const std::string& query_id);
+
+  const std::shared_ptr<Session> session_;
+  const SessionPorts ports_;
+  std::string identity_;
+  double tx_power_w_ = 0.2;
+  bool greeted_ = false;
+  uint64_t frames_ = 0;
+  std::atomic<bool> ended_{false};
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_SESSION_SESSION_CORE_H_

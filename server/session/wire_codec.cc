@@ -1,0 +1,358 @@
+#include "server/session/wire_codec.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "goad/uncertainty.h"
+#include "server/engine/snapshot_builder.h"
+
+namespace goad::server {
+namespace {
+
+ErrorInfo Invalid(std::string field, std::string message) {
+  ErrorInfo error;
+  error.code = ErrorCode::kInvalidArgument;
+  error.reason = "OUT_OF_RANGE";
+  error.message = absl::StrCat(field, ": ", message);
+  error.field = std::move(field);
+  return error;
+}
+
+// Refuses NaN too: the comparison is then false.
+std::optional<ErrorInfo> CheckRange(const char* field, double value, double low, double high) {
+  if (value >= low && value <= high) return std::nullopt;
+  return Invalid(field, absl::StrCat(value, " is not in ", low, "..", high));
+}
+
+std::optional<ErrorInfo> CheckAboveZero(const char* field, double value, double high) {
+  if (value > 0 && value <= high) return std::nullopt;
+  return Invalid(field, absl::StrCat(value, " is not above 0 and at most ", high));
+}
+
+std::optional<ErrorInfo> CheckLength(const std::string& field, size_t bytes, size_t low, size_t high) {
+  if (bytes >= low && bytes <= high) return std::nullopt;
+  return Invalid(field, absl::StrCat(bytes, " bytes, want ", low, "..", high));
+}
+
+double FromDb(double db) { return std::pow(10, db / 10); }
+
+std::string SiteNames(const Config& config) {
+  std::string names;
+  for (const SiteConfig& site : config.sites) absl::StrAppend(&names, names.empty() ? "" : ", ", site.name);
+  return names;
+}
+
+}  // namespace
+
+#define GOAD_REFUSE_IF(check) \
+  if (auto refused_ = (check)) return refused_
+
+std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* field) {
+  return CheckLength(field, query_id.size(), 1, 64);
+}
+
+std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w) {
+  if (hello.protocol_version() != 1) {
+    return Invalid("hello.protocol_version", absl::StrCat(hello.protocol_version(), " is not 1"));
+  }
+  GOAD_REFUSE_IF(CheckLength("hello.device_name", hello.device_name().size(), 0, 128));
+  GOAD_REFUSE_IF(CheckLength("hello.local_model", hello.local_model().size(), 0, 128));
+  if (hello.uncertainty_metric() != v1::UNCERTAINTY_METRIC_UNSPECIFIED &&
+      hello.uncertainty_metric() != v1::UNCERTAINTY_METRIC_MARGIN) {
+    return Invalid("hello.uncertainty_metric", absl::StrCat(hello.uncertainty_metric(), " is not MARGIN (1)"));
+  }
+  if (hello.uncertainty_version() > 1) {
+    return Invalid("hello.uncertainty_version", absl::StrCat(hello.uncertainty_version(), " is not 0 or 1"));
+  }
+  const double power_dbm = hello.has_tx_power_dbm() ? hello.tx_power_dbm() : 10 * std::log10(200);  // 0.2 W
+  GOAD_REFUSE_IF(CheckRange("hello.tx_power_dbm", power_dbm, -60, 60));
+  *tx_power_w = FromDb(power_dbm - 30);
+  return std::nullopt;
+}
+
+std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, const Config& config,
+                                     double tx_power_w, MonotonicTime now, std::vector<LinkMeasurement>* decoded) {
+  if (links.size() > 64) return Invalid("link_report.links", absl::StrCat(links.size(), " entries, want at most 64"));
+  for (const v1::SiteLink& link : links) {
+    LinkMeasurement measurement;
+    size_t j = 0;
+    while (j < config.sites.size() && config.sites[j].name != link.site()) ++j;
+    if (j == config.sites.size()) {
+      ErrorInfo error = Invalid("link_report.links.site", absl::StrCat("\"", link.site(), "\" is not one of ",
+                                                                       SiteNames(config)));
+      error.code = ErrorCode::kNotFound;
+      error.reason = "UNKNOWN_SITE";
+      return error;
+    }
+    for (const LinkMeasurement& before : *decoded) {
+      if (sched::ToIndex(before.site) == j) {
+        return Invalid("link_report.links.site", absl::StrCat("\"", link.site(), "\" is reported twice"));
+      }
+    }
+    GOAD_REFUSE_IF(CheckRange("link_report.links.age_s", link.age_s(), 0, 3600));
+    const UplinkConfig& uplink = config.sites[j].uplink;
+    switch (link.measurement_case()) {
+      case v1::SiteLink::kGainDb:
+        GOAD_REFUSE_IF(CheckRange("link_report.links.gain_db", link.gain_db(), -300, 0));
+        measurement.gain = FromDb(link.gain_db());
+        break;
+      case v1::SiteLink::kRsrpDbm:
+        GOAD_REFUSE_IF(CheckRange("link_report.links.rsrp_dbm", link.rsrp_dbm(), -200, 0));
+        measurement.gain = FromDb(link.rsrp_dbm() - uplink.reference_power_dbm);
+        break;
+      case v1::SiteLink::kUplinkSnrDb:
+        GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_snr_db", link.uplink_snr_db(), -100, 100));
+        measurement.gain = FromDb(link.uplink_snr_db()) * NoiseWatts(uplink) / tx_power_w;
+        break;
+      case v1::SiteLink::kUplinkBps:
+        GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_bps", link.uplink_bps(), 1, 1e12));
+        measurement.uplink_bps = link.uplink_bps();
+        break;
+      case v1::SiteLink::MEASUREMENT_NOT_SET:
+        return Invalid("link_report.links.measurement",
+                       "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
+    }
+    measurement.site = sched::ToSite(j);
+    measurement.measured_at = now - absl::Seconds(link.age_s());
+    decoded->push_back(measurement);
+  }
+  return std::nullopt;
+}
+
+std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* field, bool chat, int64_t max_bytes,
+                                      std::shared_ptr<const PromptBody>* body) {
+  const auto name = [&](const char* leaf) { return absl::StrCat(field, ".", leaf); };
+  auto decoded = std::make_shared<PromptBody>();
+  size_t bytes = 0;
+  if (chat) {
+    if (prompt.body_case() != v1::Prompt::kChat) return Invalid(name("chat"), "is missing; prompt_kind is CHAT");
+    const int count = prompt.chat().messages_size();
+    if (count < 1 || count > 256) return Invalid(name("chat.messages"), absl::StrCat(count, " entries, want 1..256"));
+    decoded->chat = true;
+    for (const v1::ChatMessage& message : prompt.chat().messages()) {
+      if (message.role() != "system" && message.role() != "user" && message.role() != "assistant") {
+        return Invalid(name("chat.messages.role"),
+                       absl::StrCat("\"", message.role(), "\" is not system, user or assistant"));
+      }
+      bytes += message.content().size();
+      decoded->messages.emplace_back(message.role(), message.content());
+    }
+  } else {
+    if (prompt.body_case() != v1::Prompt::kText) return Invalid(name("text"), "is missing; prompt_kind is TEXT");
+    bytes = prompt.text().size();
+    decoded->text = prompt.text();
+  }
+  GOAD_REFUSE_IF(CheckLength(name(chat ? "chat" : "text"), bytes, 1, static_cast<size_t>(max_bytes)));
+  if (prompt.has_temperature()) {
+    GOAD_REFUSE_IF(CheckRange(name("temperature").c_str(), prompt.temperature(), 0, 2));
+    decoded->temperature = prompt.temperature();
+  }
+  if (prompt.stop_size() > 4) return Invalid(name("stop"), absl::StrCat(prompt.stop_size(), " entries, want at most 4"));
+  for (const std::string& stop : prompt.stop()) {
+    GOAD_REFUSE_IF(CheckLength(name("stop"), stop.size(), 1, 64));
+    decoded->stop.push_back(stop);
+  }
+  if (prompt.has_seed()) decoded->seed = prompt.seed();
+  GOAD_REFUSE_IF(CheckRange(name("top_logprobs").c_str(), prompt.top_logprobs(), 0, 10));
+  decoded->top_logprobs = static_cast<int>(prompt.top_logprobs());
+  if (prompt.has_upload_s()) GOAD_REFUSE_IF(CheckRange(name("upload_s").c_str(), prompt.upload_s(), 0, 3600));
+  *body = std::move(decoded);
+  return std::nullopt;
+}
+
+std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig& limits, QueryMeta* meta,
+                                     std::shared_ptr<const PromptBody>* inline_prompt) {
+  meta->must_offload = query.must_offload();
+  switch (query.confidence_case()) {
+    case v1::Query::kUncertainty:
+      GOAD_REFUSE_IF(CheckRange("query.uncertainty", query.uncertainty(), 0, 1));
+      meta->uncertainty = query.uncertainty();
+      break;
+    case v1::Query::kFirstToken: {
+      if (query.first_token().top_size() > 100) {
+        return Invalid("query.first_token.top", absl::StrCat(query.first_token().top_size(), " entries, want 1..100"));
+      }
+      std::vector<TokenProbability> top;
+      for (const auto& entry : query.first_token().top()) top.push_back({entry.token(), entry.probability()});
+      const auto uncertainty = MarginUncertainty(std::move(top));
+      if (!uncertainty.ok()) return Invalid("query.first_token.top", std::string(uncertainty.status().message()));
+      meta->uncertainty = *uncertainty;
+      break;
+    }
+    case v1::Query::CONFIDENCE_NOT_SET:
+      if (!query.must_offload()) {
+        return Invalid("query.uncertainty", "is missing; want uncertainty, first_token or must_offload");
+      }
+      meta->uncertainty = 1;
+      break;
+  }
+  if (query.prompt_kind() < 0 || query.prompt_kind() > v1::PROMPT_KIND_CHAT) {
+    return Invalid("query.prompt_kind", absl::StrCat(query.prompt_kind(), " is not TEXT (1) or CHAT (2)"));
+  }
+  meta->chat = query.prompt_kind() == v1::PROMPT_KIND_CHAT;
+  if (query.has_inline_prompt()) {
+    GOAD_REFUSE_IF(DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes,
+                                inline_prompt));
+  } else {
+    GOAD_REFUSE_IF(CheckRange("query.prompt_bits", static_cast<double>(query.prompt_bits()), 1,
+                              8.0 * static_cast<double>(limits.prompt_bytes)));
+    meta->prompt_bits = static_cast<double>(query.prompt_bits());
+  }
+  GOAD_REFUSE_IF(CheckRange("query.prompt_tokens", query.prompt_tokens(), 0, 1e6));
+  meta->prompt_tokens = static_cast<int>(query.prompt_tokens());
+  GOAD_REFUSE_IF(CheckRange("query.max_output_tokens", query.max_output_tokens(), 0, limits.max_output_tokens));
+  meta->max_output_tokens =
+      query.max_output_tokens() == 0 ? limits.max_output_tokens : static_cast<int>(query.max_output_tokens());
+  if (query.has_expected_output_tokens()) {
+    GOAD_REFUSE_IF(CheckRange("query.expected_output_tokens", query.expected_output_tokens(), 0, meta->max_output_tokens));
+    meta->expected_output_tokens = static_cast<int>(query.expected_output_tokens());
+  }
+  GOAD_REFUSE_IF(CheckRange("query.local_delay_s", query.local_delay_s(), 0, 3600));
+  meta->local_delay_s = query.local_delay_s();
+  if (query.has_deadline_s()) {
+    GOAD_REFUSE_IF(CheckAboveZero("query.deadline_s", query.deadline_s(), 3600));
+    meta->deadline = absl::Seconds(query.deadline_s());
+  }
+  if (query.has_edge_work_flop()) {
+    GOAD_REFUSE_IF(CheckRange("query.edge_work_flop", query.edge_work_flop(), 0, 1e30));
+    meta->edge_work_flop = query.edge_work_flop();
+  }
+  return std::nullopt;
+}
+
+std::optional<ErrorInfo> DecodeOutcome(const v1::Outcome& outcome) {
+  GOAD_REFUSE_IF(CheckQueryId(outcome.query_id(), "outcome.query_id"));
+  GOAD_REFUSE_IF(CheckRange("outcome.local_delay_s", outcome.local_delay_s(), 0, 3600));
+  if (outcome.has_quality()) GOAD_REFUSE_IF(CheckRange("outcome.quality", outcome.quality(), 0, 1));
+  return std::nullopt;
+}
+
+uint64_t QueryFingerprint(const v1::Query& query) {
+  return std::hash<std::string>{}(query.SerializeAsString());
+}
+
+// --- encoding ------------------------------------------------------------------------------------------------------------
+
+v1::Reason EncodeReason(sched::Reason reason) { return static_cast<v1::Reason>(static_cast<int>(reason) + 1); }
+v1::Verdict EncodeVerdict(sched::Verdict verdict) {
+  return verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL;
+}
+static_assert(static_cast<int>(sched::Reason::kPolicy) + 1 == v1::REASON_POLICY);
+static_assert(static_cast<int>(ErrorCode::kInternal) + 1 == v1::ERROR_CODE_INTERNAL);
+
+v1::Error EncodeError(const ErrorInfo& error) {
+  v1::Error wire;
+  wire.set_code(static_cast<v1::ErrorCode>(static_cast<int>(error.code) + 1));
+  wire.set_reason(error.reason);
+  wire.set_field(error.field);
+  wire.set_message(error.message);
+  wire.set_retry_after_s(error.retry_after_s);
+  return wire;
+}
+
+namespace {
+
+std::string SiteName(sched::SiteIndex site, const std::vector<SiteConfig>& sites) {
+  return site == sched::SiteIndex::kNone ? "" : sites[sched::ToIndex(site)].name;
+}
+
+void EncodeLogprob(const TokenLogprob& from, v1::TokenLogprob* to) {
+  to->set_token(from.token);
+  to->set_logprob(from.logprob);
+  for (const TokenLogprob& top : from.top) EncodeLogprob(top, to->add_top());
+}
+
+struct Encoder {
+  v1::ServerFrame& frame;
+  const std::string& query_id;
+  const std::vector<SiteConfig>& sites;
+
+  void operator()(const DecisionEvent& event) const {
+    v1::Decision& decision = *frame.mutable_decision();
+    decision.set_query_id(query_id);
+    decision.set_epoch(event.epoch);
+    decision.set_verdict(EncodeVerdict(event.verdict));
+    decision.set_reason(EncodeReason(event.reason));
+    decision.set_site(SiteName(event.site, sites));
+    decision.set_predicted_upload_s(event.predicted_upload_s);
+    decision.set_predicted_compute_s(event.predicted_compute_s);
+    decision.set_predicted_local_s(event.predicted_local_s);
+    decision.set_upload_within_s(event.upload_within_s);
+    decision.set_retry_after_s(event.retry_after_s);
+  }
+  void operator()(const TokensEvent& event) const {
+    v1::Tokens& tokens = *frame.mutable_tokens();
+    tokens.set_query_id(query_id);
+    tokens.set_text_offset(event.text_offset);
+    tokens.set_text(event.text);
+    tokens.set_tokens(static_cast<uint32_t>(event.tokens));
+    for (const TokenLogprob& logprob : event.logprobs) EncodeLogprob(logprob, tokens.add_logprobs());
+  }
+  void operator()(const CompletedEvent& event) const {
+    v1::Completed& completed = *frame.mutable_completed();
+    completed.set_query_id(query_id);
+    completed.set_finish_reason(event.finish_reason);
+    completed.set_prompt_tokens(static_cast<uint32_t>(event.prompt_tokens));
+    completed.set_output_tokens(static_cast<uint32_t>(event.output_tokens));
+    completed.set_usage_estimated(event.usage_estimated);
+    completed.set_site(SiteName(event.site, sites));
+    completed.set_backend(event.backend);
+    completed.set_queue_s(event.queue_s);
+    completed.set_ttft_s(event.ttft_s);
+    completed.set_total_s(event.total_s);
+    completed.set_compute_s(event.compute_s);
+    completed.set_upload_s(event.upload_s);
+    completed.set_predicted_upload_s(event.predicted_upload_s);
+    completed.set_predicted_compute_s(event.predicted_compute_s);
+    completed.set_text_bytes(event.text_bytes);
+  }
+  void operator()(const FailedEvent& event) const {
+    v1::Failed& failed = *frame.mutable_failed();
+    failed.set_query_id(query_id);
+    *failed.mutable_error() = EncodeError(event.error);
+    failed.set_answer_locally(event.answer_locally);
+    failed.set_text_bytes(event.text_bytes);
+  }
+  void operator()(const CancelledEvent&) const { frame.mutable_cancelled()->set_query_id(query_id); }
+};
+
+}  // namespace
+
+v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id, const std::vector<SiteConfig>& sites) {
+  v1::ServerFrame frame;
+  std::visit(Encoder{frame, query_id, sites}, event);
+  return frame;
+}
+
+v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau) {
+  v1::ServerFrame frame;
+  v1::Welcome& welcome = *frame.mutable_welcome();
+  welcome.set_session_id(session_id);
+  welcome.set_epoch_period_s(absl::ToDoubleSeconds(config.epoch.period));
+  welcome.set_epoch_min_period_s(absl::ToDoubleSeconds(config.epoch.min_period));
+  welcome.set_tau(tau);
+  v1::Limits& limits = *welcome.mutable_limits();
+  limits.set_queries_per_session(static_cast<uint32_t>(config.limits.queries_per_session));
+  limits.set_prompt_bytes(static_cast<uint64_t>(config.limits.prompt_bytes));
+  limits.set_max_output_tokens(static_cast<uint32_t>(config.limits.max_output_tokens));
+  limits.set_link_max_age_s(absl::ToDoubleSeconds(config.limits.link_max_age));
+  limits.set_grant_s(absl::ToDoubleSeconds(config.limits.grant));
+  for (const SiteConfig& site : config.sites) {
+    v1::SiteInfo& info = *welcome.add_sites();
+    info.set_name(site.name);
+    info.set_uplink(site.uplink.model == sched::UplinkModel::kShannon ? v1::SiteInfo::UPLINK_SHANNON
+                                                                      : v1::SiteInfo::UPLINK_MEASURED);
+    for (const BackendConfig& backend : site.backends) info.set_chat(info.chat() || backend.api == BackendApi::kChat);
+  }
+  return frame;
+}
+
+v1::ServerFrame EncodeProtocolError(const ErrorInfo& error, uint64_t frame_number, const std::string& query_id) {
+  v1::ServerFrame frame;
+  *frame.mutable_protocol_error()->mutable_error() = EncodeError(error);
+  frame.mutable_protocol_error()->set_frame(frame_number);
+  frame.mutable_protocol_error()->set_query_id(query_id);
+  return frame;
+}
+
+}  // namespace goad::server

@@ -1,0 +1,49 @@
+// Between goad.v1 frames and native types: every number from a device is checked here, once. Pure functions.
+#ifndef GOAD_SERVER_SESSION_WIRE_CODEC_H_
+#define GOAD_SERVER_SESSION_WIRE_CODEC_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "goad/v1/offload.pb.h"
+#include "server/config/config.h"
+#include "server/engine/ports.h"
+
+namespace goad::server {
+
+// Each Decode* fills its outputs and returns nullopt, or returns what is wrong: field, value, range.
+
+std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w);
+
+// `links` gets one entry per reported site; a measurement that the site's uplink model cannot use stays unknown.
+std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, const Config& config,
+                                     double tx_power_w, MonotonicTime now, std::vector<LinkMeasurement>* decoded);
+
+std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig& limits, QueryMeta* meta,
+                                     std::shared_ptr<const PromptBody>* inline_prompt);
+
+// `max_bytes` bounds the sum of all text. `field` names the prompt in errors.
+std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* field, bool chat, int64_t max_bytes,
+                                      std::shared_ptr<const PromptBody>* body);
+
+std::optional<ErrorInfo> DecodeOutcome(const v1::Outcome& outcome);
+
+// 1..64 bytes of valid UTF-8.
+std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* field);
+
+// Fingerprint of everything that makes two queries of one id the same query.
+uint64_t QueryFingerprint(const v1::Query& query);
+
+v1::Error EncodeError(const ErrorInfo& error);
+v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id, const std::vector<SiteConfig>& sites);
+v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau);
+v1::ServerFrame EncodeProtocolError(const ErrorInfo& error, uint64_t frame, const std::string& query_id);
+
+v1::Reason EncodeReason(sched::Reason reason);
+v1::Verdict EncodeVerdict(sched::Verdict verdict);
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_SESSION_WIRE_CODEC_H_

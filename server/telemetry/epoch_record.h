@@ -1,0 +1,23 @@
+// One epoch as it was decided: for the decision log, WatchEpochs and replay. Immutable once shared.
+#ifndef GOAD_SERVER_TELEMETRY_EPOCH_RECORD_H_
+#define GOAD_SERVER_TELEMETRY_EPOCH_RECORD_H_
+
+#include <string>
+#include <vector>
+
+#include "scheduler/types.h"
+
+namespace goad::server {
+
+struct EpochRecord {
+  std::string policy;
+  sched::EpochSnapshot snapshot;
+  sched::EpochResult result;
+  std::vector<std::string> query_ids;   // per candidate, the device's name of the query
+  std::vector<bool> held;               // per candidate: forced, no eligible site, keeps waiting (no decision yet)
+  double solver_s = 0;
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_TELEMETRY_EPOCH_RECORD_H_

@@ -1,0 +1,191 @@
+#include "server/telemetry/metrics.h"
+
+#include <algorithm>
+#include <array>
+
+#include "prometheus/counter.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+
+namespace goad::server {
+namespace {
+
+using prometheus::BuildCounter;
+using prometheus::BuildGauge;
+using prometheus::BuildHistogram;
+using prometheus::Counter;
+using prometheus::Gauge;
+using prometheus::Histogram;
+using prometheus::Registry;
+using Buckets = Histogram::BucketBoundaries;
+
+const Buckets kShortSeconds = {1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5};
+const Buckets kLongSeconds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300};
+const Buckets kErrorSeconds = {-10, -1, -0.25, -0.1, -0.05, -0.01, 0, 0.01, 0.05, 0.1, 0.25, 1, 10};
+const Buckets kCandidates = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000};
+const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
+
+constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
+
+Counter& OneCounter(Registry& r, const char* name, const char* help) {
+  return BuildCounter().Name(name).Help(help).Register(r).Add({});
+}
+Gauge& OneGauge(Registry& r, const char* name, const char* help) {
+  return BuildGauge().Name(name).Help(help).Register(r).Add({});
+}
+Histogram& OneHistogram(Registry& r, const char* name, const char* help, const Buckets& buckets) {
+  return BuildHistogram().Name(name).Help(help).Register(r).Add({}, buckets);
+}
+
+}  // namespace
+
+struct Metrics::Families {
+  std::shared_ptr<Registry> registry = std::make_shared<Registry>();
+  Registry& r = *registry;
+  MetricsLabels labels;
+
+  prometheus::Family<Counter>& decisions = BuildCounter().Name("goad_decisions_total")
+      .Help("Decisions sent, by verdict, reason and site.").Register(r);
+  std::vector<std::array<Counter*, sched::kReasonCount>> offloaded;  // [site][reason]
+  std::array<Counter*, sched::kReasonCount> local{};
+
+  prometheus::Family<Histogram>& durations = BuildHistogram().Name("goad_request_duration_seconds")
+      .Help("Query received to its terminal event, by outcome; lost = its stream ended first.").Register(r);
+  std::array<Histogram*, kTerminals.size()> duration{};
+
+  Counter& late_terminals = OneCounter(r, "goad_late_terminals_total",
+      "Events for a query that already had its terminal event; dropped.");
+  Counter& epochs = OneCounter(r, "goad_epochs_total", "Epochs that decided at least one candidate.");
+  Histogram& epoch_duration = OneHistogram(r, "goad_epoch_duration_seconds",
+      "Snapshot, solver and handing out decisions.", kShortSeconds);
+  prometheus::Family<Histogram>& solver = BuildHistogram().Name("goad_solver_duration_seconds")
+      .Help("Time inside the policy.").Register(r);
+  Histogram& epoch_candidates = OneHistogram(r, "goad_epoch_candidates", "Candidates per epoch.", kCandidates);
+  Histogram& uncertainty = OneHistogram(r, "goad_uncertainty", "Uncertainty of submitted queries.", kTenths);
+  Histogram& queue_wait = OneHistogram(r, "goad_queue_wait_seconds", "Query received to its decision.", kShortSeconds);
+  Counter& tau_infeasible = OneCounter(r, "goad_tau_infeasible_total",
+      "Queries left local although uncertainty > tau, because no site was eligible within mandatory_wait.");
+  Counter& stale_links = OneCounter(r, "goad_stale_links_total",
+      "Queries left local because the last link report was older than link_max_age.");
+  Gauge& tau = OneGauge(r, "goad_tau", "Uncertainty above this is offloaded.");
+  Histogram& link_age = OneHistogram(r, "goad_link_report_age_seconds", "Age of link measurements on arrival.",
+                                     kLongSeconds);
+  Gauge& pending = OneGauge(r, "goad_pending_queries", "Queries waiting for a decision.");
+  prometheus::Family<Gauge>& running_family = BuildGauge().Name("goad_running_queries")
+      .Help("Queries granted or running, by site.").Register(r);
+  std::vector<Gauge*> running;
+
+  Histogram& upload = OneHistogram(r, "goad_upload_seconds", "Decision sent to prompt complete.", kLongSeconds);
+  Histogram& ttft = OneHistogram(r, "goad_request_ttft_seconds", "Prompt complete to first token.", kLongSeconds);
+  Histogram& tpot = OneHistogram(r, "goad_request_tpot_seconds",
+      "Time per output token after the first; answers of two tokens or more.", kShortSeconds);
+  prometheus::Family<Histogram>& errors = BuildHistogram().Name("goad_prediction_error_seconds")
+      .Help("Measured minus predicted delay, by part.").Register(r);
+  Histogram& upload_error = errors.Add({{"part", "upload"}}, kErrorSeconds);
+  Histogram& compute_error = errors.Add({{"part", "compute"}}, kErrorSeconds);
+  prometheus::Family<Counter>& tokens_family = BuildCounter().Name("goad_tokens_total")
+      .Help("Output tokens streamed, by site.").Register(r);
+  std::vector<Counter*> tokens;
+  Counter& deadline_missed = OneCounter(r, "goad_deadline_missed_total", "Answers completed after their deadline.");
+  Histogram& local_outcome = OneHistogram(r, "goad_local_delay_seconds",
+      "Local answer time as devices report it in Outcome.", kLongSeconds);
+
+  prometheus::Family<Gauge>& backend_up_family = BuildGauge().Name("goad_backend_up")
+      .Help("1 when the backend answers its health probe and its circuit is closed.").Register(r);
+  std::vector<std::vector<Gauge*>> backend_up;
+  prometheus::Family<Counter>& backend_requests = BuildCounter().Name("goad_backend_requests_total")
+      .Help("Requests to backends by HTTP status, or by what went wrong before one.").Register(r);
+  Counter& failovers = OneCounter(r, "goad_backend_failovers_total",
+      "Requests moved to another backend before their first token.");
+
+  Gauge& sessions = OneGauge(r, "goad_sessions", "Open streams.");
+  Gauge& outbox_bytes = OneGauge(r, "goad_outbox_bytes", "Bytes waiting to be read by devices.");
+  Counter& slow_consumers = OneCounter(r, "goad_slow_consumers_total", "Answers given up because the device did not read.");
+  prometheus::Family<Counter>& refused = BuildCounter().Name("goad_refused_total")
+      .Help("Frames and queries refused at the door, by reason.").Register(r);
+
+  prometheus::Family<Counter>& reloads = BuildCounter().Name("goad_config_reloads_total")
+      .Help("Configuration reloads by result.").Register(r);
+  Counter& reload_ok = reloads.Add({{"result", "ok"}});
+  Counter& reload_failed = reloads.Add({{"result", "failed"}});
+  Gauge& config_version = OneGauge(r, "goad_config_version", "Version of the configuration in force, counted from 1.");
+};
+
+Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>()) {
+  f_->labels = labels;
+  const auto decision = [&](const char* verdict, int reason, const std::string& site) {
+    return &f_->decisions.Add({{"verdict", verdict},
+                               {"reason", sched::ToString(static_cast<sched::Reason>(reason))},
+                               {"site", site}});
+  };
+  for (int reason = 0; reason < sched::kReasonCount; ++reason) f_->local[reason] = decision("LOCAL", reason, "");
+  for (size_t j = 0; j < labels.sites.size(); ++j) {
+    auto& row = f_->offloaded.emplace_back();
+    for (int reason = 0; reason < sched::kReasonCount; ++reason) row[reason] = decision("OFFLOAD", reason, labels.sites[j]);
+    f_->running.push_back(&f_->running_family.Add({{"site", labels.sites[j]}}));
+    f_->tokens.push_back(&f_->tokens_family.Add({{"site", labels.sites[j]}}));
+    auto& up = f_->backend_up.emplace_back();
+    for (const std::string& backend : labels.backends[j]) {
+      up.push_back(&f_->backend_up_family.Add({{"site", labels.sites[j]}, {"backend", backend}}));
+    }
+  }
+  for (size_t t = 0; t < kTerminals.size(); ++t) {
+    f_->duration[t] = &f_->durations.Add({{"outcome", kTerminals[t]}}, kLongSeconds);
+  }
+  BuildGauge().Name("goad_build_info").Help("Always 1; the version is a label.").Register(f_->r)
+      .Add({{"version", GOAD_VERSION}}).Set(1);
+}
+Metrics::~Metrics() = default;
+
+std::shared_ptr<Registry> Metrics::registry() const { return f_->registry; }
+
+void Metrics::Decision(sched::Verdict verdict, sched::Reason reason, sched::SiteIndex site) {
+  const auto at = static_cast<size_t>(reason);
+  (verdict == sched::Verdict::kLocal ? f_->local[at] : f_->offloaded[sched::ToIndex(site)][at])->Increment();
+}
+void Metrics::TerminalEvent(Terminal terminal, double duration_s) {
+  f_->duration[static_cast<size_t>(terminal)]->Observe(duration_s);
+}
+void Metrics::LateTerminal() { f_->late_terminals.Increment(); }
+void Metrics::Epoch(const std::string& policy, size_t candidates, double solver_s, double epoch_s) {
+  f_->epochs.Increment();
+  f_->epoch_candidates.Observe(static_cast<double>(candidates));
+  f_->epoch_duration.Observe(epoch_s);
+  f_->solver.Add({{"policy", policy}}, kShortSeconds).Observe(solver_s);  // once per epoch: the look-up does not matter
+}
+void Metrics::Uncertainty(double uncertainty) { f_->uncertainty.Observe(uncertainty); }
+void Metrics::QueueWait(double wait_s) { f_->queue_wait.Observe(wait_s); }
+void Metrics::TauInfeasible() { f_->tau_infeasible.Increment(); }
+void Metrics::StaleLink() { f_->stale_links.Increment(); }
+void Metrics::Tau(double tau) { f_->tau.Set(tau); }
+void Metrics::LinkReportAge(double age_s) { f_->link_age.Observe(age_s); }
+void Metrics::Pending(size_t queries) { f_->pending.Set(static_cast<double>(queries)); }
+void Metrics::Running(sched::SiteIndex site, int queries) { f_->running[sched::ToIndex(site)]->Set(queries); }
+void Metrics::Upload(double measured_s, double predicted_s) {
+  f_->upload.Observe(measured_s);
+  f_->upload_error.Observe(measured_s - predicted_s);
+}
+void Metrics::Compute(double measured_s, double predicted_s) { f_->compute_error.Observe(measured_s - predicted_s); }
+void Metrics::FirstToken(double ttft_s) { f_->ttft.Observe(ttft_s); }
+void Metrics::TimePerOutputToken(double tpot_s) { f_->tpot.Observe(tpot_s); }
+void Metrics::Tokens(sched::SiteIndex site, int tokens) { f_->tokens[sched::ToIndex(site)]->Increment(tokens); }
+void Metrics::DeadlineMissed() { f_->deadline_missed.Increment(); }
+void Metrics::LocalOutcome(double measured_s) { f_->local_outcome.Observe(measured_s); }
+void Metrics::BackendUp(sched::SiteIndex site, size_t backend, bool up) {
+  f_->backend_up[sched::ToIndex(site)][backend]->Set(up ? 1 : 0);
+}
+void Metrics::BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code) {
+  const size_t j = sched::ToIndex(site);
+  f_->backend_requests.Add({{"site", f_->labels.sites[j]}, {"backend", f_->labels.backends[j][backend]}, {"code", code}})
+      .Increment();
+}
+void Metrics::BackendFailover() { f_->failovers.Increment(); }
+void Metrics::Sessions(size_t open) { f_->sessions.Set(static_cast<double>(open)); }
+void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cast<double>(delta)); }
+void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
+void Metrics::Refused(const char* reason) { f_->refused.Add({{"reason", reason}}).Increment(); }
+void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
+void Metrics::ConfigVersion(uint64_t version) { f_->config_version.Set(static_cast<double>(version)); }
+
+}  // namespace goad::server

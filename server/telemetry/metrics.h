@@ -1,0 +1,82 @@
+// Every metric family of the daemon, with one typed recording method per event. No device, session or query label.
+#ifndef GOAD_SERVER_TELEMETRY_METRICS_H_
+#define GOAD_SERVER_TELEMETRY_METRICS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "scheduler/types.h"
+
+namespace prometheus {
+class Registry;
+}
+
+namespace goad::server {
+
+enum class Terminal { kLocal, kCompleted, kFailed, kCancelled, kLost };  // kLost: the stream ended first
+enum class PredictedPart { kUpload, kCompute };
+
+struct MetricsLabels {                             // the closed label sets, fixed at start
+  std::vector<std::string> sites;
+  std::vector<std::vector<std::string>> backends;  // per site, their URLs
+};
+
+// Thread-safe. Label sets are resolved to series when the object is made, so recording never looks anything up, with the
+// exception of backend_requests_total, whose codes are what backends answer.
+class Metrics {
+ public:
+  explicit Metrics(const MetricsLabels& labels);
+  ~Metrics();
+
+  std::shared_ptr<prometheus::Registry> registry() const;
+
+  // Decisions and epochs. Counted where an answer is accepted into a session's outbox, so that they add up to what the
+  // clients were sent.
+  void Decision(sched::Verdict verdict, sched::Reason reason, sched::SiteIndex site);
+  void TerminalEvent(Terminal terminal, double duration_s);
+  void QueryLostWithStream(double age_s) { TerminalEvent(Terminal::kLost, age_s); }
+  void LateTerminal();
+  void Epoch(const std::string& policy, size_t candidates, double solver_s, double epoch_s);
+  void Uncertainty(double uncertainty);
+  void QueueWait(double wait_s);
+  void TauInfeasible();
+  void StaleLink();
+  void Tau(double tau);
+  void LinkReportAge(double age_s);
+  void Pending(size_t queries);
+  void Running(sched::SiteIndex site, int queries);
+
+  // Uploads and answers; `predicted` beside measured.
+  void Upload(double measured_s, double predicted_s);
+  void Compute(double measured_s, double predicted_s);
+  void FirstToken(double ttft_s);
+  void TimePerOutputToken(double tpot_s);
+  void Tokens(sched::SiteIndex site, int tokens);
+  void DeadlineMissed();
+  void LocalOutcome(double measured_s);
+
+  // Backends.
+  void BackendUp(sched::SiteIndex site, size_t backend, bool up);
+  void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
+  void BackendFailover();
+
+  // Sessions.
+  void Sessions(size_t open);
+  void OutboxBytes(int64_t delta);
+  void SlowConsumer();
+  void Refused(const char* reason);  // from a closed set of literals
+
+  // Configuration.
+  void ConfigReload(bool ok);
+  void ConfigVersion(uint64_t version);
+
+ private:
+  struct Families;
+  std::unique_ptr<Families> f_;
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_TELEMETRY_METRICS_H_

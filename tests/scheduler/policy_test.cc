@@ -1,0 +1,177 @@
+#include "scheduler/policy.h"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "gtest/gtest.h"
+#include "scheduler/delay_model.h"
+#include "scheduler/snapshot_check.h"
+#include "tests/support/random_snapshots.h"
+#include "tests/support/result_checks.h"
+
+namespace goad::sched {
+namespace {
+
+EpochResult Decide(const std::string& policy, const EpochSnapshot& snapshot) {
+  EXPECT_TRUE(CheckSnapshot(snapshot).ok()) << CheckSnapshot(snapshot);
+  return DecideChecked(**MakePolicy(policy), snapshot);
+}
+
+// One site of 4 FLOP/s with at most 2 a query, a link whose SINR is 1 (log2(2) = 1): everything is worked by hand.
+SiteState HandSite() {
+  SiteState site;
+  site.bandwidth_hz = 8;
+  site.noise_w = 1;
+  site.compute_flops = 4;
+  site.max_share_flops = 2;
+  return site;
+}
+Candidate HandUser(uint64_t id, double uncertainty, double local_delay_s) {
+  Candidate user;
+  user.id = QueryId{id};
+  user.uncertainty = uncertainty;
+  user.prompt_bits = 8;
+  user.tx_power_w = 1;
+  user.local_delay_s = local_delay_s;
+  user.edge_work_flop = 2;
+  return user;
+}
+EpochSnapshot HandSnapshot(std::vector<Candidate> users, double tau) {
+  EpochSnapshot snapshot;
+  snapshot.sites = {HandSite()};
+  snapshot.candidates = std::move(users);
+  snapshot.gain.assign(snapshot.candidates.size(), 1.0);
+  snapshot.tau = tau;
+  return snapshot;
+}
+
+TEST(Goa, HandWorkedEpoch) {
+  // Alone: upload 8/(8*1) = 1 s, compute 2/min(2,4) = 1 s. Two: 2 + 1. Three: 3 + 2/(4/3) = 4.5.
+  // User 0 is forced (0.9 > 0.5) though 2 - 1 = +1. Then user 1: 0.5*(3-10) < 0 goes; user 2: 3 users -> 4.5-4 > 0 stays.
+  const EpochResult result =
+      Decide("goa", HandSnapshot({HandUser(0, 0.9, 1), HandUser(1, 0.5, 10), HandUser(2, 0.5, 4)}, 0.5));
+  EXPECT_EQ(result.order, (AssignmentOrder{{0, SiteIndex{0}}, {1, SiteIndex{0}}}));
+  EXPECT_EQ(result.decisions[0].reason, Reason::kUncertain);
+  EXPECT_EQ(result.decisions[1].reason, Reason::kDelayGain);
+  EXPECT_EQ(result.decisions[2].reason, Reason::kNoGain);
+  EXPECT_DOUBLE_EQ(result.decisions[0].predicted_upload_s, 2);  // final share, not the one when it was picked
+  EXPECT_DOUBLE_EQ(result.decisions[0].predicted_compute_s, 1);
+  EXPECT_DOUBLE_EQ(result.decisions[0].uplink_hz, 4);
+  EXPECT_DOUBLE_EQ(result.decisions[0].share_flops, 2);
+  EXPECT_DOUBLE_EQ(result.TotalDelaySeconds(), 3 + 3 + 4);
+}
+
+TEST(Goa, UncertaintyEqualToTauIsNotForced) {
+  EXPECT_EQ(Decide("goa", HandSnapshot({HandUser(0, 0.5, 1)}, 0.5)).decisions[0].verdict, Verdict::kLocal);
+  EXPECT_EQ(Decide("goa", HandSnapshot({HandUser(0, 0.5001, 1)}, 0.5)).decisions[0].verdict, Verdict::kOffload);
+}
+
+// Each production addition changes the decision; its neutral value is what the golden vectors run with.
+struct Addition {
+  const char* name;
+  void (*change)(EpochSnapshot&);
+  Reason with;
+};
+class ProductionAddition : public testing::TestWithParam<Addition> {};
+TEST_P(ProductionAddition, NeutralValueGivesThePaper) {
+  for (const char* policy : {"goa", "reference"}) {
+    EpochSnapshot snapshot = HandSnapshot({HandUser(0, 0.4, 3)}, 0.5);
+    EXPECT_EQ(Decide(policy, snapshot).decisions[0].reason, Reason::kDelayGain);
+    GetParam().change(snapshot);
+    EXPECT_EQ(Decide(policy, snapshot).decisions[0].reason, GetParam().with);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(
+    All, ProductionAddition,
+    testing::Values(
+        Addition{"carried_uplinks", [](EpochSnapshot& s) { s.sites[0].active_uplinks = 2; }, Reason::kNoGain},
+        Addition{"carried_queries", [](EpochSnapshot& s) { s.sites[0].active_queries = 7; }, Reason::kNoGain},
+        Addition{"resident_interference", [](EpochSnapshot& s) { s.sites[0].resident_interference_w = 9; }, Reason::kNoGain},
+        Addition{"max_queries", [](EpochSnapshot& s) { s.sites[0].max_queries = 0; }, Reason::kSiteFull},
+        Addition{"site_down", [](EpochSnapshot& s) { s.sites[0].accepting = false; }, Reason::kNoSite},
+        Addition{"link_unknown", [](EpochSnapshot& s) { s.gain[0] = kUnknown; }, Reason::kNoLink},
+        Addition{"link_stale", [](EpochSnapshot& s) { s.gain[0] = kUnknown; s.candidates[0].link_stale = true; }, Reason::kLinkStale},
+        Addition{"deadline", [](EpochSnapshot& s) { s.candidates[0].deadline_s = 1.5; }, Reason::kDeadline},
+        Addition{"tenant_cap", [](EpochSnapshot& s) { s.tenant_caps = {0}; }, Reason::kQuota},
+        Addition{"chat", [](EpochSnapshot& s) { s.candidates[0].chat = true; s.sites[0].chat = false; }, Reason::kNoSite},
+        Addition{"per_token_work", [](EpochSnapshot& s) { s.sites[0].work_flop_per_token = 1; s.candidates[0].prompt_tokens = 9; }, Reason::kNoGain},
+        Addition{"must_offload", [](EpochSnapshot& s) { s.candidates[0].must_offload = true; }, Reason::kUncertain},
+        Addition{"forced_infeasible", [](EpochSnapshot& s) { s.candidates[0].uncertainty = 1; s.sites[0].max_queries = 0; }, Reason::kTauInfeasible},
+        Addition{"measured_uplink_slow", [](EpochSnapshot& s) { s.sites[0].uplink = UplinkModel::kMeasured; s.uplink_bps = {1}; }, Reason::kNoGain},
+        Addition{"batching_slow", [](EpochSnapshot& s) { s.sites[0].compute = ComputeModel::kBatching; s.sites[0].prefill_tokens_per_s = 1; s.candidates[0].prompt_tokens = 9; }, Reason::kNoGain}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(DelayModel, ProductionVariantsByHand) {
+  SiteState site = HandSite();
+  Candidate user = HandUser(0, 1, 1);
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 1, kUnknown, 0, 1), 1);
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 3, kUnknown, 0, 1), 0.5);      // log2(1+3) = 2
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 6, kUnknown, 1, 1), 0.5);      // interference doubles the noise
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 0, kUnknown, 0, 1), kInfinity);
+  site.uplink = UplinkModel::kMeasured;
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 4);       // 8 / (4/2)
+  site.uplink_shared = false;
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 2);
+  user.prompt_bits = 0;
+  EXPECT_EQ(UploadSeconds(site, user, kUnknown, kUnknown, 0, 1), 0);
+  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 2);                       // 2 / min(2, 4/4)
+  site.work_flop_per_token = 3;
+  user.prompt_tokens = 1;
+  user.expected_output_tokens = 1;
+  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 8);                       // (2 + 3*2) / 1
+  site.compute = ComputeModel::kBatching;
+  site.prefill_tokens_per_s = 2;
+  site.token_time_s = 1;
+  site.token_time_per_query_s = 0.5;
+  site.backends = 2;
+  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 0.5 + 1 * (1 + 0.5 * 2));
+}
+
+TEST(Baselines, DifferOnlyWhereTheyShould) {
+  EpochSnapshot snapshot = HandSnapshot({HandUser(0, 0.9, 1), HandUser(1, 0.1, 10), HandUser(2, 0.2, 1)}, 0.5);
+  EXPECT_EQ(Decide("all-local", snapshot).order.size(), 0u);
+  EXPECT_EQ(Decide("all-edge", snapshot).order.size(), 3u);
+  EXPECT_EQ(Decide("min-delay", snapshot).order, (AssignmentOrder{{1, SiteIndex{0}}}));
+  EXPECT_EQ(Decide("random", snapshot).order.size(), Decide("goa", snapshot).order.size());
+  snapshot.sample = {2, 0};
+  EXPECT_EQ(Decide("random", snapshot).decisions[1].verdict, Verdict::kLocal);
+}
+
+TEST(Goa, AgreesWithTheReferenceOnRandomSnapshots) {
+  const char* from_environment = std::getenv("GOAD_TEST_SEED");
+  const uint64_t first = from_environment != nullptr ? std::strtoull(from_environment, nullptr, 10) : 1;
+  for (uint64_t seed = first; seed < first + 3000; ++seed) {
+    SCOPED_TRACE(testing::Message() << "GOAD_TEST_SEED=" << seed);
+    const EpochSnapshot snapshot = SnapshotMaker(seed).Make(seed % 50 == 0 ? 60 : 14, 5);
+    ASSERT_TRUE(CheckSnapshot(snapshot).ok()) << CheckSnapshot(snapshot);
+    const EpochResult fast = Decide("goa", snapshot), slow = Decide("reference", snapshot);
+    ASSERT_EQ(fast.order, slow.order);
+    for (const char* other : {"min-delay", "all-edge", "all-local", "random"}) Decide(other, snapshot);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(CheckSnapshot, NamesFieldValueAndRange) {
+  const EpochSnapshot good = HandSnapshot({HandUser(0, 0.5, 1)}, 0.5);
+  ASSERT_TRUE(CheckSnapshot(good).ok());
+  const auto message = [&](auto change) {
+    EpochSnapshot bad = good;
+    change(bad);
+    return std::string(CheckSnapshot(bad).message());
+  };
+  EXPECT_EQ(message([](auto& s) { s.tau = std::nan(""); }), "tau: nan is not in 0..1");
+  EXPECT_EQ(message([](auto& s) { s.gain.clear(); }), "gain: 0 entries, want candidates x sites = 1");
+  EXPECT_EQ(message([](auto& s) { s.gain[0] = -1; }), "candidates[0].gain: -1 is not finite and >= 0, or NaN");
+  EXPECT_EQ(message([](auto& s) { s.candidates[0].local_delay_s = kInfinity; }),
+            "candidates[0].local_delay_s: inf is not finite and >= 0");
+  EXPECT_EQ(message([](auto& s) { s.sites[0].noise_w = 0; }), "sites[0].noise_w: 0 is not finite and > 0");
+  EXPECT_EQ(message([](auto& s) { s.sample = {0, 0}; }), "sample: 0 is not a candidate or is listed twice");
+}
+
+TEST(MakePolicy, UnknownNameListsTheKnown) {
+  EXPECT_EQ(MakePolicy("best").status().message(),
+            "policy: \"best\" is not one of goa, min-delay, all-edge, all-local, random, reference");
+}
+
+}  // namespace
+}  // namespace goad::sched
