@@ -1,6 +1,7 @@
 #include "server/session/wire_codec.h"
 
 #include <cmath>
+#include <functional>
 
 #include "absl/strings/str_cat.h"
 #include "goad/uncertainty.h"
@@ -228,7 +229,10 @@ std::optional<ErrorInfo> DecodeOutcome(const v1::Outcome& outcome) {
 }
 
 uint64_t QueryFingerprint(const v1::Query& query) {
-  return std::hash<std::string>{}(query.SerializeAsString());
+  v1::Query body = query;
+  body.clear_deadline_s();     // both count down while a device asks again
+  body.clear_local_delay_s();
+  return std::hash<std::string>{}(body.SerializeAsString());
 }
 
 // --- encoding ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,172 @@
+#include "server/config/config_validator.h"
+
+#include <cmath>
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "scheduler/policy.h"
+
+namespace goad::server {
+namespace {
+
+class Problems {
+ public:
+  void Add(std::string path, std::string message) { list.push_back({std::move(path), std::move(message)}); }
+  void Range(const std::string& path, double value, double low, double high) {
+    if (!(value >= low && value <= high)) Add(path, absl::StrCat(value, " is not in ", low, "..", high));
+  }
+  void AboveZero(const std::string& path, double value) {
+    if (!(value > 0)) Add(path, absl::StrCat(value, " is not above 0"));
+  }
+  void NonNegative(const std::string& path, double value) {
+    if (!(value >= 0) || std::isinf(value)) Add(path, absl::StrCat(value, " is not finite and at least 0"));
+  }
+  void Range(const std::string& path, absl::Duration value, absl::Duration low, absl::Duration high) {
+    if (value < low || value > high) {
+      Add(path, absl::StrCat(absl::FormatDuration(value), " is not in ", absl::FormatDuration(low), "..",
+                             absl::FormatDuration(high)));
+    }
+  }
+  std::vector<ConfigProblem> list;
+};
+
+bool IsName(const std::string& name) {
+  if (name.empty() || name.size() > 63) return false;
+  for (const char c : name) {
+    if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.')) return false;
+  }
+  return true;
+}
+
+void CheckSite(const SiteConfig& site, const std::string& path, Problems& problems) {
+  if (!IsName(site.name)) {
+    problems.Add(path + ".name", absl::StrCat("\"", site.name, "\" is not 1 to 63 of a-z 0-9 - _ ."));
+  }
+  if (site.uplink.model == sched::UplinkModel::kShannon) {
+    problems.AboveZero(path + ".uplink.bandwidth", site.uplink.bandwidth_hz);
+    problems.Range(path + ".uplink.noise_density", site.uplink.noise_density_dbm_hz, -250, -50);
+    problems.Range(path + ".uplink.reference_power", site.uplink.reference_power_dbm, -100, 100);
+  }
+  if (site.compute.model == sched::ComputeModel::kBatching) {
+    problems.AboveZero(path + ".compute.prefill_rate", site.compute.prefill_tokens_per_s);
+    problems.NonNegative(path + ".compute.token_time", site.compute.token_time_s);
+    problems.NonNegative(path + ".compute.token_time_per_query", site.compute.token_time_per_query_s);
+  } else {
+    problems.AboveZero(path + ".compute.capacity", site.compute.capacity_flops);
+    problems.AboveZero(path + ".compute.max_share", site.compute.max_share_flops);
+    problems.NonNegative(path + ".compute.parameters", site.compute.parameters);
+  }
+  problems.Range(path + ".max_queries", site.max_queries, 0, 100000);
+  if (site.backends.empty() || site.backends.size() > 64) {
+    problems.Add(path + ".backends", absl::StrCat(site.backends.size(), " entries, want 1 to 64"));
+  }
+  for (size_t b = 0; b < site.backends.size(); ++b) {
+    const BackendConfig& backend = site.backends[b];
+    const std::string at = absl::StrCat(path, ".backends[", b, "]");
+    if (!(absl::StartsWith(backend.url, "http://") || absl::StartsWith(backend.url, "https://")) ||
+        backend.url.size() < 9 || absl::EndsWith(backend.url, "/") || absl::EndsWith(backend.url, "/v1")) {
+      problems.Add(at + ".url", absl::StrCat("\"", backend.url, "\" is not http[s]://HOST[:PORT][/PATH] without /v1"));
+    }
+    if (backend.model.empty() || backend.model.size() > 128) {
+      problems.Add(at + ".model", absl::StrCat(backend.model.size(), " bytes, want 1 to 128"));
+    }
+    problems.Range(at + ".slots", backend.slots, 1, 4096);
+  }
+}
+
+}  // namespace
+
+std::vector<ConfigProblem> ValidateConfig(const Config& config) {
+  Problems problems;
+  const TlsConfig& tls = config.listen.tls;
+  if (tls.certificate.empty() != tls.key.empty()) {
+    problems.Add("listen.tls", "certificate and key: set both or neither");
+  }
+  if (!tls.client_ca.empty() && tls.certificate.empty()) {
+    problems.Add("listen.tls.client_ca", "needs certificate and key");
+  }
+  if (config.listen.address.empty()) problems.Add("listen.address", "is empty; want HOST:PORT");
+  problems.Range("epoch.period", config.epoch.period, absl::Milliseconds(1), absl::Seconds(10));
+  problems.Range("epoch.min_period", config.epoch.min_period, absl::ZeroDuration(), config.epoch.period);
+  const auto& names = sched::PolicyNames();
+  if (!sched::MakePolicy(config.policy.name).ok() || config.policy.name == "reference") {
+    std::vector<std::string> usable(names.begin(), names.end() - 1);
+    problems.Add("policy.name", absl::StrCat("\"", config.policy.name, "\" is not one of ", absl::StrJoin(usable, ", ")));
+  }
+  problems.Range("policy.tau", config.policy.tau, 0, 1);
+  if (config.sites.empty() || config.sites.size() > 64) {
+    problems.Add("sites", absl::StrCat(config.sites.size(), " entries, want 1 to 64"));
+  }
+  std::set<std::string> seen;
+  for (size_t j = 0; j < config.sites.size(); ++j) {
+    const std::string path = absl::StrCat("sites[", j, "]");
+    CheckSite(config.sites[j], path, problems);
+    if (!seen.insert(config.sites[j].name).second) {
+      problems.Add(path + ".name", absl::StrCat("\"", config.sites[j].name, "\" is used twice"));
+    }
+  }
+  const LimitsConfig& limits = config.limits;
+  problems.Range("limits.sessions", limits.sessions, 1, 1e6);
+  problems.Range("limits.queries_per_session", limits.queries_per_session, 1, 64);
+  problems.Range("limits.waiting_queries", limits.waiting_queries, 1, 1e6);
+  problems.Range("limits.prompt", static_cast<double>(limits.prompt_bytes), 1, 3 << 20);
+  problems.Range("limits.outbox", static_cast<double>(limits.outbox_bytes), 16 << 10, 1 << 30);
+  problems.Range("limits.max_output_tokens", limits.max_output_tokens, 1, 1e6);
+  const absl::Duration hour = absl::Hours(1), ms = absl::Milliseconds(1);
+  problems.Range("limits.link_max_age", limits.link_max_age, ms, hour);
+  problems.Range("limits.mandatory_wait", limits.mandatory_wait, absl::ZeroDuration(), hour);
+  problems.Range("limits.grant", limits.grant, ms, hour);
+  problems.Range("limits.slow_consumer", limits.slow_consumer, ms, hour);
+  problems.Range("limits.retry_after", limits.retry_after, absl::ZeroDuration(), hour);
+  problems.Range("dispatch.connect", config.dispatch.connect, ms, hour);
+  problems.Range("dispatch.first_byte", config.dispatch.first_byte, ms, hour);
+  problems.Range("dispatch.between_tokens", config.dispatch.between_tokens, ms, hour);
+  problems.Range("dispatch.total", config.dispatch.total, ms, hour);
+  problems.Range("dispatch.probe_period", config.dispatch.probe_period, absl::Milliseconds(10), hour);
+  problems.Range("dispatch.failures_to_open", config.dispatch.failures_to_open, 1, 1000);
+  problems.Range("decision_log.snapshots", config.decision_log.snapshot_every, 0, 1e9);
+  problems.Range("decision_log.max_size", static_cast<double>(config.decision_log.max_size_bytes), 4096, 1e15);
+  problems.Range("decision_log.max_files", config.decision_log.max_files, 1, 100);
+  const std::set<std::string> levels = {"trace", "debug", "info", "warn", "error"};
+  if (levels.count(config.log.level) == 0) {
+    problems.Add("log.level", absl::StrCat("\"", config.log.level, "\" is not one of trace, debug, info, warn, error"));
+  }
+  problems.Range("drain_timeout", config.drain_timeout, absl::ZeroDuration(), hour);
+  return problems.list;
+}
+
+std::vector<std::string> RestartOnlyChanges(const Config& running, const Config& next) {
+  std::vector<std::string> paths;
+  const auto check = [&](const char* path, bool same) {
+    if (!same) paths.push_back(path);
+  };
+  check("listen.address", running.listen.address == next.listen.address);
+  check("listen.tls.certificate", running.listen.tls.certificate == next.listen.tls.certificate);
+  check("listen.tls.key", running.listen.tls.key == next.listen.tls.key);
+  check("listen.tls.client_ca", running.listen.tls.client_ca == next.listen.tls.client_ca);
+  check("admin.address", running.admin_address == next.admin_address);
+  check("metrics.address", running.metrics_address == next.metrics_address);
+  check("lock_file", running.lock_file == next.lock_file);
+  check("limits.sessions", running.limits.sessions == next.limits.sessions);
+  check("limits.outbox", running.limits.outbox_bytes == next.limits.outbox_bytes);
+  const DecisionLogConfig &a = running.decision_log, &b = next.decision_log;
+  check("decision_log", a.path == b.path && a.snapshot_every == b.snapshot_every &&
+                            a.max_size_bytes == b.max_size_bytes && a.max_files == b.max_files);
+  check("sites", running.sites.size() == next.sites.size());
+  for (size_t j = 0; j < std::min(running.sites.size(), next.sites.size()); ++j) {
+    const auto &old_site = running.sites[j], &new_site = next.sites[j];
+    bool same = old_site.backends.size() == new_site.backends.size();
+    for (size_t k = 0; same && k < old_site.backends.size(); ++k) {
+      const auto &x = old_site.backends[k], &y = new_site.backends[k];
+      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots &&
+             x.api_key_file == y.api_key_file && x.ca_file == y.ca_file;
+    }
+    if (old_site.name != new_site.name) paths.push_back(absl::StrCat("sites[", j, "].name"));
+    if (!same) paths.push_back(absl::StrCat("sites[", j, "].backends"));
+  }
+  return paths;
+}
+
+}  // namespace goad::server

@@ -1,0 +1,25 @@
+// Ranges and cross-checks of a configuration. Pure.
+#ifndef GOAD_SERVER_CONFIG_CONFIG_VALIDATOR_H_
+#define GOAD_SERVER_CONFIG_CONFIG_VALIDATOR_H_
+
+#include <string>
+#include <vector>
+
+#include "server/config/config.h"
+
+namespace goad::server {
+
+struct ConfigProblem {
+  std::string path;     // for example sites[0].max_queries
+  std::string message;  // the value and what is allowed
+};
+
+// Every problem at once, in the order of the file's reference.
+std::vector<ConfigProblem> ValidateConfig(const Config& config);
+
+// What a reload from `running` to `next` may not change: the paths of restart-only fields that differ.
+std::vector<std::string> RestartOnlyChanges(const Config& running, const Config& next);
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_CONFIG_CONFIG_VALIDATOR_H_

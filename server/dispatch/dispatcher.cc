@@ -1,0 +1,466 @@
+#include "server/dispatch/dispatcher.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace goad::server {
+namespace {
+
+// llama-server frees the slot of a closed stream 5 to 15 ms later (observed); until then a new request would be queued
+// there, where it cannot be aborted.
+constexpr absl::Duration kAbortSettle = absl::Milliseconds(20);
+constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
+constexpr size_t kMaxErrorBody = 4096;
+constexpr size_t kMaxProbeBody = 1 << 20;
+constexpr uint64_t kProbeBit = uint64_t{1} << 63;
+
+CallId CallOf(QueryId id) { return CallId{static_cast<uint64_t>(id)}; }
+QueryId QueryOf(CallId id) { return QueryId{static_cast<uint64_t>(id)}; }
+bool IsProbe(CallId id) { return (static_cast<uint64_t>(id) & kProbeBit) != 0; }
+
+}  // namespace
+
+Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* transport, SessionSink* sink,
+                       Metrics* metrics, std::function<void(Event)> to_engine)
+    : transport_(transport), sink_(sink), metrics_(metrics), to_engine_(std::move(to_engine)), first_config_(config),
+      config_(std::move(config)) {
+  for (const SiteConfig& site_config : first_config_->sites) {
+    Site& site = sites_.emplace_back();
+    for (const BackendConfig& backend : site_config.backends) {
+      site.backends.push_back({&backend, backend.url, BackendHealth(), backend.slots, 0});
+    }
+  }
+}
+
+// --- queries -------------------------------------------------------------------------------------------------------------
+
+void Dispatcher::Start(DispatchRequest request, MonotonicTime now) {
+  now_ = now;
+  const QueryId id = request.id;
+  auto call = std::make_unique<Call>();
+  call->logprobs_wanted = request.prompt->top_logprobs > 0;
+  call->tried.resize(sites_[sched::ToIndex(request.site)].backends.size());
+  call->request = std::move(request);
+  Place(*calls_.emplace(id, std::move(call)).first->second);
+}
+
+void Dispatcher::Abort(QueryId id, MonotonicTime now) {
+  now_ = now;
+  const auto call = calls_.find(id);
+  if (call == calls_.end() || call->second->over) return;
+  if (call->second->backend >= 0) {
+    metrics_->BackendRequest(call->second->request.site, call->second->backend, "aborted");
+  }
+  LeaveBackend(*call->second, /*abort=*/true);
+  Finish(*call->second, DispatchOutcome::kAborted);
+}
+
+void Dispatcher::Resume(SessionId session) {
+  for (auto& [id, call] : calls_) {
+    if (call->request.session == session && call->paused && !call->over) {
+      call->paused = false;
+      call->last_token = now_;
+      transport_->SetPaused(CallOf(id), false);
+    }
+  }
+}
+
+// Least loaded of the backends that are up and not tried yet; -1 when there is none with a free slot, and then
+// *all_tried says whether waiting could help.
+int Dispatcher::PickBackend(const Call& call, bool* all_tried) const {
+  const Site& site = sites_[sched::ToIndex(call.request.site)];
+  int best = -1;
+  *all_tried = true;
+  for (size_t b = 0; b < site.backends.size(); ++b) {
+    const Backend& backend = site.backends[b];
+    if (!backend.health.up() || call.tried[b]) continue;
+    if (call.request.prompt->chat && backend.config->api != BackendApi::kChat) continue;
+    *all_tried = false;
+    if (backend.in_flight >= backend.slots) continue;
+    if (best < 0 || backend.in_flight * site.backends[best].slots < site.backends[best].in_flight * backend.slots) {
+      best = static_cast<int>(b);
+    }
+  }
+  return best;
+}
+
+void Dispatcher::Place(Call& call) {
+  Site& site = sites_[sched::ToIndex(call.request.site)];
+  bool all_tried = false;
+  call.backend = PickBackend(call, &all_tried);
+  if (call.backend < 0) {
+    if (all_tried) {
+      return Fail(call, ErrorCode::kUnavailable, "NO_BACKEND",
+                  call.last_error.empty() ? "no backend of the site is up" : call.last_error);
+    }
+    site.waiting.push_back(call.request.id);
+    return;
+  }
+  Backend& backend = site.backends[call.backend];
+  call.tried[call.backend] = true;
+  ++backend.in_flight;
+  call.sent = now_;
+  call.http_status = 0;
+  transport_->Start(CallOf(call.request.id),
+                    {backend.config, RequestPath(backend.config->api),
+                     MakeRequestBody(*backend.config, *call.request.prompt, call.request.max_output_tokens),
+                     config_->dispatch.connect});
+}
+
+void Dispatcher::OnHead(CallId id, int http_status) {
+  if (IsProbe(id)) {
+    if (const auto probe = probes_.find(id); probe != probes_.end()) probe->second.http_status = http_status;
+  } else if (const auto call = calls_.find(QueryOf(id)); call != calls_.end()) {
+    Call& answering = *call->second;  // whatever an earlier attempt left unfinished is void
+    answering.http_status = http_status;
+    answering.error_body.clear();
+    answering.sse = SseParser();
+    answering.utf8 = Utf8Assembler();
+    answering.finish_reason.clear();
+    answering.usage.reset();
+  }
+}
+
+void Dispatcher::OnBody(CallId id, std::string_view bytes) {
+  if (IsProbe(id)) {
+    const auto probe = probes_.find(id);
+    if (probe != probes_.end() && probe->second.body.size() + bytes.size() <= kMaxProbeBody) probe->second.body += bytes;
+    return;
+  }
+  const auto found = calls_.find(QueryOf(id));
+  if (found == calls_.end() || found->second->over) return;
+  Call& call = *found->second;
+  if (call.http_status != 200) {
+    if (call.error_body.size() < kMaxErrorBody) call.error_body += bytes.substr(0, kMaxErrorBody);
+    return;
+  }
+  const int attempt = call.attempt;  // an event may end this attempt and begin another, to which the rest is foreign
+  const auto on_event = [&](const std::string& data) {
+    if (!call.over && call.attempt == attempt) OnEvent(call, data);
+  };
+  if (!call.sse.Push(bytes, on_event) && !call.over && call.attempt == attempt) {
+    LeaveBackend(call, /*abort=*/true);
+    RequestFailed(call, "garbage", true, "an event of the answer is larger than 1 MiB");
+  }
+}
+
+void Dispatcher::OnEvent(Call& call, const std::string& data) {
+  if (data == "[DONE]") {
+    if (!call.finish_reason.empty()) return Complete(call);
+    LeaveBackend(call, /*abort=*/true);
+    return RequestFailed(call, "broken", true, "the answer ended without a finish_reason");
+  }
+  absl::StatusOr<CompletionChunk> chunk = ParseChunk(data);
+  if (!chunk.ok()) {
+    LeaveBackend(call, /*abort=*/true);
+    return RequestFailed(call, "garbage", true, std::string(chunk.status().message()));
+  }
+  if (chunk->usage) call.usage = chunk->usage;
+  if (chunk->finish_reason) call.finish_reason = *chunk->finish_reason;
+  if (chunk->text.empty()) return;
+  Emit(call, call.utf8.Push(chunk->text), chunk->tokens,
+       call.logprobs_wanted ? std::move(chunk->logprobs) : std::vector<TokenLogprob>());
+}
+
+void Dispatcher::Emit(Call& call, std::string text, int tokens, std::vector<TokenLogprob> logprobs) {
+  if (call.tokens == 0) {
+    call.first_token = now_;
+    metrics_->FirstToken(SecondsBetween(call.request.prompt_ready, now_));
+  }
+  call.last_token = now_;
+  call.tokens += tokens;
+  metrics_->Tokens(call.request.site, tokens);
+  TokensEvent event;
+  event.id = call.request.id;
+  event.text_offset = call.text_bytes;
+  event.tokens = tokens;
+  event.logprobs = std::move(logprobs);
+  call.text_bytes += text.size();
+  event.text = std::move(text);
+  switch (sink_->Deliver(call.request.session, std::move(event))) {
+    case Delivery::kAccepted: break;
+    case Delivery::kPause:
+      if (!call.paused) {
+        call.paused = true;
+        call.paused_since = now_;
+        transport_->SetPaused(CallOf(call.request.id), true);
+      }
+      break;
+    case Delivery::kDropped:  // the query is over on the device's side
+      metrics_->BackendRequest(call.request.site, call.backend, "aborted");
+      LeaveBackend(call, /*abort=*/true);
+      Finish(call, DispatchOutcome::kAborted);
+      break;
+  }
+}
+
+void Dispatcher::Complete(Call& call) {
+  if (std::string rest = call.utf8.Finish(); !rest.empty()) {
+    Emit(call, std::move(rest), 0, {});
+    if (call.over) return;
+  }
+  const DispatchRequest& request = call.request;
+  Backend& backend = sites_[sched::ToIndex(request.site)].backends[call.backend];
+  backend.health.Succeeded();
+  metrics_->BackendRequest(request.site, call.backend, "200");
+  CompletedEvent event;
+  event.id = request.id;
+  event.finish_reason = call.finish_reason;
+  event.usage_estimated = !call.usage.has_value();
+  event.prompt_tokens = call.usage ? call.usage->prompt_tokens : 0;
+  event.output_tokens = call.usage ? call.usage->output_tokens : call.tokens;
+  event.site = request.site;
+  event.backend = backend.url_label;
+  event.queue_s = SecondsBetween(request.prompt_ready, call.sent);
+  event.ttft_s = call.tokens > 0 ? SecondsBetween(request.prompt_ready, call.first_token) : 0;
+  event.total_s = SecondsBetween(request.received, now_);
+  event.compute_s = SecondsBetween(request.prompt_ready, now_);
+  event.upload_s = request.upload_s;
+  event.predicted_upload_s = request.predicted_upload_s;
+  event.predicted_compute_s = request.predicted_compute_s;
+  event.text_bytes = call.text_bytes;
+  metrics_->Compute(event.compute_s, request.predicted_compute_s);
+  if (call.tokens >= 2) {
+    metrics_->TimePerOutputToken(SecondsBetween(call.first_token, call.last_token) / (call.tokens - 1));
+  }
+  if (now_ > request.deadline) metrics_->DeadlineMissed();
+  const int output_tokens = event.output_tokens;
+  sink_->Deliver(request.session, std::move(event));
+  LeaveBackend(call, /*abort=*/false);
+  Finish(call, DispatchOutcome::kCompleted, output_tokens);
+}
+
+void Dispatcher::OnEnd(CallId id, TransportEnd end, const std::string& detail) {
+  if (IsProbe(id)) {
+    const auto probe = probes_.find(id);
+    if (probe != probes_.end()) ProbeEnded(id, end == TransportEnd::kComplete);
+    return;
+  }
+  const auto found = calls_.find(QueryOf(id));
+  if (found == calls_.end() || found->second->over || found->second->backend < 0) return;
+  Call& call = *found->second;
+  const int status = call.http_status;
+  LeaveBackend(call, /*abort=*/false);
+  if (end == TransportEnd::kConnectFailed) return RequestFailed(call, "connect_failed", true, detail);
+  if (end == TransportEnd::kBroken) return RequestFailed(call, "broken", true, absl::StrCat("connection lost: ", detail));
+  if (status == 200) return RequestFailed(call, "broken", true, "the answer ended without a finish_reason and [DONE]");
+  const std::string message = ErrorMessage(status, call.error_body);
+  if (status == 400 || status == 413 || status == 422) {  // the query's own fault: nobody else would take it
+    metrics_->BackendRequest(call.request.site, call.tried_last, absl::StrCat(status));
+    return Fail(call, ErrorCode::kInvalidArgument, "BACKEND_REFUSED", message);
+  }
+  RequestFailed(call, absl::StrCat(status), status != 429, message);
+}
+
+// REQUIRES: the call has left its backend (tried_last names it).
+void Dispatcher::RequestFailed(Call& call, const std::string& code, bool backend_at_fault, const std::string& message) {
+  Site& site = sites_[sched::ToIndex(call.request.site)];
+  Backend& backend = site.backends[call.tried_last];
+  metrics_->BackendRequest(call.request.site, call.tried_last, code);
+  if (backend_at_fault) {
+    backend.health.Failed(config_->dispatch.failures_to_open);
+    ReportSites();
+  }
+  call.last_error = absl::StrCat(backend.url_label, ": ", message);
+  if (call.tokens > 0) return Fail(call, ErrorCode::kUnavailable, "BACKEND_FAILED", call.last_error);
+  bool all_tried = false;
+  if (PickBackend(call, &all_tried) >= 0 || !all_tried) metrics_->BackendFailover();
+  Place(call);
+}
+
+void Dispatcher::Fail(Call& call, ErrorCode code, const char* reason, const std::string& message) {
+  FailedEvent event;
+  event.id = call.request.id;
+  event.error.code = code;
+  event.error.reason = reason;
+  event.error.message = message;
+  event.text_bytes = call.text_bytes;
+  sink_->Deliver(call.request.session, std::move(event));
+  Finish(call, DispatchOutcome::kFailed);
+}
+
+// Frees the backend's slot: at once when the request is through, a little later when it had to be aborted.
+void Dispatcher::LeaveBackend(Call& call, bool abort) {
+  if (call.backend < 0) return;
+  const size_t site = sched::ToIndex(call.request.site);
+  transport_->Abort(CallOf(call.request.id));
+  ++call.attempt;
+  call.paused = false;
+  call.tried_last = call.backend;
+  call.backend = -1;
+  if (abort) {
+    call.settles = now_ + kAbortSettle;
+    settling_.push_back({call.settles, site, call.tried_last, std::nullopt});
+  } else {
+    --sites_[site].backends[call.tried_last].in_flight;
+    FillFreeSlots(site);
+  }
+}
+
+// The query is through. The engine frees its site slot no earlier than the backend does.
+void Dispatcher::Finish(Call& call, DispatchOutcome outcome, int output_tokens) {
+  call.over = true;
+  std::deque<QueryId>& waiting = sites_[sched::ToIndex(call.request.site)].waiting;
+  waiting.erase(std::remove(waiting.begin(), waiting.end(), call.request.id), waiting.end());
+  QueryDone done{call.request.id, outcome, output_tokens};
+  if (call.settles > now_) {
+    settling_.push_back({call.settles, 0, -1, done});
+  } else {
+    to_engine_(done);
+  }
+  over_.push_back(call.request.id);  // freed by Tick: its parser may be on the stack
+}
+
+void Dispatcher::FillFreeSlots(size_t site) {
+  std::deque<QueryId> waiting = std::exchange(sites_[site].waiting, {});
+  for (const QueryId id : waiting) {
+    const auto call = calls_.find(id);
+    if (call != calls_.end() && !call->second->over) Place(*call->second);  // queues again when still full
+  }
+}
+
+// --- time ----------------------------------------------------------------------------------------------------------------
+
+MonotonicTime Dispatcher::TimeLimit(const Call& call, const char** what) const {
+  const DispatchConfig& limits = config_->dispatch;
+  MonotonicTime limit = call.request.deadline;
+  *what = "deadline";
+  const auto consider = [&](MonotonicTime at, const char* name) {
+    if (at < limit) {
+      limit = at;
+      *what = name;
+    }
+  };
+  if (call.backend < 0) {
+    consider(call.request.prompt_ready + limits.first_byte, "first_byte");
+    return limit;
+  }
+  consider(call.sent + limits.total, "total");
+  if (call.paused) {
+    consider(call.paused_since + config_->limits.slow_consumer, "slow_consumer");
+  } else if (call.tokens == 0) {
+    consider(call.sent + limits.first_byte, "first_byte");
+  } else {
+    consider(call.last_token + limits.between_tokens, "between_tokens");
+  }
+  return limit;
+}
+
+void Dispatcher::CheckTimeLimit(Call& call) {
+  const char* what = nullptr;
+  if (call.over || TimeLimit(call, &what) > now_) return;
+  const std::string name = what;
+  const bool was_sent = call.backend >= 0;
+  LeaveBackend(call, /*abort=*/true);
+  if (name == "deadline") {
+    metrics_->DeadlineMissed();
+    return Fail(call, ErrorCode::kDeadlineExceeded, "DEADLINE", "the query's deadline passed");
+  }
+  if (name == "slow_consumer") {
+    metrics_->SlowConsumer();
+    return Fail(call, ErrorCode::kSlowConsumer, "SLOW_CONSUMER", "the device did not read its answer");
+  }
+  if (!was_sent || name == "total") {
+    return Fail(call, ErrorCode::kDeadlineExceeded, "TIMEOUT", absl::StrCat("dispatch.", name, " passed"));
+  }
+  RequestFailed(call, "timeout", true, absl::StrCat("dispatch.", name, " passed"));
+}
+
+void Dispatcher::Tick(MonotonicTime now) {
+  now_ = now;
+  for (const QueryId id : std::exchange(over_, {})) calls_.erase(id);
+  while (!settling_.empty() && settling_.front().until <= now) {
+    const Settling settled = std::move(settling_.front());
+    settling_.pop_front();
+    if (settled.backend >= 0) {
+      --sites_[settled.site].backends[settled.backend].in_flight;
+      FillFreeSlots(settled.site);
+    }
+    if (settled.done) to_engine_(*settled.done);
+  }
+  std::vector<QueryId> ids;  // limits first: acting on one may change the table
+  for (const auto& [id, call] : calls_) {
+    const char* what = nullptr;
+    if (!call->over && TimeLimit(*call, &what) <= now) ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end());
+  for (const QueryId id : ids) CheckTimeLimit(*calls_.at(id));
+
+  std::vector<CallId> late;
+  for (const auto& [id, probe] : probes_) {
+    if (probe.started + kProbeTimeout <= now) late.push_back(id);
+  }
+  for (const CallId id : late) {
+    transport_->Abort(id);
+    ProbeEnded(id, /*answered=*/false);
+  }
+  for (size_t s = 0; s < sites_.size(); ++s) {
+    for (size_t b = 0; b < sites_[s].backends.size(); ++b) {
+      if (sites_[s].backends[b].health.next_probe() <= now) StartProbe(s, b);
+    }
+  }
+}
+
+MonotonicTime Dispatcher::NextWake() const {
+  MonotonicTime wake = over_.empty() ? MonotonicTime::Infinite() : now_;
+  if (!settling_.empty()) wake = std::min(wake, settling_.front().until);
+  for (const auto& [id, call] : calls_) {
+    const char* what = nullptr;
+    if (!call->over) wake = std::min(wake, TimeLimit(*call, &what));
+  }
+  for (const auto& [id, probe] : probes_) wake = std::min(wake, probe.started + kProbeTimeout);
+  for (const Site& site : sites_) {
+    for (const Backend& backend : site.backends) wake = std::min(wake, backend.health.next_probe());
+  }
+  return wake;
+}
+
+// --- health --------------------------------------------------------------------------------------------------------------
+
+void Dispatcher::StartProbe(size_t site, size_t backend) {
+  Backend& target = sites_[site].backends[backend];
+  const CallId id{kProbeBit | next_probe_id_++};
+  probes_[id] = {site, backend, 0, "", now_};
+  transport_->Start(id, {target.config, target.health.StartProbe(), "", config_->dispatch.connect});
+}
+
+void Dispatcher::ProbeEnded(CallId id, bool answered) {
+  const Probe probe = std::move(probes_[id]);
+  probes_.erase(id);
+  Backend& backend = sites_[probe.site].backends[probe.backend];
+  const bool props = backend.health.ProbeDone(answered ? probe.http_status : 0, config_->dispatch.failures_to_open, now_,
+                                              config_->dispatch.probe_period);
+  if (props) backend.slots = ParseSlots(probe.body).value_or(backend.config->slots);
+  ReportSites();
+  FillFreeSlots(probe.site);
+}
+
+void Dispatcher::ReportSites() {
+  for (size_t s = 0; s < sites_.size(); ++s) {
+    Site& site = sites_[s];
+    SiteHealth health{sched::ToSite(s), 0, 0};
+    for (size_t b = 0; b < site.backends.size(); ++b) {
+      const Backend& backend = site.backends[b];
+      metrics_->BackendUp(health.site, b, backend.health.up());
+      if (!backend.health.up()) continue;
+      ++health.backends_up;
+      health.slots += backend.slots;
+    }
+    if (health.backends_up == site.reported_up && health.slots == site.reported_slots) continue;
+    site.reported_up = health.backends_up;
+    site.reported_slots = health.slots;
+    to_engine_(health);
+  }
+}
+
+std::vector<std::vector<Dispatcher::BackendView>> Dispatcher::Backends() const {
+  std::vector<std::vector<BackendView>> views;
+  for (const Site& site : sites_) {
+    auto& row = views.emplace_back();
+    for (const Backend& backend : site.backends) row.push_back({backend.url_label, backend.health.up(), backend.slots});
+  }
+  return views;
+}
+
+}  // namespace goad::server

@@ -1,0 +1,231 @@
+#include "server/dispatch/openai_transport.h"
+
+#include <curl/curl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+
+namespace goad::server {
+namespace {
+
+struct Transfer {
+  CallId id{};
+  CURL* easy = nullptr;
+  curl_slist* headers = nullptr;
+  HttpRequest request;
+  char error[CURL_ERROR_SIZE] = {};
+  bool head_reported = false;
+  bool aborted = false;
+  HttpListener* listener = nullptr;
+};
+
+std::string ReadSecret(const std::string& path) {
+  std::ifstream in(path);
+  std::string secret(std::istreambuf_iterator<char>(in), {});
+  absl::StripAsciiWhitespace(&secret);
+  return secret;
+}
+
+void ReportHead(Transfer& transfer) {
+  if (transfer.head_reported) return;
+  long status = 0;
+  curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
+  transfer.head_reported = true;
+  transfer.listener->OnHead(transfer.id, static_cast<int>(status));
+}
+
+size_t OnWrite(char* bytes, size_t size, size_t count, void* user) {
+  Transfer& transfer = *static_cast<Transfer*>(user);
+  if (transfer.aborted) return 0;  // makes curl give the transfer up
+  ReportHead(transfer);
+  if (!transfer.aborted) transfer.listener->OnBody(transfer.id, std::string_view(bytes, size * count));
+  return transfer.aborted ? 0 : size * count;
+}
+
+}  // namespace
+
+struct OpenAiTransport::Impl {
+  CURLM* multi = nullptr;
+  int epoll_fd = -1;
+  int wake_fd = -1;
+  HttpListener* listener = nullptr;
+  std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
+  std::vector<std::unique_ptr<Transfer>> aborted;  // removed outside curl's callbacks
+  MonotonicTime timer = MonotonicTime::Infinite();
+
+  static int OnSocket(CURL*, curl_socket_t socket, int what, void* user, void*) {
+    auto* self = static_cast<Impl*>(user);
+    epoll_event event{};
+    event.data.fd = socket;
+    if (what == CURL_POLL_REMOVE) {
+      epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, socket, nullptr);
+      return 0;
+    }
+    if (what & CURL_POLL_IN) event.events |= EPOLLIN;
+    if (what & CURL_POLL_OUT) event.events |= EPOLLOUT;
+    if (epoll_ctl(self->epoll_fd, EPOLL_CTL_MOD, socket, &event) != 0) {
+      epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, socket, &event);
+    }
+    return 0;
+  }
+  static int OnTimer(CURLM*, long timeout_ms, void* user) {
+    static_cast<Impl*>(user)->timer =
+        timeout_ms < 0 ? MonotonicTime::Infinite() : MonotonicTime::Now() + absl::Milliseconds(timeout_ms);
+    return 0;
+  }
+
+  void Free(Transfer& transfer) {
+    curl_multi_remove_handle(multi, transfer.easy);
+    curl_easy_cleanup(transfer.easy);
+    curl_slist_free_all(transfer.headers);
+  }
+
+  void ReportEnded() {
+    int left = 0;
+    while (CURLMsg* message = curl_multi_info_read(multi, &left)) {
+      if (message->msg != CURLMSG_DONE) continue;
+      Transfer* transfer = nullptr;
+      curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+      const CURLcode code = message->data.result;
+      const auto found = transfers.find(transfer->id);
+      if (found == transfers.end() || found->second.get() != transfer) continue;  // aborted: freed below
+      std::unique_ptr<Transfer> ended = std::move(found->second);
+      transfers.erase(found);
+      if (code == CURLE_OK) ReportHead(*ended);
+      TransportEnd end = TransportEnd::kComplete;
+      if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_SSL_CONNECT_ERROR ||
+          code == CURLE_PEER_FAILED_VERIFICATION ||
+          (code == CURLE_OPERATION_TIMEDOUT && !ended->head_reported)) {
+        end = TransportEnd::kConnectFailed;
+      } else if (code != CURLE_OK) {
+        end = TransportEnd::kBroken;
+      }
+      const std::string detail = ended->error[0] != 0 ? ended->error : curl_easy_strerror(code);
+      Free(*ended);
+      listener->OnEnd(ended->id, end, detail);
+    }
+    for (const auto& transfer : std::exchange(aborted, {})) Free(*transfer);
+  }
+};
+
+OpenAiTransport::OpenAiTransport() : impl_(std::make_unique<Impl>()) {
+  curl_global_init(CURL_GLOBAL_DEFAULT);
+  impl_->multi = curl_multi_init();
+  impl_->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  impl_->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (impl_->multi == nullptr || impl_->epoll_fd < 0 || impl_->wake_fd < 0) {
+    throw std::runtime_error(absl::StrCat("dispatch: no descriptors for epoll: ", std::strerror(errno)));
+  }
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = impl_->wake_fd;
+  epoll_ctl(impl_->epoll_fd, EPOLL_CTL_ADD, impl_->wake_fd, &event);
+  curl_multi_setopt(impl_->multi, CURLMOPT_SOCKETFUNCTION, &Impl::OnSocket);
+  curl_multi_setopt(impl_->multi, CURLMOPT_SOCKETDATA, impl_.get());
+  curl_multi_setopt(impl_->multi, CURLMOPT_TIMERFUNCTION, &Impl::OnTimer);
+  curl_multi_setopt(impl_->multi, CURLMOPT_TIMERDATA, impl_.get());
+}
+
+OpenAiTransport::~OpenAiTransport() {
+  for (auto& [id, transfer] : impl_->transfers) impl_->Free(*transfer);
+  for (auto& transfer : impl_->aborted) impl_->Free(*transfer);
+  curl_multi_cleanup(impl_->multi);
+  close(impl_->epoll_fd);
+  close(impl_->wake_fd);
+}
+
+void OpenAiTransport::set_listener(HttpListener* listener) { impl_->listener = listener; }
+
+void OpenAiTransport::Start(CallId id, HttpRequest request) {
+  auto transfer = std::make_unique<Transfer>();
+  transfer->id = id;
+  transfer->request = std::move(request);
+  transfer->listener = impl_->listener;
+  CURL* easy = transfer->easy = curl_easy_init();
+  const BackendConfig& backend = *transfer->request.backend;
+  const auto add_header = [&](const std::string& line) {
+    transfer->headers = curl_slist_append(transfer->headers, line.c_str());
+  };
+  curl_easy_setopt(easy, CURLOPT_URL, absl::StrCat(backend.url, transfer->request.path).c_str());
+  curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer.get());
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(absl::ToInt64Milliseconds(transfer->request.connect_timeout)));
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &OnWrite);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer.get());
+  if (!backend.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, backend.ca_file.c_str());
+  if (!backend.api_key_file.empty()) add_header(absl::StrCat("Authorization: Bearer ", ReadSecret(backend.api_key_file)));
+  if (!transfer->request.body.empty()) {
+    add_header("Content-Type: application/json");
+    add_header("Accept: text/event-stream");
+    add_header("Expect:");
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(transfer->request.body.size()));
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->request.body.c_str());
+  }
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+  curl_multi_add_handle(impl_->multi, easy);
+  impl_->transfers[id] = std::move(transfer);
+}
+
+void OpenAiTransport::Abort(CallId id) {
+  const auto found = impl_->transfers.find(id);
+  if (found == impl_->transfers.end()) return;
+  found->second->aborted = true;
+  impl_->aborted.push_back(std::move(found->second));  // Poll removes it; we may be inside one of its callbacks
+  impl_->transfers.erase(found);
+  impl_->timer = MonotonicTime();
+}
+
+void OpenAiTransport::SetPaused(CallId id, bool paused) {
+  const auto found = impl_->transfers.find(id);
+  if (found != impl_->transfers.end()) curl_easy_pause(found->second->easy, paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+}
+
+void OpenAiTransport::Poll(MonotonicTime until) {
+  const absl::Duration wait = std::min(until, impl_->timer) - MonotonicTime::Now();
+  const int64_t wait_us = std::clamp<int64_t>(absl::ToInt64Microseconds(wait), 0, 1000000);
+  epoll_event events[64];
+  const int count = epoll_wait(impl_->epoll_fd, events, 64, static_cast<int>((wait_us + 999) / 1000));
+  impl_->listener->set_now(MonotonicTime::Now());
+  int running = 0;
+  for (int k = 0; k < count; ++k) {
+    if (events[k].data.fd == impl_->wake_fd) {
+      uint64_t ignored = 0;
+      [[maybe_unused]] const ssize_t got = read(impl_->wake_fd, &ignored, sizeof ignored);
+      continue;
+    }
+    int mask = 0;
+    if (events[k].events & EPOLLIN) mask |= CURL_CSELECT_IN;
+    if (events[k].events & EPOLLOUT) mask |= CURL_CSELECT_OUT;
+    if (events[k].events & (EPOLLERR | EPOLLHUP)) mask |= CURL_CSELECT_ERR;
+    curl_multi_socket_action(impl_->multi, events[k].data.fd, mask, &running);
+  }
+  if (impl_->timer <= MonotonicTime::Now()) {
+    impl_->timer = MonotonicTime::Infinite();
+    curl_multi_socket_action(impl_->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+  }
+  impl_->ReportEnded();
+}
+
+void OpenAiTransport::Wake() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t put = write(impl_->wake_fd, &one, sizeof one);
+}
+
+}  // namespace goad::server

@@ -1,0 +1,370 @@
+#include "tests/simulation/world.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace goad::server {
+namespace {
+
+Config MakeConfig() {
+  Config config;
+  for (const char* name : {"a", "b"}) {
+    SiteConfig site;
+    site.name = name;
+    site.compute.token_time_s = 0.001;
+    site.compute.token_time_per_query_s = 0.0002;
+    for (int b = 0; b < 2; ++b) {
+      BackendConfig backend;
+      backend.url = absl::StrCat("http://", name, b);
+      backend.slots = 2;
+      site.backends.push_back(backend);
+    }
+    config.sites.push_back(site);
+  }
+  config.limits.grant = absl::Milliseconds(300);
+  config.limits.queries_per_session = 3;
+  config.dispatch.first_byte = absl::Milliseconds(400);
+  config.dispatch.between_tokens = absl::Milliseconds(300);
+  config.dispatch.total = absl::Seconds(3);
+  config.dispatch.probe_period = absl::Milliseconds(200);
+  return config;
+}
+
+}  // namespace
+
+// The transport of one session on the server side, with its link to the device.
+struct World::SimStream : SessionStream, std::enable_shared_from_this<SimStream> {
+  World* world = nullptr;
+  Device* device = nullptr;
+  uint64_t generation = 0;
+  std::shared_ptr<Session> session;
+  std::unique_ptr<SessionCore> core;
+  bool dead = false;
+  absl::Duration last_arrival;  // frames arrive in order
+  std::map<std::string, int> decisions, terminals;
+
+  void Pump() override;
+  void Count(const v1::ServerFrame& frame);
+};
+
+struct World::Device {
+  std::unique_ptr<internal::ClientCore> core;
+  std::shared_ptr<SimStream> stream;
+};
+
+// Every backend of every site, answering by script.
+class World::Backends final : public HttpTransport {
+ public:
+  explicit Backends(World* world) : world_(world) {}
+
+  void Start(CallId id, HttpRequest request) override {
+    const uint64_t ticket = ++tickets_;
+    live_[id] = ticket;
+    const std::string url = request.backend->url;
+    if (world_->Chance(world_->faults_.kill_backend)) dead_until_[url] = world_->now_ + world_->Between(50, 800);
+    if (dead_until_[url] > world_->now_) return End(id, ticket, world_->Between(0, 5), TransportEnd::kConnectFailed);
+    if (request.body.empty()) {
+      Head(id, ticket, absl::Milliseconds(1), 200);
+      return End(id, ticket, absl::Milliseconds(2), TransportEnd::kComplete);
+    }
+    const bool bad = world_->Chance(world_->faults_.bad_backend_answer);
+    const int how = bad ? static_cast<int>(world_->random_() % 7) : -1;
+    absl::Duration at = world_->Between(1, 10);
+    if (how == 0) return End(id, ticket, at, TransportEnd::kConnectFailed);
+    if (how == 1) return;  // hangs
+    if (how == 2) {
+      Head(id, ticket, at, world_->Chance(0.5) ? 503 : 429);
+      Body(id, ticket, at, "{\"error\":{\"message\":\"busy\"}}");
+      return End(id, ticket, at, TransportEnd::kComplete);
+    }
+    Head(id, ticket, at, 200);
+    const int tokens = static_cast<int>(world_->random_() % 6);
+    for (int k = 0; k < tokens; ++k) {
+      at += world_->Between(0, 15);
+      Body(id, ticket, at, "data: {\"choices\":[{\"text\":\"w\xC3\xA9 \"}]}\n\n");
+    }
+    if (how == 3) return Body(id, ticket, at, "data: {\"choi\n\ndata: []\n\n");
+    if (how == 4) return End(id, ticket, at, TransportEnd::kBroken);
+    if (how == 5) return;  // hangs mid-stream
+    if (how == 6) {
+      Body(id, ticket, at, "data: [DONE]\n\n");
+      return End(id, ticket, at, TransportEnd::kComplete);
+    }
+    Body(id, ticket, at, "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}],\"usage\":{\"completion_tokens\":3}}\n\n");
+    Body(id, ticket, at, "data: [DONE]\n\n");
+    End(id, ticket, at, TransportEnd::kComplete);
+  }
+  void Abort(CallId id) override { live_.erase(id); }
+  void SetPaused(CallId, bool) override {}
+
+ private:
+  void Later(CallId id, uint64_t ticket, absl::Duration delay, std::function<void()> what) {
+    world_->At(delay, [this, id, ticket, what = std::move(what)] {
+      const auto live = live_.find(id);
+      if (live != live_.end() && live->second == ticket) what();
+    });
+  }
+  void Head(CallId id, uint64_t ticket, absl::Duration delay, int status) {
+    Later(id, ticket, delay, [this, id, status] { world_->dispatcher_->OnHead(id, status); });
+  }
+  void Body(CallId id, uint64_t ticket, absl::Duration delay, std::string bytes) {
+    const size_t cut = world_->random_() % bytes.size();  // anywhere, in the middle of a code point too
+    Later(id, ticket, delay, [this, id, bytes, cut] { world_->dispatcher_->OnBody(id, bytes.substr(0, cut)); });
+    Later(id, ticket, delay, [this, id, bytes, cut] { world_->dispatcher_->OnBody(id, bytes.substr(cut)); });
+  }
+  void End(CallId id, uint64_t ticket, absl::Duration delay, TransportEnd end) {
+    Later(id, ticket, delay, [this, id, end] {
+      live_.erase(id);
+      world_->dispatcher_->OnEnd(id, end, "scripted");
+    });
+  }
+
+  World* const world_;
+  uint64_t tickets_ = 0;
+  std::map<CallId, uint64_t> live_;
+  std::map<std::string, MonotonicTime> dead_until_;
+};
+
+class World::Port final : public DispatchPort {
+ public:
+  explicit Port(World* world) : world_(world) {}
+  void Start(DispatchRequest request) override { world_->dispatcher_->Start(std::move(request), world_->now_); }
+  void Abort(QueryId id) override { world_->dispatcher_->Abort(id, world_->now_); }
+  void Resume(SessionId session) override { world_->dispatcher_->Resume(session); }
+
+ private:
+  World* const world_;
+};
+
+World::World(uint64_t seed, int clients, Faults faults) : random_(seed), faults_(faults) {
+  config_ = std::make_unique<ConfigStore>(MakeConfig());
+  const auto config = config_->Current();
+  MetricsLabels labels;
+  for (const SiteConfig& site : config->sites) {
+    labels.sites.push_back(site.name);
+    auto& urls = labels.backends.emplace_back();
+    for (const BackendConfig& backend : site.backends) urls.push_back(backend.url);
+  }
+  metrics_ = std::make_unique<Metrics>(labels);
+  registry_ = std::make_unique<SessionRegistry>(config->sites, metrics_.get(), &memory_, [this] { return now_; },
+                                                [this](std::shared_ptr<SessionStream> stream) { woken_.push_back(stream); });
+  backends_ = std::make_unique<Backends>(this);
+  dispatcher_ = std::make_unique<Dispatcher>(config, backends_.get(), registry_.get(), metrics_.get(),
+                                             [this](Event event) { inbox_.Push(std::move(event)); });
+  port_ = std::make_unique<Port>(this);
+  Engine::Ports ports;
+  ports.sink = registry_.get();
+  ports.dispatch = port_.get();
+  ports.metrics = metrics_.get();
+  engine_ = std::make_unique<Engine>(config, std::move(ports));
+  for (int c = 0; c < clients; ++c) {
+    auto device = std::make_unique<Device>();
+    ClientOptions options;
+    options.device_name = absl::StrCat("device-", c);
+    options.answer_budget = absl::Seconds(5);
+    device->core = std::make_unique<internal::ClientCore>(options, random_());
+    Link a{.site = "a", .uplink_bps = 1e6}, b{.site = "b", .uplink_bps = 2e6};
+    device->core->ReportLinks({a, b}, now_ - MonotonicTime());
+    devices_.push_back(std::move(device));
+  }
+}
+World::~World() {
+  agenda_.clear();  // holds streams, whose outboxes count into metrics_
+}
+
+void World::At(absl::Duration delay, std::function<void()> what) {
+  agenda_.emplace((now_ - MonotonicTime()) + delay, std::move(what));
+}
+
+void World::SimStream::Count(const v1::ServerFrame& frame) {
+  std::string over;
+  if (frame.has_decision()) {
+    if (++decisions[frame.decision().query_id()] > 1) world->Broken("two decisions for " + frame.decision().query_id());
+    if (frame.decision().verdict() == v1::VERDICT_LOCAL) over = frame.decision().query_id();
+  }
+  if (frame.has_tokens() && terminals[frame.tokens().query_id()] > 0) world->Broken("tokens after the terminal");
+  if (frame.has_completed()) over = frame.completed().query_id();
+  if (frame.has_failed()) over = frame.failed().query_id();
+  if (frame.has_cancelled()) over = frame.cancelled().query_id();
+  if (!over.empty() && ++terminals[over] > 1) world->Broken("two terminals for " + over);
+}
+
+void World::SimStream::Pump() {
+  Outbox::Step step = session->outbox.Next();
+  if (step.resume) world->port_->Resume(session->id);
+  if (step.kind == Outbox::Step::kNothing) return;
+  const absl::Duration at = std::max(last_arrival, (world->now_ - MonotonicTime()) + world->Between(0.1, 8));
+  last_arrival = at;
+  auto self = shared_from_this();
+  if (step.kind == Outbox::Step::kFinish) {
+    world->agenda_.emplace(at, [self] { self->world->LoseStream(*self->device); });
+    return;
+  }
+  Count(step.frame);
+  world->agenda_.emplace(at, [self, frame = step.frame] {
+    self->session->outbox.WriteDone();
+    if (!self->dead) self->world->Deliver(*self->device, self->generation, frame);
+    self->Pump();
+  });
+}
+
+void World::Deliver(Device& device, uint64_t generation, const v1::ServerFrame& frame) {
+  device.core->OnFrame(generation, frame, now_ - MonotonicTime());
+  Apply(device);
+  if (Chance(faults_.lose_stream)) {
+    ++lost_streams_;
+    LoseStream(device);
+  }
+}
+
+// The device and the server hear of it at different times.
+void World::LoseStream(Device& device) {
+  const auto stream = device.stream;
+  if (stream == nullptr || stream->dead) return;
+  stream->dead = true;
+  device.stream = nullptr;
+  At(Between(0, 30), [this, stream] {
+    stream->core->OnEnd();
+    registry_->Remove(stream->session->id);
+  });
+  At(Between(0, 30), [this, &device, stream] {
+    device.core->OnStreamLost(stream->generation, "simulated", now_ - MonotonicTime());
+    Apply(device);
+  });
+}
+
+void World::Apply(Device& device) {
+  for (internal::Action& action : device.core->TakeActions()) {
+    if (const auto* open = std::get_if<internal::OpenStream>(&action)) {
+      auto stream = std::make_shared<SimStream>();
+      stream->world = this;
+      stream->device = &device;
+      stream->generation = open->generation;
+      stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", 1 << 20, metrics_.get(), now_);
+      SessionPorts ports{config_.get(), &inbox_, registry_.get(), &memory_, metrics_.get(), &next_query_id_};
+      stream->core = std::make_unique<SessionCore>(stream->session, "", ports);
+      if (!registry_->Add(stream->session, stream, 100).ok()) Broken("session refused");
+      device.stream = stream;
+    } else if (const auto* send = std::get_if<internal::SendFrame>(&action)) {
+      const auto stream = device.stream;
+      if (stream == nullptr) continue;
+      const absl::Duration late =
+          send->frame.has_prompt() && Chance(faults_.late_prompt) ? Between(200, 500) : Between(0.1, 4);
+      At(send->frame.has_prompt() ? late : absl::Milliseconds(1), [this, stream, frame = send->frame] {
+        if (stream->dead) return;
+        stream->core->OnFrame(frame, now_);
+        stream->Pump();
+      });
+    } else if (auto* notify = std::get_if<internal::Notify>(&action)) {
+      notify->call();
+    } else if (device.stream != nullptr) {
+      LoseStream(device);
+    }
+  }
+}
+
+void World::AskOne() {
+  Device& device = *devices_[random_() % devices_.size()];
+  goad::Query query;
+  query.uncertainty = std::uniform_real_distribution<double>(0, 1)(random_);
+  query.prompt = "why?";
+  query.prompt_tokens = 5;
+  query.max_output_tokens = 8;
+  query.local_delay = Between(0, 200);
+  if (Chance(0.2)) query.deadline = Between(10, 400);
+  ++asked_;
+  auto answers = std::make_shared<int>(0);
+  AskCallbacks callbacks;
+  callbacks.on_done = [this, answers](const Answer& answer) {
+    if (++*answers > 1) Broken("a caller was answered twice");
+    ++answered_;
+    answer.source == Answer::Source::kEdge ? ++edge_ : ++why_local_[answer.why_local];
+    if (answer.source == Answer::Source::kEdge && answer.text.size() % 4 != 0) Broken("text is damaged: " + answer.text);
+  };
+  const std::string id = device.core->Ask(std::move(query), std::move(callbacks), {}, now_ - MonotonicTime());
+  Apply(device);
+  if (Chance(faults_.cancel)) {
+    At(Between(0, 60), [this, &device, id] {
+      device.core->Cancel(id, now_ - MonotonicTime());
+      Apply(device);
+    });
+  }
+  if (Chance(faults_.reload)) {
+    Config next = *config_->Current();
+    next.policy.tau = Chance(0.5) ? 0.3 : 0.9;
+    next.policy.name = Chance(0.5) ? "goa" : "all-edge";
+    const auto published = config_->Publish(next);
+    inbox_.Push(ApplyConfig{published});
+    dispatcher_->SetConfig(published);
+  }
+}
+
+void World::Settle() {
+  for (int round = 0; round < 1000; ++round) {
+    std::vector<Event> events = inbox_.Drain(MonotonicTime());
+    for (Event& event : events) engine_->Handle(std::move(event), now_);
+    engine_->Tick(now_);
+    dispatcher_->Tick(now_);
+    for (const auto& stream : std::exchange(woken_, {})) stream->Pump();
+    for (auto& device : devices_) {
+      if (device->core->NextWake() <= now_ - MonotonicTime()) {
+        device->core->Tick(now_ - MonotonicTime());
+        Apply(*device);
+      }
+    }
+    if (events.empty() && woken_.empty()) return;
+  }
+  Broken("does not settle");
+}
+
+void World::Check() {
+  engine_->Handle(Inspect{[this](const EngineStatus& status) {
+                    int active = 0;
+                    for (const auto& site : status.sites) {
+                      active += site.active_queries;
+                      if (site.active_uplinks < 0 || site.active_uplinks > site.active_queries) Broken("uplinks leak");
+                    }
+                    if (active != status.granted + status.running) {
+                      Broken(absl::StrCat("slots ", active, " but grants ", status.granted, " + ", status.running));
+                    }
+                  }},
+                  now_);
+}
+
+std::string World::Run(int queries) {
+  for (int q = 0; q < queries; ++q) At(Between(0, 3.0 * queries), [this] { AskOne(); });
+  const MonotonicTime last = now_ + absl::Milliseconds(3.0 * queries) + absl::Seconds(30);
+  for (;;) {
+    Settle();
+    Check();
+    if (!broken_.empty()) return absl::StrCat(broken_, " at ", absl::FormatDuration(now_ - MonotonicTime()));
+    if (asked_ == queries && answered_ == asked_ && engine_->idle()) break;
+    MonotonicTime next = std::min(engine_->NextWake(), dispatcher_->NextWake());
+    if (!agenda_.empty()) next = std::min(next, MonotonicTime::FromOrigin(agenda_.begin()->first));
+    for (auto& device : devices_) next = std::min(next, MonotonicTime::FromOrigin(device->core->NextWake()));
+    now_ = std::max(next, now_ + absl::Nanoseconds(1));
+    if (now_ > last) {
+      return absl::StrCat("not quiet 30 s after the last question: ", answered_, " of ", asked_, " answered, engine ",
+                          engine_->idle() ? "idle" : "busy");
+    }
+    dispatcher_->set_now(now_);
+    while (!agenda_.empty() && MonotonicTime::FromOrigin(agenda_.begin()->first) <= now_) {
+      const auto what = std::move(agenda_.begin()->second);
+      agenda_.erase(agenda_.begin());
+      what();
+    }
+  }
+  EngineStatus end;
+  engine_->Handle(Inspect{[&](const EngineStatus& status) { end = status; }}, now_);
+  for (const auto& site : end.sites) {
+    if (site.active_queries != 0) return "a slot leaked";
+  }
+  return "";
+}
+
+std::string World::Counts() const {
+  std::string text = absl::StrCat(asked_, " asked, ", edge_, " edge, ", lost_streams_, " streams lost; local:");
+  for (const auto& [why, count] : why_local_) absl::StrAppend(&text, " ", why, "=", count);
+  return text;
+}
+
+}  // namespace goad::server
