@@ -43,18 +43,16 @@ ClientCore::ClientCore(ClientOptions options, uint64_t seed)
   reconnect_at_ = -absl::InfiniteDuration();  // at the first Tick
 }
 
-// RFC 4122, version 4.
-std::string ClientCore::NewId() {
-  uint64_t high = random_(), low = random_();
-  high = (high & ~0xF000ull) | 0x4000ull;
-  low = (low & ~(3ull << 62)) | (2ull << 62);
+std::string RandomUuid(std::mt19937_64& random) {
+  const uint64_t high = (random() & ~0xF000ull) | 0x4000ull;
+  const uint64_t low = (random() & ~(3ull << 62)) | (2ull << 62);
   const std::string hex = absl::StrCat(absl::Hex(high, absl::kZeroPad16), absl::Hex(low, absl::kZeroPad16));
   return absl::StrCat(hex.substr(0, 8), "-", hex.substr(8, 4), "-", hex.substr(12, 4), "-", hex.substr(16, 4), "-",
                       hex.substr(20));
 }
 
 std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<void()> send_later, Instant now) {
-  if (query.id.empty()) query.id = NewId();
+  if (query.id.empty()) query.id = RandomUuid(random_);
   const std::string id = query.id;
   if (queries_.count(id) != 0) {  // the caller's mistake; it still gets its one answer
     Answer answer;

@@ -29,6 +29,9 @@ struct Notify {                  // call it, outside any lock
 };
 using Action = std::variant<OpenStream, CloseStream, SendFrame, Notify>;
 
+// RFC 4122, version 4.
+std::string RandomUuid(std::mt19937_64& random);
+
 // Thread-compatible. Every Ask gets exactly one on_done.
 class ClientCore {
  public:
@@ -36,7 +39,6 @@ class ClientCore {
 
   // `send_later` is handed to on_grant: it must get SendPrompt(id) called on this core.
   std::string Ask(Query query, AskCallbacks callbacks, std::function<void()> send_later, Instant now);
-  std::string NewId();
   void SendPrompt(const std::string& query_id, Instant now);
   void Cancel(const std::string& query_id, Instant now);
   void ReportLinks(std::vector<Link> links, Instant now);

@@ -27,7 +27,6 @@ void EngineThread::Run() {
     for (size_t j = 0; j < engine_->sites().size(); ++j) {
       metrics_->Running(sched::ToSite(j), engine_->sites()[j].active_queries);
     }
-    idle_.store(engine_->idle(), std::memory_order_release);
     turns_.fetch_add(1, std::memory_order_relaxed);
   }
 }

@@ -18,8 +18,6 @@ class EngineThread {
 
   // Grows with every turn of the loop; at least once a second. The watchdog looks at it.
   uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
-  // True when no query is live; valid for waiting during a drain.
-  bool idle() const { return idle_.load(std::memory_order_acquire); }
 
  private:
   void Run();
@@ -28,7 +26,6 @@ class EngineThread {
   Inbox* const inbox_;
   Metrics* const metrics_;
   std::atomic<uint64_t> turns_{0};
-  std::atomic<bool> idle_{true};
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

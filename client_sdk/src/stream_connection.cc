@@ -1,0 +1,122 @@
+#include "src/stream_connection.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <deque>
+#include <fstream>
+#include <iterator>
+#include <mutex>
+
+#include "absl/strings/str_cat.h"
+#include "goad/v1/offload.grpc.pb.h"
+
+namespace goad::internal {
+namespace {
+
+// Keeps itself alive until OnDone. The hold covers writes from other threads; it is given up once, when reading ends.
+class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::ServerFrame>,
+                         public StreamConnection,
+                         public std::enable_shared_from_this<GrpcStream> {
+ public:
+  GrpcStream(std::shared_ptr<grpc::Channel> channel, Reports reports)
+      : stub_(v1::Offload::NewStub(channel)), reports_(std::move(reports)) {}
+
+  void Begin() {
+    self_ = shared_from_this();
+    stub_->async()->Session(&context_, this);
+    AddHold();
+    StartRead(&in_);
+    StartCall();
+  }
+
+  void Write(v1::DeviceFrame frame) override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (over_) return;
+      out_.push_back(std::move(frame));
+      if (writing_) return;
+      writing_ = true;
+    }
+    StartWrite(&out_.front());  // nobody pops while writing_
+  }
+  void Close() override { context_.TryCancel(); }
+
+  void OnWriteDone(bool ok) override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      out_.pop_front();
+      writing_ = ok && !over_ && !out_.empty();
+      if (!writing_) return;
+    }
+    StartWrite(&out_.front());
+  }
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        over_ = true;
+      }
+      return RemoveHold();
+    }
+    reports_.on_frame(std::move(in_), [self = shared_from_this()] { self->StartRead(&self->in_); });
+  }
+  void OnDone(const grpc::Status& status) override {
+    reports_.on_lost(status.ok() ? "closed by goad"
+                                 : absl::StrCat(status.error_message(), " (", static_cast<int>(status.error_code()), ")"));
+    self_.reset();
+  }
+
+ private:
+  const std::unique_ptr<v1::Offload::Stub> stub_;
+  const Reports reports_;
+  grpc::ClientContext context_;
+  v1::ServerFrame in_;
+  std::mutex mutex_;
+  std::deque<v1::DeviceFrame> out_;  // guarded by mutex_, as the next two; a deque keeps its front in place
+  bool writing_ = false;
+  bool over_ = false;
+  std::shared_ptr<GrpcStream> self_;
+};
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+class GrpcOpener final : public StreamOpener {
+ public:
+  explicit GrpcOpener(const ClientOptions& options) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.backoff_first)));
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.backoff_first)));
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.backoff_most)));
+    std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+    if (!options.root_ca_file.empty()) {
+      grpc::SslCredentialsOptions ssl;
+      ssl.pem_root_certs = ReadFile(options.root_ca_file);
+      if (!options.certificate_file.empty()) ssl.pem_cert_chain = ReadFile(options.certificate_file);
+      if (!options.key_file.empty()) ssl.pem_private_key = ReadFile(options.key_file);
+      credentials = grpc::SslCredentials(ssl);
+    }
+    channel_ = grpc::CreateCustomChannel(options.address, credentials, arguments);
+  }
+  std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) override {
+    auto stream = std::make_shared<GrpcStream>(channel_, std::move(reports));
+    stream->Begin();
+    return stream;
+  }
+
+ private:
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+}  // namespace
+
+std::unique_ptr<StreamOpener> MakeGrpcOpener(const ClientOptions& options) {
+  return std::make_unique<GrpcOpener>(options);
+}
+
+}  // namespace goad::internal

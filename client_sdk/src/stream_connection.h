@@ -1,0 +1,39 @@
+// One Offload.Session stream of the client: gRPC's callback reactor reduced to Write, Close and two reports.
+#ifndef GOAD_CLIENT_SDK_SRC_STREAM_CONNECTION_H_
+#define GOAD_CLIENT_SDK_SRC_STREAM_CONNECTION_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "goad/client.h"
+#include "goad/v1/offload.pb.h"
+
+namespace goad::internal {
+
+// Thread-safe. Reads one frame at a time: the next is read when `read_next` is called, so a slow caller slows goad down
+// instead of filling a queue.
+class StreamConnection {
+ public:
+  struct Reports {  // on gRPC's threads; must not block
+    std::function<void(v1::ServerFrame frame, std::function<void()> read_next)> on_frame;
+    std::function<void(const std::string& why)> on_lost;  // once, last
+  };
+  virtual ~StreamConnection() = default;
+  virtual void Write(v1::DeviceFrame frame) = 0;
+  virtual void Close() = 0;
+};
+
+// Opens streams over one channel (one connection per client). Thread-safe.
+class StreamOpener {
+ public:
+  virtual ~StreamOpener() = default;
+  virtual std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) = 0;
+};
+
+// A certificate file that cannot be read makes every stream fail to connect; the client then answers locally.
+std::unique_ptr<StreamOpener> MakeGrpcOpener(const ClientOptions& options);
+
+}  // namespace goad::internal
+
+#endif  // GOAD_CLIENT_SDK_SRC_STREAM_CONNECTION_H_

@@ -1,0 +1,221 @@
+#include "server/admin/admin_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "goad/v1/admin.grpc.pb.h"
+#include "scheduler/policy.h"
+
+namespace goad::server {
+namespace {
+
+using grpc::CallbackServerContext;
+using grpc::ServerUnaryReactor;
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
+}
+
+v1::EpochSummary Summarise(const EpochRecord& record, uint64_t dropped) {
+  v1::EpochSummary summary;
+  summary.set_epoch(record.snapshot.epoch);
+  summary.set_policy(record.policy);
+  summary.set_tau(record.snapshot.tau);
+  summary.set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
+  summary.set_offloaded(static_cast<uint32_t>(record.result.order.size()));
+  summary.set_waiting(static_cast<uint32_t>(std::count(record.held.begin(), record.held.end(), true)));
+  summary.set_solver_s(record.solver_s);
+  summary.set_dropped(dropped);
+  std::map<sched::Reason, uint32_t> reasons;
+  for (size_t i = 0; i < record.held.size(); ++i) {
+    if (!record.held[i]) ++reasons[record.result.decisions[i].reason];
+  }
+  for (const auto& [reason, count] : reasons) {
+    v1::ReasonCount& row = *summary.add_reasons();
+    row.set_reason(static_cast<v1::Reason>(static_cast<int>(reason) + 1));
+    row.set_count(count);
+  }
+  return summary;
+}
+
+// One WatchEpochs call. Writes are started by whoever publishes or completes one, under the flag `writing_`.
+class Watch final : public grpc::ServerWriteReactor<v1::EpochSummary> {
+ public:
+  explicit Watch(EpochFeed* feed) : shared_(std::make_shared<Shared>()) {
+    shared_->watch = this;
+    subscription_ = feed->Subscribe(/*capacity=*/256, [shared = shared_] {
+      MutexLock lock(shared->mutex);
+      if (shared->watch != nullptr) shared->watch->Pump();
+    });
+  }
+  void OnWriteDone(bool ok) override {
+    MutexLock lock(shared_->mutex);
+    writing_ = false;
+    ok ? Pump() : End();
+  }
+  void OnCancel() override {
+    MutexLock lock(shared_->mutex);
+    cancelled_ = true;
+    if (!writing_) End();
+  }
+  void OnDone() override {
+    {
+      MutexLock lock(shared_->mutex);
+      shared_->watch = nullptr;
+    }
+    delete this;
+  }
+
+ private:
+  struct Shared {  // outlives the reactor, for a publisher that is just calling
+    Mutex mutex;
+    Watch* watch = nullptr;
+  };
+  void Pump() {  // under shared_->mutex; StartWrite does not call back
+    if (writing_ || ended_) return;
+    if (cancelled_) return End();
+    const auto record = subscription_->Pop();
+    if (record == nullptr) return;
+    summary_ = Summarise(*record, subscription_->dropped());
+    writing_ = true;
+    StartWrite(&summary_);
+  }
+  void End() {
+    if (std::exchange(ended_, true)) return;
+    Finish(grpc::Status::CANCELLED);
+  }
+
+  const std::shared_ptr<Shared> shared_;
+  std::shared_ptr<EpochSubscription> subscription_;
+  v1::EpochSummary summary_;
+  bool writing_ = false, cancelled_ = false, ended_ = false;
+};
+
+class AdminService final : public v1::Admin::CallbackService {
+ public:
+  explicit AdminService(AdminPorts ports) : ports_(std::move(ports)) {}
+
+  ServerUnaryReactor* Status(CallbackServerContext* context, const v1::StatusRequest*,
+                             v1::StatusResponse* response) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    ports_.inbox->Push(Inspect{[this, reactor, response](const EngineStatus& engine) {
+      response->set_version(GOAD_VERSION);
+      response->set_uptime_s(SecondsBetween(ports_.started, MonotonicTime::Now()));
+      response->set_policy(engine.policy);
+      response->set_policy_overridden(engine.policy_overridden);
+      response->set_tau(engine.tau);
+      response->set_tau_overridden(engine.tau_overridden);
+      response->set_config_version(ports_.config->Current()->version);
+      response->set_epochs(engine.epochs);
+      response->set_sessions(ports_.session_count());
+      response->set_pending_queries(static_cast<uint64_t>(engine.pending));
+      response->set_granted_queries(static_cast<uint64_t>(engine.granted));
+      response->set_running_queries(static_cast<uint64_t>(engine.running));
+      response->set_draining(engine.draining);
+      reactor->Finish(grpc::Status::OK);
+    }});
+    return reactor;
+  }
+
+  ServerUnaryReactor* Sessions(CallbackServerContext* context, const v1::SessionsRequest* request,
+                               v1::SessionsResponse* response) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (request->limit() > 1000) {
+      reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("limit: ", request->limit(), " is not in 0..1000")});
+      return reactor;
+    }
+    for (const auto& row : ports_.sessions(request->limit() == 0 ? 100 : request->limit())) {
+      v1::SessionInfo& info = *response->add_sessions();
+      info.set_session_id(row.name);
+      info.set_device_name(row.device_name);
+      info.set_peer(row.peer);
+      info.set_age_s(absl::ToDoubleSeconds(row.age));
+      info.set_live_queries(static_cast<uint32_t>(row.live_queries));
+      info.set_outbox_bytes(static_cast<uint64_t>(row.outbox_bytes));
+    }
+    response->set_total(ports_.session_count());
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  ServerUnaryReactor* Sites(CallbackServerContext* context, const v1::SitesRequest*, v1::SitesResponse* response) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    ports_.inbox->Push(Inspect{[this, reactor, response](const EngineStatus& engine) {
+      const auto config = ports_.config->Current();
+      const auto backends = ports_.backends();
+      for (size_t j = 0; j < engine.sites.size(); ++j) {
+        v1::SiteStatus& site = *response->add_sites();
+        site.set_name(config->sites[j].name);
+        site.set_accepting(engine.sites[j].accepting);
+        site.set_active_queries(static_cast<uint32_t>(engine.sites[j].active_queries));
+        site.set_active_uplinks(static_cast<uint32_t>(engine.sites[j].active_uplinks));
+        site.set_max_queries(static_cast<uint32_t>(engine.sites[j].max_queries));
+        if (j >= backends.size()) continue;
+        for (const auto& row : backends[j]) {
+          v1::BackendStatus& backend = *site.add_backends();
+          backend.set_url(row.url);
+          backend.set_up(row.up);
+          backend.set_slots(static_cast<uint32_t>(row.slots));
+        }
+      }
+      reactor->Finish(grpc::Status::OK);
+    }});
+    return reactor;
+  }
+
+  grpc::ServerWriteReactor<v1::EpochSummary>* WatchEpochs(CallbackServerContext*, const v1::WatchEpochsRequest*) override {
+    return new Watch(ports_.epochs);
+  }
+
+  ServerUnaryReactor* SetTau(CallbackServerContext* context, const v1::SetTauRequest* request, v1::SetTauResponse*) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (!(request->tau() >= 0 && request->tau() <= 1)) {
+      reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("tau: ", request->tau(), " is not in 0..1")});
+    } else {
+      ports_.inbox->Push(goad::server::SetTau{request->tau()});
+      reactor->Finish(grpc::Status::OK);
+    }
+    return reactor;
+  }
+
+  ServerUnaryReactor* SetPolicy(CallbackServerContext* context, const v1::SetPolicyRequest* request,
+                                v1::SetPolicyResponse*) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    absl::Status status = sched::MakePolicy(request->policy()).status();
+    if (status.ok() && request->policy() == "reference") {
+      status = absl::InvalidArgumentError("policy: \"reference\" is for tests and the simulator");
+    }
+    if (status.ok()) ports_.inbox->Push(goad::server::SetPolicy{request->policy()});
+    reactor->Finish(ToGrpc(status));
+    return reactor;
+  }
+
+  ServerUnaryReactor* Drain(CallbackServerContext* context, const v1::DrainRequest*, v1::DrainResponse*) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    ports_.drain();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  ServerUnaryReactor* Reload(CallbackServerContext* context, const v1::ReloadRequest*, v1::ReloadResponse* response) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    const absl::StatusOr<uint64_t> version = ports_.reload();
+    if (version.ok()) response->set_config_version(*version);
+    reactor->Finish(ToGrpc(version.status()));
+    return reactor;
+  }
+
+ private:
+  const AdminPorts ports_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeAdminService(AdminPorts ports) {
+  return std::make_unique<AdminService>(std::move(ports));
+}
+
+}  // namespace goad::server

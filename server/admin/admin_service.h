@@ -1,0 +1,48 @@
+// goad.v1.Admin over gRPC: what the operator sees and turns. On the admin listener only.
+#ifndef GOAD_SERVER_ADMIN_ADMIN_SERVICE_H_
+#define GOAD_SERVER_ADMIN_ADMIN_SERVICE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/config/config_store.h"
+#include "server/engine/inbox.h"
+#include "server/telemetry/epoch_feed.h"
+
+namespace grpc {
+class Service;
+}
+
+namespace goad::server {
+
+struct AdminPorts {  // not owned, outlive the service
+  const ConfigStore* config = nullptr;
+  Inbox* inbox = nullptr;
+  EpochFeed* epochs = nullptr;
+  MonotonicTime started;
+  struct SessionRow {
+    std::string name, device_name, peer;
+    absl::Duration age;
+    size_t live_queries = 0;
+    int64_t outbox_bytes = 0;
+  };
+  struct BackendRow {
+    std::string url;
+    bool up = false;
+    int slots = 0;
+  };
+  // The daemon connects these to the rooms that Admin may not include.
+  std::function<std::vector<SessionRow>(size_t limit)> sessions;
+  std::function<size_t()> session_count;
+  std::function<std::vector<std::vector<BackendRow>>()> backends;
+  std::function<absl::StatusOr<uint64_t>()> reload;      // the new version
+  std::function<void()> drain;                           // starts it and returns
+};
+
+std::unique_ptr<grpc::Service> MakeAdminService(AdminPorts ports);
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_ADMIN_ADMIN_SERVICE_H_

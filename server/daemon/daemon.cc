@@ -1,0 +1,333 @@
+#include "server/daemon/daemon.h"
+
+#include <fcntl.h>
+#include <grpcpp/ext/channelz_service_plugin.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/service_type.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <future>
+#include <iterator>
+#include <mutex>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "prometheus/exposer.h"
+#include "prometheus/registry.h"
+#include "server/admin/admin_service.h"
+#include "server/config/config_loader.h"
+#include "server/config/config_store.h"
+#include "server/config/config_validator.h"
+#include "server/dispatch/dispatch_thread.h"
+#include "server/engine/engine.h"
+#include "server/engine/engine_thread.h"
+#include "server/planner/planner_service.h"
+#include "server/session/offload_service.h"
+#include "server/session/session_registry.h"
+#include "server/session/session_writer.h"
+#include "server/telemetry/decision_log.h"
+#include "server/telemetry/epoch_feed.h"
+#include "spdlog/spdlog.h"
+
+namespace goad::server {
+namespace {
+
+MetricsLabels LabelsOf(const Config& config) {
+  MetricsLabels labels;
+  for (const SiteConfig& site : config.sites) {
+    labels.sites.push_back(site.name);
+    auto& urls = labels.backends.emplace_back();
+    for (const BackendConfig& backend : site.backends) urls.push_back(backend.url);
+  }
+  return labels;
+}
+
+absl::StatusOr<std::string> ReadPem(const char* field, const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::FailedPreconditionError(absl::StrCat(field, ": ", path, ": cannot be read"));
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CredentialsOf(const TlsConfig& tls) {
+  if (tls.certificate.empty()) return grpc::InsecureServerCredentials();
+  auto certificate = ReadPem("listen.tls.certificate", tls.certificate);
+  if (!certificate.ok()) return certificate.status();
+  auto key = ReadPem("listen.tls.key", tls.key);
+  if (!key.ok()) return key.status();
+  grpc::SslServerCredentialsOptions options(tls.client_ca.empty()
+                                                ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+                                                : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  options.pem_key_cert_pairs.push_back({*key, *certificate});
+  if (!tls.client_ca.empty()) {
+    auto ca = ReadPem("listen.tls.client_ca", tls.client_ca);
+    if (!ca.ok()) return ca.status();
+    options.pem_root_certs = *ca;
+  }
+  return grpc::SslServerCredentials(options);
+}
+
+// One daemon per lock file; the file stays locked as long as this lives.
+class LockFile {
+ public:
+  ~LockFile() {
+    if (fd_ >= 0) close(fd_);
+  }
+  absl::Status Lock(const std::string& path) {
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd_ < 0) return absl::FailedPreconditionError(absl::StrCat("lock_file: ", path, ": ", std::strerror(errno)));
+    if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      return absl::FailedPreconditionError(absl::StrCat("lock_file: ", path, ": another goad holds it"));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+struct Listener {
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+absl::StatusOr<Listener> Listen(const char* field, const std::string& address,
+                                std::shared_ptr<grpc::ServerCredentials> credentials,
+                                const std::vector<grpc::Service*>& services) {
+  const bool unix_socket = absl::StartsWith(address, "unix:");
+  grpc::ServerBuilder builder;
+  Listener listener;
+  builder.AddListeningPort(address, std::move(credentials), &listener.port);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second daemon on the port must fail, not share it
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
+  builder.AddChannelArgument("grpc.server_handshake_timeout_ms", 5000);
+  builder.SetMaxReceiveMessageSize(4 << 20);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  const mode_t before = unix_socket ? umask(0117) : 0;  // socket mode 0660
+  listener.server = builder.BuildAndStart();
+  if (unix_socket) umask(before);
+  if (listener.server == nullptr || (!unix_socket && listener.port == 0)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(field, ": ", address, ": cannot be bound (in use by another goad or program, or not an address of "
+                                           "this machine)"));
+  }
+  return listener;
+}
+
+}  // namespace
+
+struct Daemon::Rooms {
+  explicit Rooms(Config config, Options options_in)
+      : options(std::move(options_in)), config_store(std::move(config)), metrics(LabelsOf(*config_store.Current())),
+        inbox(config_store.Current()->limits.waiting_queries),
+        registry(config_store.Current()->sites, &metrics, &memory, &MonotonicTime::Now,
+                 [this](std::shared_ptr<SessionStream> stream) { writer.Wake(std::move(stream)); }) {}
+
+  EngineStatus InspectEngine() {
+    auto answer = std::make_shared<std::promise<EngineStatus>>();
+    std::future<EngineStatus> status = answer->get_future();
+    inbox.Push(Inspect{[answer](const EngineStatus& s) { answer->set_value(s); }});
+    return status.get();
+  }
+  void Stop();
+
+  const Options options;
+  const MonotonicTime started = MonotonicTime::Now();
+  LockFile lock_file;
+  ConfigStore config_store;
+  std::mutex reload_mutex;  // one reload at a time
+  Metrics metrics;
+  QueryMemory memory;
+  EpochFeed epochs;
+  Inbox inbox;
+  std::atomic<uint64_t> next_query_id{1}, next_session_id{1};
+  SessionWriter writer;
+  SessionRegistry registry;
+  std::unique_ptr<DispatchThread> dispatch;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<EngineThread> engine_thread;
+  std::unique_ptr<DecisionLog> decision_log;
+  std::unique_ptr<prometheus::Exposer> exposer;
+  int metrics_port = 0;
+  std::unique_ptr<grpc::Service> offload_service, admin_service, planner_service;
+  Listener admin, devices;
+  bool stopped = false;
+};
+
+Daemon::Daemon(std::unique_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options options) {
+  static std::once_flag plugins;
+  std::call_once(plugins, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::channelz::experimental::InitChannelzService();
+  });
+  auto daemon = std::unique_ptr<Daemon>(new Daemon(std::make_unique<Rooms>(std::move(config), std::move(options))));
+  Rooms& r = *daemon->rooms_;
+  const std::shared_ptr<const Config> c = r.config_store.Current();
+  if (!c->lock_file.empty()) {
+    if (absl::Status status = r.lock_file.Lock(c->lock_file); !status.ok()) return status;
+  }
+  auto credentials = CredentialsOf(c->listen.tls);
+  if (!credentials.ok()) return credentials.status();
+
+  r.dispatch = std::make_unique<DispatchThread>(c, &r.registry, &r.metrics, &r.inbox);
+  Engine::Ports ports;
+  ports.sink = &r.registry;
+  ports.dispatch = r.dispatch.get();
+  ports.metrics = &r.metrics;
+  ports.on_epoch = [&r](std::shared_ptr<const EpochRecord> record) { r.epochs.Publish(record); };
+  ports.stopwatch = &MonotonicTime::Now;
+  r.engine = std::make_unique<Engine>(c, std::move(ports));
+  r.engine_thread = std::make_unique<EngineThread>(r.engine.get(), &r.inbox, &r.metrics);
+  if (!c->decision_log.path.empty()) {
+    std::vector<std::string> names;
+    for (const SiteConfig& site : c->sites) names.push_back(site.name);
+    auto log = DecisionLog::Open(c->decision_log, std::move(names), &r.epochs);
+    if (!log.ok()) return log.status();
+    r.decision_log = std::move(*log);
+  }
+  if (!c->metrics_address.empty()) {
+    try {
+      r.exposer = std::make_unique<prometheus::Exposer>(c->metrics_address, 1);
+    } catch (const std::exception&) {
+      return absl::FailedPreconditionError(absl::StrCat("metrics.address: ", c->metrics_address, ": cannot be bound"));
+    }
+    r.exposer->RegisterCollectable(r.metrics.registry());
+    r.metrics_port = r.exposer->GetListeningPorts().at(0);
+  }
+  r.metrics.ConfigVersion(c->version);
+
+  const OffloadPorts offload{{&r.config_store, &r.inbox, &r.registry, &r.memory, &r.metrics, &r.next_query_id},
+                             r.dispatch.get(),
+                             &r.next_session_id};
+  r.offload_service = MakeOffloadService(offload);
+  r.planner_service = MakePlannerService();
+  AdminPorts admin;
+  admin.config = &r.config_store;
+  admin.inbox = &r.inbox;
+  admin.epochs = &r.epochs;
+  admin.started = r.started;
+  admin.session_count = [&r] { return r.registry.size(); };
+  admin.sessions = [&r](size_t limit) {
+    std::vector<AdminPorts::SessionRow> rows;
+    for (auto& row : r.registry.List(limit)) {
+      rows.push_back({row.name, row.device_name, row.peer, row.age, row.live_queries, row.outbox_bytes});
+    }
+    return rows;
+  };
+  admin.backends = [&r] {
+    std::vector<std::vector<AdminPorts::BackendRow>> sites;
+    for (const auto& site : r.dispatch->Backends()) {
+      auto& rows = sites.emplace_back();
+      for (const auto& backend : site) rows.push_back({backend.url, backend.up, backend.slots});
+    }
+    return sites;
+  };
+  admin.reload = [d = daemon.get()] { return d->Reload(); };
+  admin.drain = [&r] {
+    if (r.options.on_drain_requested) r.options.on_drain_requested();
+  };
+  r.admin_service = MakeAdminService(std::move(admin));
+  auto devices = Listen("listen.address", c->listen.address, *credentials, {r.offload_service.get()});
+  if (!devices.ok()) return devices.status();
+  r.devices = std::move(*devices);
+  if (!c->admin_address.empty()) {
+    auto listener = Listen("admin.address", c->admin_address, grpc::InsecureServerCredentials(),
+                           {r.admin_service.get(), r.planner_service.get()});
+    if (!listener.ok()) return listener.status();
+    r.admin = std::move(*listener);
+  }
+  return daemon;
+}
+
+int Daemon::listen_port() const { return rooms_->devices.port; }
+int Daemon::admin_port() const { return rooms_->admin.port; }
+int Daemon::metrics_port() const { return rooms_->metrics_port; }
+uint64_t Daemon::engine_turns() const { return rooms_->engine_thread->turns(); }
+
+absl::StatusOr<uint64_t> Daemon::Reload() {
+  Rooms& r = *rooms_;
+  std::lock_guard<std::mutex> lock(r.reload_mutex);
+  const auto refuse = [&](absl::Status status) {
+    r.metrics.ConfigReload(false);
+    spdlog::error("reload refused, the running configuration stays: {}", std::string(status.message()));
+    return status;
+  };
+  if (r.options.config_path.empty()) return refuse(absl::FailedPreconditionError("started without a configuration file"));
+  absl::StatusOr<Config> next = LoadConfig(r.options.config_path);
+  if (!next.ok()) return refuse(next.status());
+  const std::vector<std::string> fixed = RestartOnlyChanges(*r.config_store.Current(), *next);
+  if (!fixed.empty()) {
+    return refuse(absl::FailedPreconditionError(absl::StrCat("needs a restart: ", absl::StrJoin(fixed, ", "))));
+  }
+  const std::shared_ptr<const Config> published = r.config_store.Publish(std::move(*next));
+  r.inbox.set_max_submits(published->limits.waiting_queries);
+  r.inbox.Push(ApplyConfig{published});
+  r.dispatch->SetConfig(published);
+  spdlog::set_level(spdlog::level::from_str(published->log.level));
+  r.metrics.ConfigReload(true);
+  r.metrics.ConfigVersion(published->version);
+  spdlog::info("reloaded config_version={} policy={} tau={}", published->version, published->policy.name,
+               published->policy.tau);
+  return published->version;
+}
+
+void Daemon::DrainAndStop() {
+  Rooms& r = *rooms_;
+  if (r.stopped) return;
+  const auto config = r.config_store.Current();
+  spdlog::info("draining sessions={} drain_timeout={}", r.registry.size(), absl::FormatDuration(config->drain_timeout));
+  r.devices.server->GetHealthCheckService()->SetServingStatus(false);
+  r.inbox.Push(Drain{});
+  r.registry.StartDrain(config->limits.retry_after);
+  const auto wait = [&](absl::Duration most, const std::function<bool()>& done) {
+    const MonotonicTime until = MonotonicTime::Now() + most;
+    while (!done() && MonotonicTime::Now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return done();
+  };
+  const auto idle = [&] {
+    const EngineStatus status = r.InspectEngine();
+    return status.pending + status.granted + status.running == 0;
+  };
+  if (!wait(config->drain_timeout, idle)) {
+    spdlog::warn("drain_timeout is over; what still runs is failed with answer_locally");
+    r.inbox.Push(DrainExpired{});
+    wait(absl::Seconds(1), idle);
+  }
+  wait(absl::Seconds(1), [&] { return r.registry.size() == 0; });  // last frames on their way
+  r.Stop();
+  spdlog::info("stopped");
+}
+
+void Daemon::Rooms::Stop() {
+  if (std::exchange(stopped, true)) return;
+  const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(200);
+  for (Listener* listener : {&devices, &admin}) {
+    if (listener->server == nullptr) continue;
+    listener->server->Shutdown(deadline);
+    listener->server->Wait();
+  }
+  exposer.reset();
+  engine_thread.reset();
+  dispatch.reset();
+  decision_log.reset();
+}
+
+Daemon::~Daemon() {
+  if (rooms_ != nullptr) rooms_->Stop();
+}
+
+}  // namespace goad::server

@@ -1,0 +1,48 @@
+// The composition root: owns every room, knows the order in which they start and stop. No business logic.
+//
+// Start, bottom up: metrics -> session writer and registry -> dispatch thread -> engine thread -> decision log ->
+// metrics endpoint -> admin listener -> device listener. Stop is the reverse; a drain comes before it.
+#ifndef GOAD_SERVER_DAEMON_DAEMON_H_
+#define GOAD_SERVER_DAEMON_DAEMON_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/config/config.h"
+
+namespace goad::server {
+
+class Daemon {
+ public:
+  struct Options {
+    std::string config_path;                    // read again by Reload; empty = Reload is refused
+    std::function<void()> on_drain_requested;   // Admin.Drain: the owner is to call DrainAndStop
+  };
+  // Everything is up and listening, or the Status says what is in the way.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config, Options options);
+  ~Daemon();  // stops without a drain when DrainAndStop was not called
+
+  int listen_port() const;   // 0 for a unix socket
+  int admin_port() const;
+  int metrics_port() const;  // 0 = off
+
+  // Validates the file and publishes it at once, or keeps the running configuration and says why. Thread-safe.
+  absl::StatusOr<uint64_t> Reload();
+
+  // Not ready, Goodbye, no new admissions, running queries finish within drain_timeout, then everything stops.
+  void DrainAndStop();
+
+  // Grows while the engine thread turns (at least once a second).
+  uint64_t engine_turns() const;
+
+ private:
+  struct Rooms;
+  explicit Daemon(std::unique_ptr<Rooms> rooms);
+  std::unique_ptr<Rooms> rooms_;
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_DAEMON_DAEMON_H_

@@ -1,0 +1,77 @@
+// goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start, 2 bad flags or configuration.
+#include <signal.h>
+
+#include <iostream>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "server/config/config_loader.h"
+#include "server/daemon/daemon.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+
+ABSL_FLAG(std::string, config, "/etc/goad/goad.yaml", "configuration file (YAML; deploy/goad.yaml explains every key)");
+ABSL_FLAG(bool, check, false, "check the configuration, list every problem, and exit");
+
+namespace {
+
+constexpr char kUsage[] =
+    "goad: the scheduler beside an edge LLM.\n"
+    "\n"
+    "  goad --config FILE           run; SIGTERM drains and stops, SIGHUP reloads the configuration\n"
+    "  goad --config FILE --check   list what is wrong with the configuration and exit\n"
+    "\n"
+    "Logs go to standard error, one key=value line per event.";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // Debian's gRPC has it on: 2.5x per connection
+  absl::SetProgramUsageMessage(kUsage);
+  if (absl::ParseCommandLine(argc, argv).size() > 1) {
+    std::cerr << "goad: takes flags only (see goad --help)\n";
+    return 2;
+  }
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("goad"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  const std::string path = absl::GetFlag(FLAGS_config);
+  auto config = goad::server::LoadConfig(path);
+  if (!config.ok()) {
+    std::cerr << "goad: configuration refused:\n" << std::string(config.status().message()) << "\n";
+    return 2;
+  }
+  if (absl::GetFlag(FLAGS_check)) {
+    std::cout << path << ": good\n";
+    return 0;
+  }
+  spdlog::set_level(spdlog::level::from_str(config->log.level));
+
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread, so that all inherit it
+  signal(SIGPIPE, SIG_IGN);
+
+  const std::string listen = config->listen.address, policy = config->policy.name;
+  const double tau = config->policy.tau;
+  auto daemon = goad::server::Daemon::Start(std::move(*config), {path, [] { kill(getpid(), SIGTERM); }});
+  if (!daemon.ok()) {
+    std::cerr << "goad: cannot start: " << std::string(daemon.status().message()) << "\n";
+    return 1;
+  }
+  spdlog::info("ready listen={} port={} metrics_port={} policy={} tau={}", listen, (*daemon)->listen_port(),
+               (*daemon)->metrics_port(), policy, tau);
+  for (;;) {
+    const int signal = sigwaitinfo(&signals, nullptr);
+    if (signal == SIGHUP) {
+      (void)(*daemon)->Reload();  // logged and counted there
+    } else if (signal > 0) {
+      break;
+    }
+  }
+  (*daemon)->DrainAndStop();
+  return 0;
+}

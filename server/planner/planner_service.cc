@@ -1,0 +1,142 @@
+#include "server/planner/planner_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "goad/v1/planner.grpc.pb.h"
+#include "scheduler/policy.h"
+#include "scheduler/snapshot_check.h"
+
+namespace goad::server {
+namespace {
+
+constexpr size_t kMaxPairs = 1000000;
+constexpr size_t kMaxReferencePairs = 2000;  // its time grows with the cube of the candidates
+
+grpc::Status Invalid(const std::string& message) { return {grpc::StatusCode::INVALID_ARGUMENT, message}; }
+
+grpc::Status ToSnapshot(const v1::PlanRequest& request, sched::EpochSnapshot* snapshot) {
+  snapshot->tau = request.tau();
+  snapshot->seed = request.seed();
+  for (const v1::PlanSite& wire : request.sites()) {
+    sched::SiteState site;
+    site.bandwidth_hz = wire.bandwidth_hz();
+    site.noise_w = wire.noise_w();
+    site.compute_flops = wire.compute_flops();
+    if (wire.has_max_share_flops()) site.max_share_flops = wire.max_share_flops();
+    site.active_uplinks = wire.active_uplinks();
+    site.active_queries = wire.active_queries();
+    site.resident_interference_w = wire.resident_interference_w();
+    if (wire.has_max_queries()) site.max_queries = wire.max_queries();
+    snapshot->sites.push_back(site);
+  }
+  for (int i = 0; i < request.candidates_size(); ++i) {
+    const v1::PlanCandidate& wire = request.candidates(i);
+    if (wire.gain_size() != request.sites_size()) {
+      return Invalid(absl::StrCat("candidates[", i, "].gain: ", wire.gain_size(), " values, want one per site = ",
+                                  request.sites_size()));
+    }
+    sched::Candidate candidate;
+    candidate.id = sched::QueryId{static_cast<uint64_t>(i)};
+    candidate.uncertainty = wire.uncertainty();
+    candidate.prompt_bits = wire.prompt_bits();
+    candidate.tx_power_w = wire.tx_power_w();
+    candidate.local_delay_s = wire.local_delay_s();
+    candidate.edge_work_flop = wire.edge_work_flop();
+    if (wire.has_deadline_s()) candidate.deadline_s = wire.deadline_s();
+    snapshot->candidates.push_back(candidate);
+    for (const double gain : wire.gain()) snapshot->gain.push_back(gain < 0 ? sched::kUnknown : gain);
+  }
+  const absl::Status status = sched::CheckSnapshot(*snapshot);
+  return status.ok() ? grpc::Status::OK : Invalid(std::string(status.message()));
+}
+
+class PlannerService final : public v1::Planner::CallbackService {
+ public:
+  PlannerService() : thread_([this] { Run(); }) {}
+  ~PlannerService() override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  grpc::ServerUnaryReactor* Plan(grpc::CallbackServerContext* context, const v1::PlanRequest* request,
+                                 v1::PlanResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    const std::string name = request->policy().empty() ? "goa" : request->policy();
+    const size_t pairs = static_cast<size_t>(request->candidates_size()) * static_cast<size_t>(request->sites_size());
+    const size_t most = name == "reference" ? kMaxReferencePairs : kMaxPairs;
+    if (pairs > most) {
+      reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
+                       absl::StrCat("candidates x sites: ", pairs, " is above ", most, " for policy ", name)});
+      return reactor;
+    }
+    auto policy = sched::MakePolicy(name);
+    if (!policy.ok()) {
+      reactor->Finish(Invalid(std::string(policy.status().message())));
+      return reactor;
+    }
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (job_ || running_) {
+      reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "another plan is running; try again"});
+      return reactor;
+    }
+    job_ = [reactor, request, response, policy = std::shared_ptr<const sched::OffloadPolicy>(std::move(*policy))] {
+      sched::EpochSnapshot snapshot;
+      if (const grpc::Status status = ToSnapshot(*request, &snapshot); !status.ok()) return reactor->Finish(status);
+      const auto start = std::chrono::steady_clock::now();
+      const sched::EpochResult result = policy->Decide(snapshot);
+      response->set_solver_s(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      for (const sched::Decision& decision : result.decisions) {
+        v1::PlanDecision& wire = *response->add_decisions();
+        wire.set_verdict(decision.verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL);
+        wire.set_reason(static_cast<v1::Reason>(static_cast<int>(decision.reason) + 1));
+        wire.set_site(static_cast<int>(decision.site));
+        wire.set_predicted_upload_s(decision.predicted_upload_s);
+        wire.set_predicted_compute_s(decision.predicted_compute_s);
+      }
+      for (const auto& [i, site] : result.order) response->add_order(i);
+      response->set_total_s(result.TotalDelaySeconds());
+      reactor->Finish(grpc::Status::OK);
+    };
+    wake_.notify_one();
+    return reactor;
+  }
+
+ private:
+  void Run() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return stop_ || job_; });
+      if (!job_) return;
+      const std::function<void()> job = std::exchange(job_, nullptr);
+      running_ = true;
+      lock.unlock();
+      job();
+      lock.lock();
+      running_ = false;
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::function<void()> job_;  // guarded by mutex_, as the next two
+  bool running_ = false;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakePlannerService() { return std::make_unique<PlannerService>(); }
+
+}  // namespace goad::server

@@ -1,0 +1,52 @@
+// The decision log: a JSON line per decision, whole snapshots of some epochs, rotated by size.
+#ifndef GOAD_SERVER_TELEMETRY_DECISION_LOG_H_
+#define GOAD_SERVER_TELEMETRY_DECISION_LOG_H_
+
+#include <condition_variable>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "server/config/config.h"
+#include "server/telemetry/epoch_feed.h"
+
+namespace goad::server {
+
+// Lines, by "kind":
+//   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted)
+//   snapshot  epoch, policy, tau, sites, candidates, gain, uplink_bps (null = unknown), order
+// A full disk or a failed write is logged once, counted in `lost`, and serving goes on. Writes on its own thread.
+class DecisionLog {
+ public:
+  // FAILED_PRECONDITION when the file cannot be opened.
+  static absl::StatusOr<std::unique_ptr<DecisionLog>> Open(const DecisionLogConfig& config,
+                                                           std::vector<std::string> site_names, EpochFeed* feed);
+  ~DecisionLog();  // writes what is waiting
+
+ private:
+  DecisionLog(const DecisionLogConfig& config, std::vector<std::string> site_names, std::FILE* file, EpochFeed* feed);
+  void Run();
+  void Write(const EpochRecord& record);
+  void WriteLine(const std::string& line);
+  void Rotate();
+
+  const DecisionLogConfig config_;
+  const std::vector<std::string> site_names_;
+  std::FILE* file_;          // the thread's own, as the next three
+  int64_t size_ = 0;
+  uint64_t epochs_ = 0;
+  uint64_t lost_ = 0;
+
+  Mutex mutex_;
+  std::condition_variable wake_;
+  bool new_ GOAD_GUARDED_BY(mutex_) = false;
+  bool stop_ GOAD_GUARDED_BY(mutex_) = false;
+  std::shared_ptr<EpochSubscription> subscription_;
+  std::thread thread_;
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_TELEMETRY_DECISION_LOG_H_
