@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
   query.uncertainty = argc > 3 ? std::atof(argv[3]) : 1.0;   // 1 - (p1 - p2) of the device model's first token
   query.local_delay = absl::Milliseconds(500);                // what answering here would take
   query.max_output_tokens = 32;
-  client->ReportLinks({{.site = "cell-a", .gain_db = -80}, {.site = "cell-b", .gain_db = -90}});
+  client->ReportLinks({{.site = "cell-a", .gain_db = -80}});  // what the radio measures; kept across reconnects
   const goad::Answer answer = client->Ask(query, [] { return std::string("(the device's own model would answer)"); });
   std::cout << answer.text << "\n";
   std::cerr << (answer.source == goad::Answer::Source::kEdge ? "edge " + answer.decision.site : "local " + answer.why_local)

@@ -1,5 +1,6 @@
 #include "goad/client.h"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -71,7 +72,11 @@ struct Client::Impl {
       if (stop) return;
       core.Tick(Now());
       Apply();
-      greeted = core.greeted();
+      if (greeted != core.greeted()) {
+        std::lock_guard<std::mutex> lock(worker->mutex);
+        sites = core.sites();
+        greeted = core.greeted();
+      }
     }
   }
 
@@ -109,6 +114,7 @@ struct Client::Impl {
   const std::unique_ptr<internal::StreamOpener> opener;
   std::shared_ptr<internal::StreamConnection> stream;
   std::atomic<bool> greeted{false};
+  std::vector<Site> sites;                            // guarded by worker->mutex
   std::thread thread;
 };
 
@@ -165,5 +171,10 @@ void Client::ReportLocal(const std::string& query_id, absl::Duration delay) {
 }
 
 bool Client::connected() const { return impl_->greeted; }
+
+std::vector<Site> Client::sites() const {
+  std::lock_guard<std::mutex> lock(impl_->worker->mutex);
+  return impl_->sites;
+}
 
 }  // namespace goad

@@ -197,6 +197,10 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
     case v1::ServerFrame::kWelcome:
       state_ = StreamState::kReady;
       backoff_ = options_.backoff_first;
+      sites_.clear();
+      for (const v1::SiteInfo& site : frame.welcome().sites()) {
+        sites_.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
+      }
       if (!links_.empty()) {
         v1::DeviceFrame report;
         for (const auto& [site, known] : links_) AddLink(known, now, report.mutable_link_report());

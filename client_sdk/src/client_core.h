@@ -51,6 +51,7 @@ class ClientCore {
   Instant NextWake() const;
 
   std::vector<Action> TakeActions() { return std::exchange(actions_, {}); }
+  const std::vector<Site>& sites() const { return sites_; }
   bool greeted() const { return state_ == StreamState::kReady; }
   size_t live() const { return queries_.size(); }
 
@@ -88,6 +89,7 @@ class ClientCore {
   absl::Duration backoff_;
   std::map<std::string, Live> queries_;
   std::map<std::string, std::pair<Link, Instant>> links_;  // by site, with the time of the measurement
+  std::vector<Site> sites_;
   std::vector<Action> actions_;
 };
 

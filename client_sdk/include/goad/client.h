@@ -48,6 +48,13 @@ struct Link {
   absl::Duration age;                             // how long ago it was measured
 };
 
+// A site that goad schedules, as it introduced itself.
+struct Site {
+  std::string name;
+  bool measured = false;                          // report uplink_bps; else gain_db, rsrp_dbm or uplink_snr_db
+  bool chat = false;                              // takes chat prompts
+};
+
 struct Decision {
   bool offload = false;
   std::string reason;                             // UNCERTAIN, DELAY_GAIN, NO_GAIN, NO_LINK, ... (goad.v1.Reason)
@@ -85,7 +92,7 @@ struct ClientOptions {
   // Reconnecting: the wait doubles from the first to the second value, jittered by half.
   absl::Duration backoff_first = absl::Milliseconds(100), backoff_most = absl::Seconds(10);
   int asks_per_query = 3;                         // a query is asked again on a new stream while no token was seen
-  // TLS when `root_ca_file` is set; mTLS with certificate and key; a bearer token when `token_file` is set.
+  // TLS when `root_ca_file` is set; mTLS with certificate and key (PEM files).
   std::string root_ca_file, certificate_file, key_file;
 };
 
@@ -121,7 +128,8 @@ class Client {
   // How long a local answer really took.
   void ReportLocal(const std::string& query_id, absl::Duration delay);
 
-  bool connected() const;  // greeted by goad on the present stream
+  bool connected() const;           // greeted by goad on the present stream
+  std::vector<Site> sites() const;  // as of the last greeting; empty before the first
 
  private:
   struct Impl;

@@ -1,0 +1,45 @@
+// The numbers of a fleet run and their table. Pure.
+#ifndef GOAD_CLIENT_SDK_LOADGEN_REPORT_H_
+#define GOAD_CLIENT_SDK_LOADGEN_REPORT_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "loadgen/device_fleet.h"
+
+namespace goad::loadgen {
+
+// A share of right answers with its 95 % Wilson score interval.
+struct Proportion {
+  int right = 0, total = 0;
+  double value() const { return total == 0 ? 0 : static_cast<double>(right) / total; }
+  double low() const;
+  double high() const;
+};
+
+// Mean difference of paired 0/1 outcomes with its 95 % normal interval.
+struct PairedDifference {
+  double mean = 0, half_width = 0;
+};
+
+struct Quantiles {
+  int count = 0;
+  double mean_s = 0, p50_s = 0, p99_s = 0;
+};
+Quantiles QuantilesOf(std::vector<double> seconds);
+
+struct Report {
+  int asked = 0, local = 0, edge = 0, lost = 0, twice = 0, as_recorded = 0;
+  std::map<std::string, int> local_by_reason, edge_by_reason;
+  Proportion accuracy, all_local, all_edge;         // of the same questions
+  PairedDifference over_local, under_edge;          // goad - all-local, goad - all-edge
+  Quantiles delay, local_delay, edge_delay, ttft, tpot;
+};
+
+Report MakeReport(const std::vector<Outcome>& outcomes);
+std::string FormatReport(const Report& report, const FleetOptions& options);
+
+}  // namespace goad::loadgen
+
+#endif  // GOAD_CLIENT_SDK_LOADGEN_REPORT_H_
