@@ -50,6 +50,7 @@ class Watch final : public grpc::ServerWriteReactor<v1::EpochSummary> {
       MutexLock lock(shared->mutex);
       if (shared->watch != nullptr) shared->watch->Pump();
     });
+    StartSendInitialMetadata();  // tells the caller that from now on it misses nothing
   }
   void OnWriteDone(bool ok) override {
     MutexLock lock(shared_->mutex);

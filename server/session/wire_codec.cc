@@ -176,7 +176,11 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig&
       std::vector<TokenProbability> top;
       for (const auto& entry : query.first_token().top()) top.push_back({entry.token(), entry.probability()});
       const auto uncertainty = MarginUncertainty(std::move(top));
-      if (!uncertainty.ok()) return Invalid("query.first_token.top", std::string(uncertainty.status().message()));
+      if (!uncertainty.ok()) {  // says "first_token.top[k]...: what is wrong"
+        const std::string message(uncertainty.status().message());
+        const size_t colon = message.find(": ");
+        return Invalid("query." + message.substr(0, colon), message.substr(colon + 2));
+      }
       meta->uncertainty = *uncertainty;
       break;
     }

@@ -26,6 +26,9 @@ const Buckets kErrorSeconds = {-10, -1, -0.25, -0.1, -0.05, -0.01, 0, 0.01, 0.05
 const Buckets kCandidates = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000};
 const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 
+// Zero from the start, so that a rate over them is right from the first one on.
+constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT",         "BAD_ASK",         "UNDECODABLE",
+                                     "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES"};
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {
@@ -128,8 +131,10 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
     auto& up = f_->backend_up.emplace_back();
     for (const std::string& backend : labels.backends[j]) {
       up.push_back(&f_->backend_up_family.Add({{"site", labels.sites[j]}, {"backend", backend}}));
+      f_->backend_requests.Add({{"site", labels.sites[j]}, {"backend", backend}, {"code", "200"}});
     }
   }
+  for (const char* reason : kRefusals) f_->refused.Add({{"reason", reason}});
   for (size_t t = 0; t < kTerminals.size(); ++t) {
     f_->duration[t] = &f_->durations.Add({{"outcome", kTerminals[t]}}, kLongSeconds);
   }

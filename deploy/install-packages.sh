@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that building and testing goad needs. Only what is missing; only that needs root.
+set -euo pipefail
+
+packages=(
+  g++ cmake ninja-build pkg-config curl ca-certificates debian-archive-keyring
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libre2-dev libc-ares-dev
+  libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev
+  libgtest-dev libgmock-dev
+)
+# For tests/check.sh: clients in another language, promtool, clang's thread-safety analysis.
+[ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus clang-14)
+
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+echo "installing: ${missing[*]}" >&2
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo > /dev/null || {
+    echo "install-packages.sh: not root and no sudo; as root run: apt-get install ${missing[*]}" >&2
+    exit 1
+  }
+  sudo=(sudo)
+fi
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# A package may come with a service of its own (prometheus does); policy-rc.d keeps it from being started.
+keep_stopped=/usr/sbin/policy-rc.d
+if [ ! -e "$keep_stopped" ]; then
+  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$keep_stopped" > /dev/null
+  "${sudo[@]}" chmod +x "$keep_stopped"
+  trap 'rm -f "$log"; "${sudo[@]}" rm -f "$keep_stopped"' EXIT
+fi
+if ! { "${sudo[@]}" apt-get update && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then
+  tail -n 20 "$log" >&2
+  echo "install-packages.sh: apt-get failed (above); goad is built on Debian 12 packages" >&2
+  exit 1
+fi

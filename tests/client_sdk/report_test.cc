@@ -1,0 +1,57 @@
+#include "loadgen/report.h"
+
+#include <sstream>
+
+#include "gtest/gtest.h"
+
+namespace goad::loadgen {
+namespace {
+
+TEST(Report, CountsScoresAndIntervalsByHand) {
+  sched::RecordedQuestion easy, hard;
+  easy.device.correct = easy.edge.correct = true;
+  hard.device.correct = false;
+  hard.edge.correct = true;
+  std::vector<Outcome> outcomes(5);
+  const auto set = [&](int k, const sched::RecordedQuestion& q, bool edge, bool correct, int answers, double ms) {
+    outcomes[k].question = &q;
+    outcomes[k].edge = edge;
+    outcomes[k].correct = correct;
+    outcomes[k].answers = answers;
+    outcomes[k].reason = edge ? "UNCERTAIN" : "NO_GAIN";
+    outcomes[k].delay = absl::Milliseconds(ms);
+  };
+  set(0, easy, false, true, 1, 10);
+  set(1, hard, true, true, 1, 20);
+  set(2, hard, true, true, 2, 30);
+  set(3, hard, false, false, 1, 40);
+  set(4, easy, false, true, 0, 0);  // lost
+  const Report report = MakeReport(outcomes);
+  EXPECT_EQ(report.asked, 5);
+  EXPECT_EQ(report.local, 2);
+  EXPECT_EQ(report.edge, 2);
+  EXPECT_EQ(report.lost, 1);
+  EXPECT_EQ(report.twice, 1);
+  EXPECT_EQ(report.accuracy.right, 3);
+  EXPECT_EQ(report.all_local.right, 1);
+  EXPECT_EQ(report.all_edge.right, 4);
+  EXPECT_DOUBLE_EQ(report.over_local.mean, 0.5);
+  EXPECT_DOUBLE_EQ(report.under_edge.mean, -0.25);
+  EXPECT_DOUBLE_EQ(report.delay.mean_s, 0.025);
+  EXPECT_DOUBLE_EQ(report.delay.p50_s, 0.020);
+  EXPECT_DOUBLE_EQ(report.delay.p99_s, 0.040);
+  EXPECT_NEAR((Proportion{50, 100}).low(), 0.4038, 1e-4);   // Wilson, from the textbook
+  EXPECT_NEAR((Proportion{50, 100}).high(), 0.5962, 1e-4);
+  EXPECT_NE(FormatReport(report, {}).find("Emulated"), std::string::npos);
+}
+
+TEST(Workload, SaysWhichLineIsBad) {
+  std::istringstream in("{\"id\":1}\n");
+  EXPECT_EQ(std::string(sched::ReadWorkload(in, "w").status().message()).substr(0, 4), "w:1:");
+  std::istringstream empty("");
+  EXPECT_FALSE(sched::ReadWorkload(empty, "w").ok());
+  EXPECT_EQ(sched::NormalisedAnswer(" Office.\n"), "office");
+}
+
+}  // namespace
+}  // namespace goad::loadgen

@@ -1,0 +1,515 @@
+// The daemon in this process, the SDK and raw streams before it, a scripted LLM server behind it.
+#include <fstream>
+#include <future>
+#include <limits>
+
+#include "goad/v1/admin.grpc.pb.h"
+#include "goad/v1/planner.grpc.pb.h"
+#include "tests/support/daemon_fixture.h"
+
+namespace goad::server {
+namespace {
+
+using Exchange = FakeLlmServer::Exchange;
+
+goad::Query Unsure(const std::string& prompt = "why?") {
+  goad::Query query;
+  query.uncertainty = 0.95;
+  query.prompt = prompt;
+  query.local_delay = absl::Milliseconds(1);
+  return query;
+}
+
+TEST_F(DaemonTest, UncertainQueryIsAnsweredByTheEdgeAndASureOneLocally) {
+  StartDaemon();
+  auto client = Connect();
+  std::string streamed;
+  const Answer edge = client->Ask(Unsure(), [] { return "local"; }, [&](const std::string& text) { streamed += text; });
+  EXPECT_EQ(edge.source, Answer::Source::kEdge);
+  EXPECT_EQ(edge.text, "hi there");
+  EXPECT_EQ(streamed, "hi there");
+  EXPECT_EQ(edge.decision.reason, "UNCERTAIN");
+  EXPECT_EQ(edge.output_tokens, 3);
+  goad::Query sure = Unsure();
+  sure.uncertainty = 0.1;
+  const Answer local = client->Ask(sure, [] { return "local"; });
+  EXPECT_EQ(local.text, "local");
+  EXPECT_EQ(local.why_local, "NO_GAIN");
+  EXPECT_EQ(Metric("goad_decisions_total", "OFFLOAD"), 1);
+  EXPECT_EQ(Metric("goad_decisions_total", "NO_GAIN"), 1);
+  EXPECT_EQ(Metric("goad_request_duration_seconds_count", "completed"), 1);
+  EXPECT_EQ(Metric("goad_request_duration_seconds_count", "local"), 1);
+  EXPECT_EQ(Metric("goad_tokens_total"), 2);
+  EXPECT_EQ(Metric("goad_late_terminals_total"), 0);
+}
+
+TEST_F(DaemonTest, ThePromptLeavesTheDeviceOnlyAfterOffload) {
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  const v1::ServerFrame decision = session.Read();
+  ASSERT_TRUE(decision.has_decision()) << decision.ShortDebugString();
+  EXPECT_EQ(decision.decision().verdict(), v1::VERDICT_OFFLOAD);
+  EXPECT_EQ(decision.decision().site(), "a");
+  EXPECT_GT(decision.decision().upload_within_s(), 4);
+  EXPECT_EQ(backend_.requests(), 0);
+  session.Prompt("q");
+  std::string text;
+  v1::ServerFrame frame;
+  while ((frame = session.Read()).has_tokens()) {
+    EXPECT_EQ(frame.tokens().text_offset(), text.size());
+    text += frame.tokens().text();
+  }
+  ASSERT_TRUE(frame.has_completed()) << frame.ShortDebugString();
+  EXPECT_EQ(text, "hi there");
+  EXPECT_EQ(frame.completed().text_bytes(), 8u);
+  EXPECT_EQ(frame.completed().finish_reason(), "stop");
+  session.HalfClose();
+  EXPECT_TRUE(session.Finish().ok());
+}
+
+TEST_F(DaemonTest, HalfCloseDoesNotCancelWhatRuns) {
+  backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("late") && e.Finish(); });
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  ASSERT_TRUE(session.Read().has_decision());
+  session.Prompt("q");
+  session.HalfClose();
+  WaitUntil([&] { return backend_.requests() == 1; });
+  backend_.Release();
+  EXPECT_EQ(session.Read().tokens().text(), "late");
+  EXPECT_TRUE(session.Read().has_completed());
+  EXPECT_TRUE(session.Finish().ok());
+}
+
+TEST_F(DaemonTest, ALostStreamAbortsItsBackendCallWithin200ms) {
+  std::promise<bool> left;
+  backend_.set_script([&](Exchange& e) {
+    e.Head() && e.Token("x");
+    left.set_value(e.ClientLeftWithin(kLong));
+  });
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  ASSERT_TRUE(session.Read().has_decision());
+  session.Prompt("q");
+  ASSERT_TRUE(session.Read().has_tokens());
+  const MonotonicTime start = MonotonicTime::Now();
+  session.Cancel();
+  EXPECT_TRUE(left.get_future().get());
+  EXPECT_LT(MonotonicTime::Now() - start, absl::Milliseconds(200));
+  WaitUntil([&] { return Metric("goad_running_queries") == 0; });
+  EXPECT_EQ(Metric("goad_request_duration_seconds_count", "lost"), 1);
+}
+
+TEST_F(DaemonTest, CancelAnswersCancelledOnceAndAbortsTheBackend) {
+  backend_.set_script([](Exchange& e) { e.Head() && e.Token("x") && e.ClientLeftWithin(kLong); });
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  session.Read();
+  session.Prompt("q");
+  ASSERT_TRUE(session.Read().has_tokens());
+  v1::DeviceFrame cancel;
+  cancel.mutable_cancel()->set_query_id("q");
+  session.Send(cancel);
+  session.Send(cancel);
+  EXPECT_EQ(session.Read().cancelled().query_id(), "q");
+  WaitUntil([&] { return backend_.clients_left() == 1; });
+  session.HalfClose();
+  EXPECT_TRUE(session.Finish().ok());
+}
+
+TEST_F(DaemonTest, ABackendThatDiesMidAnswerIsFailedWithWhatWasSentAndTheSdkAnswersLocally) {
+  backend_.set_script([](Exchange& e) { e.Head() && e.Token("half an ans"); });
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  session.Read();
+  session.Prompt("q");
+  EXPECT_EQ(session.Read().tokens().text(), "half an ans");
+  const v1::ServerFrame failed = session.Read();
+  ASSERT_TRUE(failed.has_failed());
+  EXPECT_EQ(failed.failed().text_bytes(), 11u);
+  EXPECT_TRUE(failed.failed().answer_locally());
+  EXPECT_EQ(failed.failed().error().code(), v1::ERROR_CODE_UNAVAILABLE);
+  const Answer answer = Connect()->Ask(Unsure(), [] { return "local"; });
+  EXPECT_EQ(answer.text, "local");
+  EXPECT_EQ(answer.why_local, "BACKEND_FAILED");
+}
+
+TEST_F(DaemonTest, AnAnswerWithoutFinishReasonIsFailed) {
+  backend_.set_script([](Exchange& e) { e.Head() && e.Token("x") && e.Finish(/*finish_reason=*/false); });
+  StartDaemon();
+  EXPECT_EQ(Connect()->Ask(Unsure(), [] { return "local"; }).why_local, "BACKEND_FAILED");
+}
+
+TEST_F(DaemonTest, AMultiByteCharacterSplitAcrossTwoChunksArrivesWhole) {
+  backend_.set_script([](Exchange& e) {
+    e.Head() && e.Send("data: {\"choices\":[{\"text\":\"\xE2\x82\"}]}\n\n") &&
+        e.Send("data: {\"choices\":[{\"text\":\"\xAC\"}]}\n\nda") && e.Send("ta: {\"choices\":[{\"text\":\" \xC3") &&
+        e.Send("\xA9\"}]}\n\n") && e.Finish();
+  });
+  StartDaemon();
+  EXPECT_EQ(Connect()->Ask(Unsure(), {}).text, "\xE2\x82\xAC \xC3\xA9");
+}
+
+TEST_F(DaemonTest, BadInputIsAnErrorWithFieldValueAndRangeAndTheSessionGoesOn) {
+  StartDaemon();
+  RawSession session(Channel());
+  session.Query("early");
+  v1::ServerFrame frame = session.Read();
+  EXPECT_EQ(frame.protocol_error().error().reason(), "HELLO_FIRST");
+  EXPECT_EQ(frame.protocol_error().frame(), 1u);
+  session.Open();
+  const auto expect_error = [&](const std::string& message) {
+    const v1::ServerFrame answer = session.Read();
+    ASSERT_TRUE(answer.has_protocol_error()) << answer.ShortDebugString();
+    EXPECT_EQ(answer.protocol_error().error().message(), message);
+  };
+  session.Query("q1", std::numeric_limits<double>::quiet_NaN());
+  expect_error("query.uncertainty: nan is not in 0..1");
+  session.Query("q2", -1);
+  expect_error("query.uncertainty: -1 is not in 0..1");
+  session.Query("q3", 1e308);
+  expect_error("query.uncertainty: 1e+308 is not in 0..1");
+  session.Query("");
+  expect_error("query.query_id: 0 bytes, want 1..64");
+  session.Query("q4", 0.5, "");
+  expect_error("query.prompt_bits: 0 is not in 1..2.09715e+06");
+  v1::DeviceFrame link;
+  link.mutable_link_report()->add_links()->set_site("moon");
+  session.Send(link);
+  expect_error("link_report.links.site: \"moon\" is not one of a");
+  session.Prompt("unknown");
+  expect_error("prompt.query_id: \"unknown\" is not a live query of this session");
+  session.Send(v1::DeviceFrame());
+  expect_error("frame: is not set; want hello, link_report, query, prompt, outcome or cancel");
+  // A prompt larger than announced fails its query; another body under a known id is refused.
+  session.Query("big");
+  ASSERT_TRUE(session.Read().has_decision());
+  session.Prompt("big", "longer than announced");
+  frame = session.Read();
+  EXPECT_EQ(frame.failed().error().message(), "prompt.text: 21 bytes, want 1..4");
+  session.Query("big", 0.7);
+  expect_error("query.query_id: \"big\" was used for another query");
+  // And the session still works.
+  session.Query("good");
+  ASSERT_TRUE(session.Read().has_decision());
+  session.Prompt("good");
+  while ((frame = session.Read()).has_tokens()) {
+  }
+  EXPECT_TRUE(frame.has_completed());
+}
+
+TEST_F(DaemonTest, PromptBeforeItsDecisionIsRefused) {
+  config_.epoch.min_period = config_.epoch.period = absl::Milliseconds(300);
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  session.Prompt("q");
+  const v1::ServerFrame frame = session.Read();
+  EXPECT_EQ(frame.protocol_error().error().message(), "prompt.query_id: \"q\" has no OFFLOAD decision yet");
+  EXPECT_TRUE(session.Read().has_decision());
+}
+
+TEST_F(DaemonTest, UndecodableBytesEndThatStreamOnly) {
+  StartDaemon();
+  RawSession other(Channel());
+  other.Open();
+  auto channel = Channel();
+  const grpc::internal::RpcMethod method("/goad.v1.Offload/Session", grpc::internal::RpcMethod::BIDI_STREAMING);
+  for (const size_t size : {size_t{3}, (size_t{4} << 20) + 1}) {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream(
+        grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel.get(), method, &context));
+    const grpc::Slice slice(std::string(size, '\xFF'));
+    stream->Write(grpc::ByteBuffer(&slice, 1));
+    grpc::ByteBuffer answer;
+    while (stream->Read(&answer)) {
+    }
+    const grpc::Status status = stream->Finish();
+    EXPECT_EQ(status.error_code(), size == 3 ? grpc::INVALID_ARGUMENT : grpc::RESOURCE_EXHAUSTED) << status.error_message();
+    EXPECT_EQ(context.GetServerTrailingMetadata().count("goad-error-bin"), size == 3 ? 1u : 0u);
+  }
+  other.Query("q");
+  EXPECT_TRUE(other.Read().has_decision());
+}
+
+TEST_F(DaemonTest, TheSameQueryAgainIsToldAgainAndNeverRunsAgain) {
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open("one");
+  session.Query("q");
+  ASSERT_TRUE(session.Read().has_decision());
+  session.Query("q");
+  EXPECT_TRUE(session.Read().has_decision());
+  session.Prompt("q");
+  v1::ServerFrame frame;
+  while ((frame = session.Read()).has_tokens()) {
+  }
+  ASSERT_TRUE(frame.has_completed());
+  session.Query("q");
+  EXPECT_TRUE(session.Read().has_completed());
+  EXPECT_EQ(backend_.requests(), 1);
+  // On a new stream of the same device too; another device may use the id for something else.
+  RawSession again(Channel());
+  again.Open("one");
+  again.Query("q");
+  EXPECT_TRUE(again.Read().has_completed());
+  RawSession stranger(Channel());
+  stranger.Open("two");
+  stranger.Query("q", 0.99);
+  EXPECT_TRUE(stranger.Read().has_decision());
+  EXPECT_EQ(backend_.requests(), 1);
+}
+
+TEST_F(DaemonTest, AskIsOneCall) {
+  StartDaemon();
+  auto stub = v1::Offload::NewStub(Channel());
+  grpc::ClientContext context;
+  v1::AskRequest request;
+  request.mutable_query()->mutable_inline_prompt()->set_text("why?");
+  auto reader = stub->Ask(&context, request);
+  v1::ServerFrame frame;
+  ASSERT_TRUE(reader->Read(&frame));
+  EXPECT_EQ(frame.decision().verdict(), v1::VERDICT_OFFLOAD);
+  std::string text;
+  while (reader->Read(&frame)) text += frame.tokens().text();
+  EXPECT_EQ(text, "hi there");
+  EXPECT_TRUE(frame.has_completed());
+  EXPECT_TRUE(reader->Finish().ok());
+
+  grpc::ClientContext bad_context;
+  auto bad = stub->Ask(&bad_context, v1::AskRequest());
+  EXPECT_FALSE(bad->Read(&frame));
+  EXPECT_EQ(bad->Finish().error_message(), "query.inline_prompt: is required by Ask");
+}
+
+TEST_F(DaemonTest, ASecondDaemonOnTheSamePortRefusesToStart) {
+  StartDaemon();
+  Config second = config_;
+  second.listen.address = address_;
+  const auto refused = Daemon::Start(second, {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.status().message().find(address_), absl::string_view::npos) << refused.status();
+  EXPECT_NE(refused.status().message().find("listen.address"), absl::string_view::npos);
+}
+
+TEST_F(DaemonTest, AFullSiteNeverQueuesAtTheBackend) {
+  backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("x") && e.Finish(); });
+  StartDaemon();  // the fake says 4 slots
+  std::vector<std::unique_ptr<RawSession>> sessions;
+  int offloaded = 0;
+  for (int k = 0; k < 8; ++k) {
+    sessions.push_back(std::make_unique<RawSession>(Channel()));
+    sessions.back()->Open();
+    sessions.back()->Query("q");
+    const v1::ServerFrame frame = sessions.back()->Read();
+    if (frame.decision().verdict() == v1::VERDICT_OFFLOAD) {
+      ++offloaded;
+      sessions.back()->Prompt("q");
+    } else {
+      EXPECT_EQ(frame.decision().reason(), v1::REASON_TAU_INFEASIBLE);
+    }
+  }
+  EXPECT_EQ(offloaded, 4);
+  EXPECT_EQ(Metric("goad_tau_infeasible_total"), 4);
+  for (int k = 0; k < 4; ++k) backend_.Release();
+}
+
+TEST_F(DaemonTest, DrainFinishesWhatRunsAndSaysGoodbye) {
+  backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("last words") && e.Finish(); });
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  session.Read();
+  session.Prompt("q");
+  WaitUntil([&] { return backend_.requests() == 1; });
+  std::thread drain([this] { daemon_->DrainAndStop(); });
+  EXPECT_TRUE(session.Read().has_goodbye());
+  session.Query("late");
+  EXPECT_EQ(session.Read().decision().reason(), v1::REASON_DRAINING);
+  backend_.Release();
+  EXPECT_EQ(session.Read().tokens().text(), "last words");
+  EXPECT_TRUE(session.Read().has_completed());
+  EXPECT_TRUE(session.Finish().ok());
+  drain.join();
+}
+
+TEST_F(DaemonTest, DrainTimeoutFailsTheRestWithAnswerLocally) {
+  backend_.set_script([](Exchange& e) { e.Head() && e.Token("x") && e.ClientLeftWithin(kLong); });
+  config_.drain_timeout = absl::Milliseconds(100);
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  session.Read();
+  session.Prompt("q");
+  ASSERT_TRUE(session.Read().has_tokens());
+  std::thread drain([this] { daemon_->DrainAndStop(); });
+  EXPECT_TRUE(session.Read().has_goodbye());
+  const v1::ServerFrame failed = session.Read();
+  EXPECT_EQ(failed.failed().error().reason(), "DRAINING");
+  EXPECT_TRUE(failed.failed().answer_locally());
+  drain.join();
+  EXPECT_EQ(backend_.clients_left(), 1);
+}
+
+TEST_F(DaemonTest, TheSdkAnswersLocallyWhenGoadDies) {
+  backend_.set_script([](Exchange& e) { e.Head() && e.Token("x") && e.ClientLeftWithin(kLong); });
+  config_.drain_timeout = absl::ZeroDuration();
+  StartDaemon();
+  auto client = Connect();
+  std::promise<void> talking;
+  std::future<Answer> answer = std::async(std::launch::async, [&] {
+    return client->Ask(Unsure(), [] { return "local"; }, [&](const std::string&) { talking.set_value(); });
+  });
+  talking.get_future().wait();
+  daemon_.reset();
+  EXPECT_EQ(answer.get().text, "local");
+  const Answer later = client->Ask(Unsure(), [] { return "local"; });
+  EXPECT_EQ(later.why_local, "UNREACHABLE");
+}
+
+TEST_F(DaemonTest, AdminShowsAndTurns) {
+  bool drain_asked = false;
+  const std::string file = testing::TempDir() + "/goad_admin_test.yaml";
+  const auto write = [&](const std::string& text) { std::ofstream(file) << text; };
+  StartDaemon({file, [&] { drain_asked = true; }});
+  auto channel = grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials());
+  auto admin = v1::Admin::NewStub(channel);
+  const auto status = [&] {
+    grpc::ClientContext context;
+    v1::StatusResponse response;
+    EXPECT_TRUE(admin->Status(&context, {}, &response).ok());
+    return response;
+  };
+  EXPECT_EQ(status().policy(), "goa");
+  EXPECT_EQ(status().config_version(), 1u);
+
+  grpc::ClientContext watch_context;
+  auto watch = admin->WatchEpochs(&watch_context, {});
+  watch->WaitForInitialMetadata();
+  auto client = Connect("watched");
+  v1::EpochSummary epoch;
+  std::thread reader([&] { EXPECT_TRUE(watch->Read(&epoch)); });
+  EXPECT_EQ(client->Ask(Unsure(), {}).source, Answer::Source::kEdge);
+  reader.join();
+  EXPECT_EQ(epoch.candidates(), 1u);
+  EXPECT_EQ(epoch.offloaded(), 1u);
+  watch_context.TryCancel();
+
+  grpc::ClientContext c1, c2, c3, c4, c5, c6, c7, c8;
+  v1::SetTauRequest tau;
+  tau.set_tau(2);
+  v1::SetTauResponse tau_response;
+  EXPECT_EQ(admin->SetTau(&c1, tau, &tau_response).error_message(), "tau: 2 is not in 0..1");
+  tau.set_tau(0.25);
+  EXPECT_TRUE(admin->SetTau(&c2, tau, &tau_response).ok());
+  EXPECT_EQ(status().tau(), 0.25);
+  EXPECT_TRUE(status().tau_overridden());
+  v1::SetPolicyRequest policy;
+  policy.set_policy("nonsense");
+  v1::SetPolicyResponse policy_response;
+  EXPECT_EQ(admin->SetPolicy(&c3, policy, &policy_response).error_code(), grpc::INVALID_ARGUMENT);
+
+  v1::SitesResponse sites;
+  EXPECT_TRUE(admin->Sites(&c4, {}, &sites).ok());
+  EXPECT_EQ(sites.sites(0).max_queries(), 4u);
+  EXPECT_TRUE(sites.sites(0).accepting());
+  WaitUntil([&] {
+    grpc::ClientContext context;
+    sites.Clear();
+    return admin->Sites(&context, {}, &sites).ok() && sites.sites(0).backends_size() == 1 && sites.sites(0).backends(0).up();
+  });
+  v1::SessionsResponse sessions;
+  EXPECT_TRUE(admin->Sessions(&c5, {}, &sessions).ok());
+  EXPECT_EQ(sessions.total(), 1u);
+  EXPECT_EQ(sessions.sessions(0).device_name(), "watched");
+
+  // A bad file keeps the running configuration and lists every problem; a good one takes effect at once.
+  write("policy: {tau: 7}\nsites: []\n");
+  v1::ReloadResponse reload;
+  const grpc::Status refused = admin->Reload(&c6, {}, &reload);
+  EXPECT_NE(refused.error_message().find("policy.tau: 7 is not in 0..1"), std::string::npos);
+  EXPECT_NE(refused.error_message().find("sites: 0 entries"), std::string::npos);
+  EXPECT_EQ(status().tau(), 0.25);
+  write(absl::StrCat("listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
+                     "policy: {name: min-delay, tau: 0.5}\nsites: [{name: a, uplink: {model: shannon}, backends: [{url: \"",
+                     backend_.url(), "\"}]}]\n"));
+  const grpc::Status applied = admin->Reload(&c7, {}, &reload);
+  EXPECT_TRUE(applied.ok()) << applied.error_message();
+  EXPECT_EQ(reload.config_version(), 2u);
+  EXPECT_EQ(status().policy(), "min-delay");
+  EXPECT_FALSE(status().tau_overridden());
+  EXPECT_EQ(Metric("goad_config_reloads_total", "failed"), 1);
+  EXPECT_EQ(Metric("goad_config_reloads_total", "ok"), 1);
+
+  v1::DrainResponse drain;
+  EXPECT_TRUE(admin->Drain(&c8, {}, &drain).ok());
+  EXPECT_TRUE(drain_asked);
+}
+
+TEST_F(DaemonTest, PlannerDecidesWithoutChangingAnything) {
+  StartDaemon();
+  auto planner = v1::Planner::NewStub(
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+  v1::PlanRequest request;
+  request.set_tau(0.5);
+  auto* site = request.add_sites();
+  site->set_bandwidth_hz(8);
+  site->set_noise_w(1);
+  site->set_compute_flops(4);
+  site->set_max_share_flops(2);
+  auto* candidate = request.add_candidates();
+  candidate->set_uncertainty(0.9);
+  candidate->set_prompt_bits(8);
+  candidate->set_tx_power_w(1);
+  candidate->set_local_delay_s(1);
+  candidate->set_edge_work_flop(2);
+  candidate->add_gain(1);
+  v1::PlanResponse response;
+  grpc::ClientContext good, bad, large, device;
+  ASSERT_TRUE(planner->Plan(&good, request, &response).ok());
+  EXPECT_EQ(response.decisions(0).verdict(), v1::VERDICT_OFFLOAD);
+  EXPECT_DOUBLE_EQ(response.total_s(), 2);
+  request.mutable_candidates(0)->set_uncertainty(7);
+  EXPECT_EQ(planner->Plan(&bad, request, &response).error_message(), "candidates[0].uncertainty: 7 is not in 0..1");
+  request.set_policy("reference");
+  for (int k = 0; k < 3000; ++k) *request.add_candidates() = request.candidates(0);
+  EXPECT_EQ(planner->Plan(&large, request, &response).error_code(), grpc::RESOURCE_EXHAUSTED);
+  auto on_device_port = v1::Planner::NewStub(Channel());
+  EXPECT_EQ(on_device_port->Plan(&device, request, &response).error_code(), grpc::UNIMPLEMENTED);
+}
+
+TEST_F(DaemonTest, EveryDecisionIsInTheDecisionLog) {
+  config_.decision_log.path = testing::TempDir() + "/goad_decisions_test.jsonl";
+  config_.decision_log.snapshot_every = 1;
+  std::remove(config_.decision_log.path.c_str());
+  StartDaemon();
+  auto client = Connect();
+  for (int k = 0; k < 5; ++k) client->Ask(Unsure(), {});
+  client.reset();
+  daemon_->DrainAndStop();
+  std::ifstream in(config_.decision_log.path);
+  int decisions = 0, snapshots = 0;
+  for (std::string line; std::getline(in, line);) {
+    decisions += line.find("\"kind\":\"decision\"") != std::string::npos;
+    snapshots += line.find("\"kind\":\"snapshot\"") != std::string::npos;
+    EXPECT_EQ(line.find("why?"), std::string::npos) << "a prompt in the log";
+  }
+  EXPECT_EQ(decisions, 5);
+  EXPECT_EQ(snapshots, 5);
+}
+
+}  // namespace
+}  // namespace goad::server

@@ -1,0 +1,116 @@
+#include <fstream>
+#include <iterator>
+
+#include "gtest/gtest.h"
+#include "server/config/config_loader.h"
+#include "server/config/config_validator.h"
+
+namespace goad::server {
+namespace {
+
+constexpr char kSmall[] = "sites: [{name: a, backends: [{url: \"http://127.0.0.1:1\"}]}]\n";
+
+std::string Problems(const std::string& yaml) { return std::string(ParseConfig("f.yaml", yaml).status().message()); }
+
+TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
+  std::ifstream in(std::string(GOAD_SOURCE_DIR) + "/deploy/goad.yaml");
+  const auto file = ParseConfig("goad.yaml", std::string(std::istreambuf_iterator<char>(in), {}));
+  ASSERT_TRUE(file.ok()) << file.status();
+  Config defaults;
+  SiteConfig site;
+  site.name = "cell-a";
+  BackendConfig backend;
+  backend.url = "http://127.0.0.1:8082";
+  site.backends = {backend};
+  defaults.sites = {site};
+  EXPECT_TRUE(RestartOnlyChanges(defaults, *file).empty());
+  EXPECT_EQ(file->epoch.period, defaults.epoch.period);
+  EXPECT_EQ(file->epoch.min_period, defaults.epoch.min_period);
+  EXPECT_EQ(file->policy.name, defaults.policy.name);
+  EXPECT_EQ(file->policy.tau, defaults.policy.tau);
+  const UplinkConfig &u = file->sites[0].uplink, &du = site.uplink;
+  EXPECT_TRUE(u.model == du.model && u.bandwidth_hz == du.bandwidth_hz && u.shared == du.shared &&
+              u.noise_density_dbm_hz == du.noise_density_dbm_hz && u.reference_power_dbm == du.reference_power_dbm);
+  const ComputeConfig &c = file->sites[0].compute, &dc = site.compute;
+  EXPECT_TRUE(c.model == dc.model && c.prefill_tokens_per_s == dc.prefill_tokens_per_s &&
+              c.token_time_s == dc.token_time_s && c.token_time_per_query_s == dc.token_time_per_query_s);
+  EXPECT_EQ(file->sites[0].max_queries, site.max_queries);
+  const LimitsConfig &l = file->limits, &dl = defaults.limits;
+  EXPECT_TRUE(l.sessions == dl.sessions && l.queries_per_session == dl.queries_per_session &&
+              l.waiting_queries == dl.waiting_queries && l.prompt_bytes == dl.prompt_bytes &&
+              l.outbox_bytes == dl.outbox_bytes && l.max_output_tokens == dl.max_output_tokens &&
+              l.link_max_age == dl.link_max_age && l.mandatory_wait == dl.mandatory_wait && l.grant == dl.grant &&
+              l.slow_consumer == dl.slow_consumer && l.retry_after == dl.retry_after);
+  const DispatchConfig &d = file->dispatch, &dd = defaults.dispatch;
+  EXPECT_TRUE(d.connect == dd.connect && d.first_byte == dd.first_byte && d.between_tokens == dd.between_tokens &&
+              d.total == dd.total && d.probe_period == dd.probe_period && d.failures_to_open == dd.failures_to_open);
+  EXPECT_EQ(file->log.level, defaults.log.level);
+  EXPECT_EQ(file->drain_timeout, defaults.drain_timeout);
+}
+
+TEST(ConfigLoader, UnitsAreReadAndExact) {
+  const auto config = ParseConfig("f", R"(
+sites:
+  - name: a
+    uplink: {model: shannon, bandwidth: 20.5MHz, noise_density: -170dBm/Hz, reference_power: 15.5dBm}
+    compute: {model: equal_share, capacity: 15PFLOP/s, max_share: 1.5e3TFLOP/s, parameters: 8e9}
+    backends: [{url: "https://llm.example/api", api: chat, slots: 16}]
+limits: {prompt: 1MiB, link_max_age: 1.5s}
+decision_log: {snapshots: 1/7}
+)");
+  ASSERT_TRUE(config.ok()) << config.status();
+  const SiteConfig& site = config->sites[0];
+  EXPECT_DOUBLE_EQ(site.uplink.bandwidth_hz, 20.5e6);
+  EXPECT_DOUBLE_EQ(site.uplink.noise_density_dbm_hz, -170);
+  EXPECT_DOUBLE_EQ(site.uplink.reference_power_dbm, 15.5);
+  EXPECT_DOUBLE_EQ(site.compute.capacity_flops, 15e15);
+  EXPECT_DOUBLE_EQ(site.compute.max_share_flops, 1.5e15);
+  EXPECT_DOUBLE_EQ(site.compute.parameters, 8e9);
+  EXPECT_EQ(config->limits.prompt_bytes, 1 << 20);
+  EXPECT_EQ(config->limits.link_max_age, absl::Milliseconds(1500));
+  EXPECT_EQ(config->decision_log.snapshot_every, 7);
+}
+
+TEST(ConfigLoader, FiveMistakesAreAllListedWithLineAndColumn) {
+  EXPECT_EQ(Problems(R"(epoch: {period: 20ms, min_period: 30ms}
+policy: {name: best, tau: 2}
+sites:
+  - name: Cell A
+    backends:
+      - {url: "localhost:80"}
+)"),
+            "f.yaml:1:23: epoch.min_period: 30ms is not in 0..20ms\n"
+            "f.yaml:2:10: policy.name: \"best\" is not one of goa, min-delay, all-edge, all-local, random\n"
+            "f.yaml:2:22: policy.tau: 2 is not in 0..1\n"
+            "f.yaml:4:5: sites[0].name: \"Cell A\" is not 1 to 63 of a-z 0-9 - _ .\n"
+            "f.yaml:6:10: sites[0].backends[0].url: \"localhost:80\" is not http[s]://HOST[:PORT][/PATH] without /v1");
+}
+
+TEST(ConfigLoader, UnknownAndDuplicateKeysAndWrongTypesAreMistakes) {
+  EXPECT_EQ(Problems(std::string(kSmall) + "polcy: {tau: 1}\n").substr(0, 34), "f.yaml:2:1: polcy: unknown key; kn");
+  EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: 0.1, tau: 0.2}\n"), "f.yaml:2:20: policy.tau: is given twice");
+  EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: .nan}\n"), "f.yaml:2:15: policy.tau: \".nan\" is not a finite number");
+  EXPECT_EQ(Problems(std::string(kSmall) + "epoch: {period: 20}\n"),
+            "f.yaml:2:17: epoch.period: \"20\" is not a duration such as 20ms, 2s or 1m");
+  EXPECT_EQ(Problems(std::string(kSmall) + "limits: [1]\n"), "f.yaml:2:9: limits: is not a map");
+  EXPECT_EQ(Problems(std::string(kSmall) + "limits: {sessions: }\n"), "f.yaml:2:10: limits.sessions: has no value");
+  EXPECT_EQ(Problems("sites: [}").substr(0, 18), "f.yaml:1:9: YAML: ");
+  EXPECT_NE(Problems("").find("sites: 0 entries, want 1 to 64"), std::string::npos);
+  EXPECT_NE(Problems("just text").find("configuration: is not a map"), std::string::npos);
+  EXPECT_EQ(Problems(kSmall), "");
+}
+
+TEST(ConfigReload, RestartOnlyFieldsAreNamed) {
+  const Config running = *ParseConfig("f", kSmall);
+  Config next = running;
+  next.policy.tau = 0.1;
+  next.limits.grant = absl::Seconds(1);
+  next.sites[0].max_queries = 3;
+  EXPECT_TRUE(RestartOnlyChanges(running, next).empty());
+  next.listen.address = "0.0.0.0:1";
+  next.sites[0].backends[0].slots = 9;
+  EXPECT_EQ(RestartOnlyChanges(running, next), (std::vector<std::string>{"listen.address", "sites[0].backends"}));
+}
+
+}  // namespace
+}  // namespace goad::server

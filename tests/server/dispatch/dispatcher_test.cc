@@ -1,0 +1,249 @@
+#include "server/dispatch/dispatcher.h"
+
+#include "gtest/gtest.h"
+
+namespace goad::server {
+namespace {
+
+constexpr absl::Duration kMs = absl::Milliseconds(1);
+const char kToken[] = "data: {\"choices\":[{\"text\":\"hi \"}]}\n\n";
+const char kStop[] = "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}]}\n\n";
+const char kDone[] = "data: [DONE]\n\n";
+
+struct FakeTransport final : HttpTransport {
+  struct Started {
+    CallId id;
+    std::string url, path, body;
+  };
+  void Start(CallId id, HttpRequest request) override {
+    started.push_back({id, request.backend->url, request.path, request.body});
+  }
+  void Abort(CallId id) override { aborted.push_back(id); }
+  void SetPaused(CallId, bool paused) override { pauses.push_back(paused); }
+  std::vector<Started> started;
+  std::vector<CallId> aborted;
+  std::vector<bool> pauses;
+};
+
+struct FakeSink final : SessionSink {
+  Delivery Deliver(SessionId, SessionEvent event) override {
+    events.push_back(std::move(event));
+    return answer;
+  }
+  std::string Text() const {
+    std::string text;
+    for (const SessionEvent& event : events) {
+      if (const auto* tokens = std::get_if<TokensEvent>(&event)) {
+        EXPECT_EQ(tokens->text_offset, text.size());
+        text += tokens->text;
+      }
+    }
+    return text;
+  }
+  Delivery answer = Delivery::kAccepted;
+  std::vector<SessionEvent> events;
+};
+
+class DispatcherTest : public testing::Test {
+ protected:
+  DispatcherTest() {
+    SiteConfig site;
+    site.name = "a";
+    for (const char* url : {"http://one", "http://two"}) {
+      BackendConfig backend;
+      backend.url = url;
+      backend.slots = 1;
+      site.backends.push_back(backend);
+    }
+    config_.sites = {site};
+    dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                               [this](Event event) { to_engine_.push_back(std::move(event)); });
+    dispatcher_->Tick(now_);
+    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+    dispatcher_->Tick(now_);  // /props
+    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+    to_engine_.clear();
+  }
+  void AnswerProbe(CallId id) {
+    dispatcher_->OnHead(id, 200);
+    dispatcher_->OnEnd(id, TransportEnd::kComplete, "");
+  }
+  CallId Start(uint64_t id, absl::Duration deadline = absl::InfiniteDuration()) {
+    DispatchRequest request;
+    request.id = QueryId{id};
+    request.site = sched::SiteIndex{0};
+    request.prompt = std::make_shared<PromptBody>();
+    request.max_output_tokens = 4;
+    request.received = request.prompt_ready = now_;
+    request.deadline = now_ + deadline;
+    dispatcher_->Start(request, now_);
+    return CallId{id};
+  }
+  void Advance(absl::Duration by) {
+    now_ = now_ + by;
+    dispatcher_->Tick(now_);
+    dispatcher_->set_now(now_);
+  }
+  const FailedEvent& Failure() const { return std::get<FailedEvent>(sink_.events.back()); }
+  std::vector<DispatchOutcome> Outcomes() const {
+    std::vector<DispatchOutcome> outcomes;
+    for (const Event& event : to_engine_) {
+      if (const auto* done = std::get_if<QueryDone>(&event)) outcomes.push_back(done->outcome);
+    }
+    return outcomes;
+  }
+
+  Config config_;
+  MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(5));
+  FakeTransport transport_;
+  FakeSink sink_;
+  Metrics metrics_{{{"a"}, {{"http://one", "http://two"}}}};
+  std::vector<Event> to_engine_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+};
+
+TEST_F(DispatcherTest, StreamsAnAnswerAndCompletesOnce) {
+  const CallId id = Start(1);
+  EXPECT_EQ(transport_.started[0].path, "/v1/completions");
+  dispatcher_->OnHead(id, 200);
+  dispatcher_->OnBody(id, std::string(kToken) + kToken);
+  dispatcher_->OnBody(id, std::string(kStop) + kDone + kToken);  // what follows [DONE] is nothing
+  dispatcher_->OnEnd(id, TransportEnd::kComplete, "");
+  EXPECT_EQ(sink_.Text(), "hi hi ");
+  const auto& completed = std::get<CompletedEvent>(sink_.events.back());
+  EXPECT_EQ(completed.finish_reason, "stop");
+  EXPECT_TRUE(completed.usage_estimated);
+  EXPECT_EQ(completed.output_tokens, 2);
+  EXPECT_EQ(completed.text_bytes, 6u);
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
+}
+
+TEST_F(DispatcherTest, AnAnswerWithoutFinishReasonIsFailed) {
+  const CallId id = Start(1);
+  dispatcher_->OnHead(id, 200);
+  dispatcher_->OnBody(id, kToken);
+  dispatcher_->OnBody(id, kDone);
+  EXPECT_EQ(Failure().error.reason, "BACKEND_FAILED");
+  EXPECT_EQ(Failure().text_bytes, 3u);
+  EXPECT_TRUE(Failure().answer_locally);
+}
+
+TEST_F(DispatcherTest, AnAnswerWithoutDoneIsFailed) {
+  const CallId id = Start(1);
+  dispatcher_->OnHead(id, 200);
+  dispatcher_->OnBody(id, std::string(kToken) + kStop);
+  dispatcher_->OnEnd(id, TransportEnd::kComplete, "");
+  EXPECT_EQ(Failure().text_bytes, 3u);
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kFailed});
+}
+
+TEST_F(DispatcherTest, BeforeTheFirstTokenItMovesToTheOtherBackendAfterItItFails) {
+  config_.dispatch.failures_to_open = 100;
+  dispatcher_->SetConfig(std::make_shared<const Config>(config_));
+  for (const int how : {0, 1, 2, 3}) {
+    transport_.started.clear();
+    sink_.events.clear();
+    const CallId id = Start(static_cast<uint64_t>(10 + how));
+    const std::string first = transport_.started.at(0).url;
+    if (how == 0) dispatcher_->OnEnd(id, TransportEnd::kConnectFailed, "refused");
+    if (how > 0) dispatcher_->OnHead(id, how == 1 ? 503 : how == 2 ? 429 : 200);
+    if (how == 3) dispatcher_->OnBody(id, std::string("data: garbage\n\n") + kToken);  // the rest is not the next answer's
+    if (how == 1 || how == 2) dispatcher_->OnEnd(id, TransportEnd::kComplete, "");
+    ASSERT_EQ(transport_.started.size(), 2u) << how;
+    EXPECT_NE(transport_.started[1].url, first);
+    dispatcher_->OnHead(id, 200);
+    dispatcher_->OnBody(id, kToken);
+    dispatcher_->OnEnd(id, TransportEnd::kBroken, "reset");
+    EXPECT_EQ(sink_.Text(), "hi ");
+    EXPECT_EQ(Failure().error.code, ErrorCode::kUnavailable);
+    Advance(21 * kMs);
+  }
+}
+
+TEST_F(DispatcherTest, ABadRequestIsNotTriedElsewhere) {
+  const CallId id = Start(1);
+  dispatcher_->OnHead(id, 400);
+  dispatcher_->OnBody(id, R"({"error":{"message":"request (1202 tokens) exceeds the available context size"}})");
+  dispatcher_->OnEnd(id, TransportEnd::kComplete, "");
+  EXPECT_EQ(transport_.started.size(), 1u);
+  EXPECT_EQ(Failure().error.code, ErrorCode::kInvalidArgument);
+  EXPECT_NE(Failure().error.message.find("1202 tokens"), std::string::npos);
+}
+
+TEST_F(DispatcherTest, AbortFreesTheSlotOnlyWhenTheServerHasHadTimeToLetGo) {
+  const CallId id = Start(1);
+  Start(2);
+  Start(3);  // both backends are full
+  EXPECT_EQ(transport_.started.size(), 2u);
+  dispatcher_->Abort(QueryId{1}, now_);
+  EXPECT_EQ(transport_.aborted, std::vector{id});
+  Advance(10 * kMs);
+  EXPECT_TRUE(Outcomes().empty());
+  EXPECT_EQ(transport_.started.size(), 2u);
+  Advance(10 * kMs);
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kAborted});
+  ASSERT_EQ(transport_.started.size(), 3u);
+  EXPECT_EQ(transport_.started[2].id, CallId{3});
+}
+
+TEST_F(DispatcherTest, TimeLimitsOfEachPhase) {
+  CallId id = Start(1);
+  Advance(absl::Seconds(30));  // first_byte: another backend
+  EXPECT_EQ(transport_.started.back().url, "http://two");
+  dispatcher_->OnHead(id, 200);
+  dispatcher_->OnBody(id, kToken);
+  Advance(absl::Seconds(10));  // between_tokens
+  EXPECT_EQ(Failure().error.reason, "BACKEND_FAILED");
+  Advance(21 * kMs);
+  id = Start(2, /*deadline=*/50 * kMs);
+  Advance(51 * kMs);
+  EXPECT_EQ(Failure().error.code, ErrorCode::kDeadlineExceeded);
+}
+
+TEST_F(DispatcherTest, ASlowReaderPausesItsBackendAndIsGivenUpInTime) {
+  const CallId id = Start(1);
+  dispatcher_->OnHead(id, 200);
+  sink_.answer = Delivery::kPause;
+  dispatcher_->OnBody(id, kToken);
+  EXPECT_EQ(transport_.pauses, std::vector{true});
+  Advance(absl::Seconds(9));
+  sink_.answer = Delivery::kAccepted;
+  dispatcher_->Resume(SessionId{});
+  EXPECT_EQ(transport_.pauses, (std::vector{true, false}));
+  sink_.answer = Delivery::kPause;
+  dispatcher_->OnBody(id, kToken);
+  Advance(absl::Seconds(10));
+  EXPECT_EQ(Failure().error.code, ErrorCode::kSlowConsumer);
+}
+
+TEST_F(DispatcherTest, AQueryThatIsOverAtTheDeviceIsAborted) {
+  const CallId id = Start(1);
+  dispatcher_->OnHead(id, 200);
+  sink_.answer = Delivery::kDropped;
+  dispatcher_->OnBody(id, std::string(kToken) + kToken + kToken);
+  EXPECT_EQ(transport_.aborted, std::vector{id});
+  Advance(21 * kMs);
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kAborted});
+}
+
+TEST_F(DispatcherTest, FailuresOpenTheCircuitAndAProbeClosesIt) {
+  for (uint64_t k = 1; k <= 3; ++k) {
+    const CallId id = Start(k);
+    dispatcher_->OnEnd(id, TransportEnd::kConnectFailed, "refused");
+    dispatcher_->OnEnd(id, TransportEnd::kConnectFailed, "refused");
+    EXPECT_EQ(Failure().error.reason, "NO_BACKEND");
+    Advance(kMs);
+  }
+  const SiteHealth* last = nullptr;
+  for (const Event& event : to_engine_) last = std::holds_alternative<SiteHealth>(event) ? &std::get<SiteHealth>(event) : last;
+  ASSERT_NE(last, nullptr);
+  EXPECT_EQ(last->backends_up, 0);
+  transport_.started.clear();
+  Advance(absl::Seconds(1));
+  ASSERT_EQ(transport_.started.size(), 2u);
+  AnswerProbe(transport_.started[0].id);
+  EXPECT_EQ(std::get<SiteHealth>(to_engine_.back()).backends_up, 1);
+}
+
+}  // namespace
+}  // namespace goad::server

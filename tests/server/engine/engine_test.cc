@@ -1,0 +1,365 @@
+#include "server/engine/engine.h"
+
+#include <cmath>
+
+#include "gtest/gtest.h"
+#include "server/engine/inbox.h"
+#include "server/engine/snapshot_builder.h"
+
+namespace goad::server {
+namespace {
+
+using sched::Reason;
+using sched::SiteIndex;
+using sched::Verdict;
+
+constexpr absl::Duration kMs = absl::Milliseconds(1);
+
+struct RecordingSink final : SessionSink {
+  Delivery Deliver(SessionId session, SessionEvent event) override {
+    events.emplace_back(session, std::move(event));
+    return Delivery::kAccepted;
+  }
+  std::vector<DecisionEvent> Decisions() const {
+    std::vector<DecisionEvent> found;
+    for (const auto& [session, event] : events) {
+      if (const auto* decision = std::get_if<DecisionEvent>(&event)) found.push_back(*decision);
+    }
+    return found;
+  }
+  std::vector<std::pair<SessionId, SessionEvent>> events;
+};
+
+struct RecordingDispatch final : DispatchPort {
+  void Start(DispatchRequest request) override { started.push_back(std::move(request)); }
+  void Abort(QueryId id) override { aborted.push_back(id); }
+  void Resume(SessionId) override {}
+  std::vector<DispatchRequest> started;
+  std::vector<QueryId> aborted;
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  EngineTest() {
+    SiteConfig site;
+    site.name = "a";
+    site.backends.resize(1);
+    config_.sites = {site};
+    Restart();
+  }
+  void Restart() {
+    engine_ = std::make_unique<Engine>(std::make_shared<const Config>(config_),
+                                       Engine::Ports{&sink_, &dispatch_, &metrics_, nullptr, nullptr});
+    engine_->Handle(SiteHealth{SiteIndex{0}, 1, 2}, now_);  // two slots
+  }
+  // A query that wants to go: local is slow and the link is good.
+  QueryId Submit(uint64_t session, double uncertainty = 0.5, double prompt_bits = 800) {
+    const SessionId id{session};
+    LinkUpdate link{id, {{SiteIndex{0}, sched::kUnknown, 1e6, now_}}};
+    engine_->Handle(link, now_);
+    SubmitQuery submit;
+    submit.session = id;
+    submit.id = QueryId{next_id_++};
+    submit.meta.uncertainty = uncertainty;
+    submit.meta.prompt_bits = prompt_bits;
+    submit.meta.prompt_tokens = 10;
+    submit.meta.max_output_tokens = 4;
+    submit.meta.local_delay_s = 1;
+    submit.received = now_;
+    if (prompt_bits == 0) submit.inline_prompt = std::make_shared<PromptBody>();
+    const QueryId query = submit.id;
+    engine_->Handle(std::move(submit), now_);
+    return query;
+  }
+  void Advance(absl::Duration by) {
+    const MonotonicTime until = now_ + by;
+    while (engine_->NextWake() <= until) {
+      now_ = std::max(now_, engine_->NextWake());
+      engine_->Tick(now_);
+    }
+    now_ = until;
+    engine_->Tick(now_);
+  }
+  EngineStatus Status() {
+    EngineStatus status;
+    engine_->Handle(Inspect{[&](const EngineStatus& s) { status = s; }}, now_);
+    return status;
+  }
+  template <typename Kind>
+  size_t Count() const {
+    size_t count = 0;
+    for (const auto& [session, event] : sink_.events) count += std::holds_alternative<Kind>(event);
+    return count;
+  }
+
+  Config config_;
+  MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(100));
+  RecordingSink sink_;
+  RecordingDispatch dispatch_;
+  Metrics metrics_{{{"a"}, {{"u"}}}};
+  std::unique_ptr<Engine> engine_;
+  uint64_t next_id_ = 1;
+};
+
+TEST_F(EngineTest, ALoneQueryWaitsMinPeriod) {
+  Submit(1);
+  Advance(1.9 * kMs);
+  EXPECT_TRUE(sink_.events.empty());
+  Advance(0.2 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 1u);
+  EXPECT_EQ(sink_.Decisions()[0].verdict, Verdict::kOffload);
+  EXPECT_EQ(sink_.Decisions()[0].reason, Reason::kDelayGain);
+  EXPECT_NEAR(sink_.Decisions()[0].upload_within_s, 5, 1e-9);
+}
+
+TEST_F(EngineTest, SteadyArrivalsAreDecidedAfterPeriod) {
+  for (int k = 0; k < 19; ++k) {
+    Submit(static_cast<uint64_t>(k));
+    Advance(1 * kMs);
+  }
+  EXPECT_TRUE(sink_.events.empty());
+  Submit(19);
+  Advance(1 * kMs);
+  EXPECT_EQ(sink_.Decisions().size(), 20u);
+  EXPECT_EQ(Status().epochs, 1u);
+}
+
+TEST_F(EngineTest, FullSiteHoldsAForcedQueryUntilASlotIsFree) {
+  const QueryId first = Submit(1), second = Submit(2);
+  Advance(3 * kMs);
+  Submit(3, 0.9);        // forced
+  Submit(4, 0.5);        // not
+  Advance(3 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 3u);
+  EXPECT_EQ(sink_.Decisions()[2].reason, Reason::kSiteFull);
+  for (const QueryId id : {first, second}) engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);
+  engine_->Handle(QueryDone{first, DispatchOutcome::kCompleted, 2}, now_);
+  Advance(3 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 4u);
+  EXPECT_EQ(sink_.Decisions()[3].reason, Reason::kUncertain);
+}
+
+TEST_F(EngineTest, AForcedQueryWithoutASlotIsLocalAfterMandatoryWait) {
+  Submit(1), Submit(2);
+  Advance(3 * kMs);
+  Submit(3, 0.9);
+  Advance(199 * kMs);
+  EXPECT_EQ(sink_.Decisions().size(), 2u);
+  Advance(2 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 3u);
+  EXPECT_EQ(sink_.Decisions()[2].reason, Reason::kTauInfeasible);
+}
+
+TEST_F(EngineTest, NobodyButAForcedQueryWaitsLongerThanPeriodEvenBehindItsOwnUpload) {
+  Submit(1);
+  Advance(3 * kMs);      // granted: its radio is busy
+  Submit(1);
+  Advance(19 * kMs);
+  EXPECT_EQ(sink_.Decisions().size(), 1u);
+  Advance(2 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 2u);
+  EXPECT_EQ(sink_.Decisions()[1].reason, Reason::kNoLink);
+}
+
+TEST_F(EngineTest, OneCandidatePerSessionAndEpochTheNextFollowsAtOnce) {
+  Submit(1), Submit(1);
+  Advance(3 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 1u);
+  engine_->Handle(PromptReady{QueryId{1}, std::make_shared<PromptBody>()}, now_);
+  Advance(3 * kMs);
+  EXPECT_EQ(sink_.Decisions().size(), 2u);
+}
+
+TEST_F(EngineTest, AllSitesDownIsNoSiteAtOnce) {
+  engine_->Handle(SiteHealth{SiteIndex{0}, 0, 0}, now_);
+  Submit(1, 0.9), Submit(2, 0.1);
+  Advance(3 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 2u);
+  EXPECT_EQ(sink_.Decisions()[0].reason, Reason::kNoSite);
+  EXPECT_EQ(sink_.Decisions()[1].reason, Reason::kNoSite);
+}
+
+TEST_F(EngineTest, AGrantThatIsNotUsedExpiresAndFreesTheSlot) {
+  const QueryId id = Submit(1);
+  Advance(3 * kMs);
+  EXPECT_EQ(Status().sites[0].active_uplinks, 1);
+  Advance(absl::Seconds(5));
+  ASSERT_EQ(Count<FailedEvent>(), 1u);
+  EXPECT_EQ(std::get<FailedEvent>(sink_.events.back().second).error.code, ErrorCode::kGrantExpired);
+  engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);  // late
+  EXPECT_TRUE(dispatch_.started.empty());
+  EXPECT_EQ(Status().sites[0].active_queries, 0);
+  EXPECT_EQ(Status().sites[0].active_uplinks, 0);
+}
+
+TEST_F(EngineTest, InlinePromptIsDispatchedWithTheDecision) {
+  Submit(1, 0.5, /*prompt_bits=*/0);
+  Advance(3 * kMs);
+  ASSERT_EQ(dispatch_.started.size(), 1u);
+  EXPECT_EQ(sink_.Decisions()[0].upload_within_s, 0);
+  EXPECT_EQ(Status().sites[0].active_uplinks, 0);
+}
+
+TEST_F(EngineTest, CancelInEachStateEndsOnceAndFreesTheSlotWhenTheBackendHasLetGo) {
+  const QueryId pending = Submit(1);
+  engine_->Handle(CancelQuery{pending}, now_);
+  Advance(3 * kMs);
+  const QueryId granted = Submit(2);
+  Advance(3 * kMs);
+  engine_->Handle(CancelQuery{granted}, now_);
+  const QueryId running = Submit(3);
+  Advance(3 * kMs);
+  engine_->Handle(PromptReady{running, std::make_shared<PromptBody>()}, now_);
+  engine_->Handle(CancelQuery{running}, now_);
+  engine_->Handle(CancelQuery{running}, now_);
+  EXPECT_EQ(Count<CancelledEvent>(), 3u);
+  EXPECT_EQ(dispatch_.aborted, std::vector<QueryId>{running});
+  EXPECT_EQ(Status().sites[0].active_queries, 1);
+  engine_->Handle(QueryDone{running, DispatchOutcome::kAborted, 0}, now_);
+  EXPECT_EQ(Status().sites[0].active_queries, 0);
+  EXPECT_TRUE(engine_->idle());
+}
+
+TEST_F(EngineTest, ALostStreamCancelsItsQueriesSilently) {
+  const QueryId running = Submit(1);
+  Advance(3 * kMs);
+  engine_->Handle(PromptReady{running, std::make_shared<PromptBody>()}, now_);
+  Submit(1);
+  const size_t before = sink_.events.size();
+  engine_->Handle(SessionClosed{SessionId{1}}, now_);
+  EXPECT_EQ(sink_.events.size(), before);
+  EXPECT_EQ(dispatch_.aborted.size(), 1u);
+  engine_->Handle(QueryDone{running, DispatchOutcome::kAborted, 0}, now_);
+  EXPECT_TRUE(engine_->idle());
+}
+
+TEST_F(EngineTest, DeadlineFailsAGrantAndKeepsFromDeciding) {
+  QueryId id = Submit(1);
+  (void)id;
+  Advance(3 * kMs);
+  SubmitQuery late;
+  late.session = SessionId{2};
+  late.id = QueryId{next_id_++};
+  late.meta.deadline = 1 * kMs;
+  late.meta.prompt_bits = 8;
+  late.meta.max_output_tokens = 1;
+  late.received = now_;
+  engine_->Handle(std::move(late), now_);
+  Advance(3 * kMs);
+  EXPECT_EQ(sink_.Decisions().back().reason, Reason::kDeadline);
+}
+
+TEST_F(EngineTest, DrainDeclinesTheWaitingAndFinishesTheRest) {
+  const QueryId running = Submit(1);
+  Advance(3 * kMs);
+  engine_->Handle(PromptReady{running, std::make_shared<PromptBody>()}, now_);
+  Submit(2);
+  engine_->Handle(Drain{}, now_);
+  Submit(3);
+  ASSERT_EQ(sink_.Decisions().size(), 3u);
+  EXPECT_EQ(sink_.Decisions()[1].reason, Reason::kDraining);
+  EXPECT_EQ(sink_.Decisions()[2].reason, Reason::kDraining);
+  EXPECT_GT(sink_.Decisions()[2].retry_after_s, 0);
+  EXPECT_FALSE(engine_->idle());
+  engine_->Handle(DrainExpired{}, now_);
+  EXPECT_EQ(Count<FailedEvent>(), 1u);
+  EXPECT_EQ(dispatch_.aborted.size(), 1u);
+}
+
+TEST_F(EngineTest, TauAndPolicyOverridesHoldUntilTheNextReload) {
+  engine_->Handle(SetTau{0.1}, now_);
+  engine_->Handle(SetPolicy{"all-local"}, now_);
+  EXPECT_TRUE(Status().tau_overridden && Status().policy_overridden);
+  Submit(1, 0.5);
+  Advance(3 * kMs);
+  EXPECT_EQ(sink_.Decisions()[0].reason, Reason::kPolicy);
+  engine_->Handle(ApplyConfig{std::make_shared<const Config>(config_)}, now_);
+  EXPECT_EQ(Status().policy, "goa");
+  EXPECT_EQ(Status().tau, 0.8);
+  EXPECT_FALSE(Status().tau_overridden || Status().policy_overridden);
+}
+
+TEST_F(EngineTest, StaleLinksAreNotUsed) {
+  Submit(1);
+  Advance(3 * kMs);
+  engine_->Handle(PromptReady{QueryId{1}, std::make_shared<PromptBody>()}, now_);
+  now_ = now_ + absl::Seconds(3);
+  SubmitQuery submit;
+  submit.session = SessionId{1};
+  submit.id = QueryId{next_id_++};
+  submit.meta.prompt_bits = 800;
+  submit.meta.max_output_tokens = 1;
+  submit.meta.local_delay_s = 1;
+  submit.received = now_;
+  engine_->Handle(std::move(submit), now_);
+  Advance(3 * kMs);
+  EXPECT_EQ(sink_.Decisions().back().reason, Reason::kLinkStale);
+}
+
+TEST(Inbox, RefusesSubmitsWhenFullAndNothingElse) {
+  Inbox inbox(2);
+  EXPECT_TRUE(inbox.Push(SubmitQuery{}));
+  EXPECT_TRUE(inbox.Push(SubmitQuery{}));
+  EXPECT_FALSE(inbox.Push(SubmitQuery{}));
+  EXPECT_TRUE(inbox.Push(QueryDone{}));
+  EXPECT_EQ(inbox.Drain(MonotonicTime()).size(), 3u);
+  EXPECT_TRUE(inbox.Push(SubmitQuery{}));
+}
+
+TEST(Inbox, KeepsTheLatestLinkPerSessionAndSite) {
+  Inbox inbox(2);
+  const LinkMeasurement a{SiteIndex{0}, 1, 0, {}}, b{SiteIndex{1}, 2, 0, {}}, a2{SiteIndex{0}, 3, 0, {}};
+  inbox.Push(LinkUpdate{SessionId{1}, {a}});
+  inbox.Push(LinkUpdate{SessionId{1}, {b, a2}});
+  inbox.Push(LinkUpdate{SessionId{2}, {a}});
+  const std::vector<Event> events = inbox.Drain(MonotonicTime());
+  ASSERT_EQ(events.size(), 2u);
+  const auto& merged = std::get<LinkUpdate>(events[0]).links;
+  ASSERT_EQ(merged.size(), 2u);
+  EXPECT_EQ(merged[0].gain, 3);
+  EXPECT_EQ(merged[1].gain, 2);
+}
+
+TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
+  Config config;
+  for (const char* name : {"a", "b"}) {
+    SiteConfig site;
+    site.name = name;
+    site.uplink.model = sched::UplinkModel::kShannon;
+    site.backends.resize(2);
+    site.max_queries = 3;
+    config.sites.push_back(site);
+  }
+  const MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(10));
+  SiteTable sites(2);
+  sites[0] = {2, 8, 1, 1};
+  sites[1] = {1, 2, 0, 0};
+  LinkTable links(2);
+  links.Update({SessionId{1}, {{SiteIndex{0}, 1e-9, sched::kUnknown, now}, {SiteIndex{1}, 2e-9, sched::kUnknown, now}}});
+  Query uploading;
+  uploading.session = SessionId{1};
+  uploading.site = SiteIndex{0};
+  uploading.meta.prompt_bits = 8;
+  uploading.meta.tx_power_w = 0.5;
+  Query asking = uploading;
+  asking.id = QueryId{7};
+  asking.received = now - absl::Seconds(1);
+  asking.meta.deadline = absl::Seconds(3);
+  asking.meta.max_output_tokens = 10;
+  const std::vector<const Query*> candidates = {&asking}, uploads = {&uploading};
+  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, 4.0, sites, links, candidates, uploads}, now);
+  EXPECT_NEAR(s.sites[0].noise_w, 1e8 * std::pow(10, -20.4), 1e-20);  // -174 dBm/Hz over 100 MHz
+  EXPECT_EQ(s.sites[0].max_queries, 3);
+  EXPECT_EQ(s.sites[1].max_queries, 2);  // the slots of the backends that are up
+  EXPECT_EQ(s.sites[0].backends, 2);
+  EXPECT_EQ(s.sites[0].active_uplinks, 1);
+  EXPECT_EQ(s.sites[0].resident_interference_w, 0);
+  EXPECT_DOUBLE_EQ(s.sites[1].resident_interference_w, 0.5 * 2e-9);
+  EXPECT_DOUBLE_EQ(s.candidates[0].deadline_s, 2);
+  EXPECT_EQ(s.candidates[0].expected_output_tokens, 4);
+  EXPECT_EQ(s.Gain(0, 1), 2e-9);
+  EXPECT_EQ(s.tau, 0.3);
+}
+
+}  // namespace
+}  // namespace goad::server

@@ -1,0 +1,165 @@
+#include "server/session/outbox.h"
+
+#include "gtest/gtest.h"
+#include "server/session/query_memory.h"
+
+namespace goad::server {
+namespace {
+
+class OutboxTest : public testing::Test {
+ protected:
+  void Open(uint64_t id, const std::string& name) {
+    Outbox::Slot slot;
+    slot.id = QueryId{id};
+    slot.query_id = name;
+    ASSERT_TRUE(outbox_.OpenSlot(slot));
+  }
+  Delivery Put(const SessionEvent& event) { return outbox_.Put(event, {}).delivery; }
+  Delivery Text(uint64_t id, uint64_t offset, const std::string& text) {
+    TokensEvent event;
+    event.id = QueryId{id};
+    event.text_offset = offset;
+    event.text = text;
+    event.tokens = 1;
+    return Put(event);
+  }
+  Delivery Done(uint64_t id) {
+    CompletedEvent event;
+    event.id = QueryId{id};
+    return Put(event);
+  }
+  Delivery Decide(uint64_t id, double upload_within_s) {
+    DecisionEvent event;
+    event.id = QueryId{id};
+    event.verdict = upload_within_s > 0 ? sched::Verdict::kOffload : sched::Verdict::kLocal;
+    event.upload_within_s = upload_within_s;
+    return Put(event);
+  }
+  // The next frame, written and done; "" when there is none, "finish" at the end.
+  std::string Next() {
+    const Outbox::Step step = outbox_.Next();
+    if (step.kind == Outbox::Step::kFinish) return "finish";
+    if (step.kind == Outbox::Step::kNothing) return "";
+    EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kNothing) << "two writes at once";
+    outbox_.WriteDone();
+    switch (step.frame.frame_case()) {
+      case v1::ServerFrame::kDecision: return "decision " + step.frame.decision().query_id();
+      case v1::ServerFrame::kTokens: return step.frame.tokens().text();
+      case v1::ServerFrame::kCompleted: return "completed " + step.frame.completed().query_id();
+      case v1::ServerFrame::kFailed: return "failed " + step.frame.failed().query_id();
+      case v1::ServerFrame::kCancelled: return "cancelled " + step.frame.cancelled().query_id();
+      default: return "other";
+    }
+  }
+
+  Metrics metrics_{{{}, {}}};
+  Outbox outbox_{10000, &metrics_};
+};
+
+TEST_F(OutboxTest, TheFirstTerminalWinsAndLaterOnesAreDropped) {
+  Open(1, "q");
+  EXPECT_EQ(Done(1), Delivery::kAccepted);
+  EXPECT_EQ(Put(CancelledEvent{QueryId{1}}), Delivery::kDropped);
+  EXPECT_EQ(Text(1, 0, "late"), Delivery::kDropped);
+  EXPECT_EQ(Done(2), Delivery::kDropped);
+  EXPECT_EQ(Next(), "completed q");
+  EXPECT_EQ(Next(), "");
+}
+
+TEST_F(OutboxTest, AtMostOneDecision) {
+  Open(1, "q");
+  EXPECT_EQ(Decide(1, 5), Delivery::kAccepted);
+  EXPECT_EQ(Decide(1, 5), Delivery::kDropped);
+  EXPECT_EQ(outbox_.FindSlot("q")->state, Outbox::SlotState::kGranted);
+  EXPECT_TRUE(outbox_.TakePrompt(QueryId{1}));
+  EXPECT_FALSE(outbox_.TakePrompt(QueryId{1}));
+  Open(2, "local");
+  EXPECT_EQ(Decide(2, 0), Delivery::kAccepted);
+  EXPECT_FALSE(outbox_.FindSlot("local").has_value());  // LOCAL is terminal
+}
+
+TEST_F(OutboxTest, DecisionsOvertakeTokensButATerminalWaitsBehindItsOwn) {
+  Open(1, "q"), Open(2, "r");
+  Text(1, 0, "he");
+  Text(1, 2, "llo");  // joins what waits
+  Done(1);
+  Decide(2, 5);
+  EXPECT_EQ(Next(), "decision r");
+  EXPECT_EQ(Next(), "hello");
+  EXPECT_EQ(Next(), "completed q");
+}
+
+TEST_F(OutboxTest, PausesAtHalfAndResumesWhenDrained) {
+  Open(1, "q");
+  EXPECT_EQ(Text(1, 0, std::string(4000, 'x')), Delivery::kAccepted);
+  EXPECT_EQ(Text(1, 4000, std::string(2000, 'x')), Delivery::kPause);
+  const Outbox::Step step = outbox_.Next();
+  EXPECT_TRUE(step.resume);
+  outbox_.WriteDone();
+  EXPECT_EQ(Text(1, 6000, "x"), Delivery::kAccepted);
+}
+
+TEST_F(OutboxTest, BeyondItsBoundTheQueryFailsAsSlowConsumer) {
+  Open(1, "q");
+  Text(1, 0, std::string(9000, 'x'));
+  EXPECT_EQ(Text(1, 9000, std::string(2000, 'x')), Delivery::kDropped);
+  EXPECT_EQ(Done(1), Delivery::kDropped);
+  EXPECT_EQ(Next().size(), 9000u);
+  EXPECT_EQ(Next(), "failed q");
+  EXPECT_EQ(outbox_.bytes(), 0);
+}
+
+TEST_F(OutboxTest, HalfCloseFinishesAfterTheLastQuery) {
+  Open(1, "q");
+  outbox_.HalfClose();
+  EXPECT_EQ(Next(), "");
+  Done(1);
+  EXPECT_EQ(Next(), "completed q");
+  EXPECT_EQ(Next(), "finish");
+  EXPECT_EQ(Next(), "");  // once
+}
+
+TEST_F(OutboxTest, CloseDropsEverythingAndFinishesWhenTheWriteInFlightIsDone) {
+  Open(1, "q");
+  Text(1, 0, "x");
+  ASSERT_EQ(outbox_.Next().kind, Outbox::Step::kWrite);
+  outbox_.Close(std::nullopt);
+  EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kNothing);
+  outbox_.WriteDone();
+  EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kFinish);
+  EXPECT_EQ(Done(1), Delivery::kDropped);
+  Outbox::Slot slot;
+  EXPECT_FALSE(outbox_.OpenSlot(slot));
+}
+
+TEST(QueryMemory, RemembersForSixtySecondsAndForgetsLostStreams) {
+  QueryMemory memory(2);
+  const SessionId one{1}, two{2};
+  MonotonicTime now;
+  using Recall = QueryMemory::Recall;
+  EXPECT_EQ(memory.Begin("me", "q", 7, one, now).recall, Recall::kNew);
+  EXPECT_EQ(memory.Begin("you", "q", 8, two, now).recall, Recall::kNew);  // ids are scoped to the caller
+  EXPECT_EQ(memory.Begin("me", "q", 7, one, now).recall, Recall::kLive);
+  EXPECT_EQ(memory.Begin("me", "q", 9, one, now).recall, Recall::kConflict);
+  EXPECT_EQ(memory.Begin("me", "q", 7, two, now).recall, Recall::kElsewhere);
+  v1::ServerFrame frame;
+  frame.mutable_completed()->set_query_id("q");
+  memory.Decided("me", "q", v1::ServerFrame());
+  memory.Finish("me", "q", frame, now);
+  const auto again = memory.Begin("me", "q", 7, two, now + absl::Seconds(59));
+  EXPECT_EQ(again.recall, Recall::kFinished);
+  EXPECT_TRUE(again.frame->has_completed());
+  EXPECT_EQ(memory.Begin("me", "q", 9, two, now + absl::Seconds(61)).recall, Recall::kNew);
+  memory.ForgetLive(two);
+  EXPECT_EQ(memory.Begin("you", "q", 5, one, now).recall, Recall::kNew);
+  // Bounded: the oldest finished one goes first.
+  for (const char* id : {"a", "b", "c"}) {
+    memory.Begin("me", id, 1, one, now);
+    memory.Finish("me", id, frame, now);
+  }
+  EXPECT_EQ(memory.Begin("me", "a", 1, one, now).recall, Recall::kNew);
+  EXPECT_EQ(memory.Begin("me", "c", 1, one, now).recall, Recall::kFinished);
+}
+
+}  // namespace
+}  // namespace goad::server

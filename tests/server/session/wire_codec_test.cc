@@ -1,0 +1,144 @@
+#include "server/session/wire_codec.h"
+
+#include <cmath>
+#include <limits>
+
+#include "gtest/gtest.h"
+
+namespace goad::server {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+v1::Query GoodQuery() {
+  v1::Query query;
+  query.set_query_id("q");
+  query.set_uncertainty(0.5);
+  query.set_prompt_bits(800);
+  query.set_local_delay_s(0.1);
+  return query;
+}
+std::string Wrong(const v1::Query& query) {
+  QueryMeta meta;
+  std::shared_ptr<const PromptBody> prompt;
+  const auto error = DecodeQuery(query, LimitsConfig(), &meta, &prompt);
+  return error ? error->message : "";
+}
+template <typename Change>
+std::string WrongAfter(Change change) {
+  v1::Query query = GoodQuery();
+  change(query);
+  return Wrong(query);
+}
+
+TEST(DecodeQuery, EachBadFieldIsNamedWithValueAndRange) {
+  EXPECT_EQ(Wrong(GoodQuery()), "");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_uncertainty(kNaN); }), "query.uncertainty: nan is not in 0..1");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_uncertainty(-0.1); }), "query.uncertainty: -0.1 is not in 0..1");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_local_delay_s(1e308); }), "query.local_delay_s: 1e+308 is not in 0..3600");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_local_delay_s(-1); }), "query.local_delay_s: -1 is not in 0..3600");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_bits(0); }), "query.prompt_bits: 0 is not in 1..2.09715e+06");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_bits(~0ull); }), "query.prompt_bits: 1.84467e+19 is not in 1..2.09715e+06");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_max_output_tokens(4096); }), "query.max_output_tokens: 4096 is not in 0..1024");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_deadline_s(0); }), "query.deadline_s: 0 is not above 0 and at most 3600");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_edge_work_flop(kNaN); }), "query.edge_work_flop: nan is not in 0..1e+30");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.clear_uncertainty(); }),
+            "query.uncertainty: is missing; want uncertainty, first_token or must_offload");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_kind(static_cast<v1::PromptKind>(9)); }),
+            "query.prompt_kind: 9 is not TEXT (1) or CHAT (2)");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_first_token(); }), "query.first_token.top: 0 entries, want at least 1");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_inline_prompt(); }), "query.inline_prompt.text: is missing; prompt_kind is TEXT");
+}
+
+TEST(DecodeQuery, TopKBecomesTheMarginUncertainty) {
+  v1::Query query = GoodQuery();
+  for (const auto& [token, p] : {std::pair(" Kitchen", 0.3), std::pair("kitchen", 0.3), std::pair("park", 0.4)}) {
+    auto* top = query.mutable_first_token()->add_top();
+    top->set_token(token);
+    top->set_probability(p);
+  }
+  QueryMeta meta;
+  std::shared_ptr<const PromptBody> prompt;
+  ASSERT_FALSE(DecodeQuery(query, LimitsConfig(), &meta, &prompt));
+  EXPECT_NEAR(meta.uncertainty, 1 - (0.6 - 0.4), 1e-12);
+}
+
+TEST(DecodePrompt, ChecksKindSizeAndOptions) {
+  std::shared_ptr<const PromptBody> body;
+  const auto wrong = [&](const v1::Prompt& prompt, bool chat) {
+    const auto error = DecodePrompt(prompt, "prompt", chat, 10, &body);
+    return error ? error->message : "";
+  };
+  v1::Prompt prompt;
+  prompt.set_text("hello");
+  EXPECT_EQ(wrong(prompt, false), "");
+  EXPECT_EQ(body->text, "hello");
+  EXPECT_EQ(wrong(prompt, true), "prompt.chat: is missing; prompt_kind is CHAT");
+  prompt.set_temperature(3);
+  EXPECT_EQ(wrong(prompt, false), "prompt.temperature: 3 is not in 0..2");
+  prompt.clear_temperature();
+  for (int k = 0; k < 5; ++k) prompt.add_stop("x");
+  EXPECT_EQ(wrong(prompt, false), "prompt.stop: 5 entries, want at most 4");
+  prompt.set_text("much longer than ten");
+  EXPECT_EQ(wrong(prompt, false), "prompt.text: 20 bytes, want 1..10");
+  prompt.set_text("");
+  EXPECT_EQ(wrong(prompt, false), "prompt.text: 0 bytes, want 1..10");
+}
+
+TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
+  Config config;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    SiteConfig site;
+    site.name = name;
+    config.sites.push_back(site);
+  }
+  const MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(100));
+  v1::LinkReport report;
+  const auto add = [&](const char* site) {
+    auto* link = report.add_links();
+    link->set_site(site);
+    return link;
+  };
+  add("a")->set_gain_db(-90);
+  add("b")->set_rsrp_dbm(-80);  // reference power 18 dBm
+  add("c")->set_uplink_snr_db(20);
+  auto* bps = add("d");
+  bps->set_uplink_bps(5e6);
+  bps->set_age_s(2);
+  std::vector<LinkMeasurement> links;
+  ASSERT_FALSE(DecodeLinks(report.links(), config, 0.2, now, &links));
+  EXPECT_NEAR(links[0].gain, 1e-9, 1e-21);
+  EXPECT_NEAR(links[1].gain, std::pow(10, -9.8), 1e-20);
+  EXPECT_NEAR(links[2].gain * 0.2 / (1e8 * std::pow(10, -20.4)), 100, 1e-9);  // SNR again
+  EXPECT_EQ(links[3].uplink_bps, 5e6);
+  EXPECT_EQ(now - links[3].measured_at, absl::Seconds(2));
+  const auto wrong = [&](auto change) {
+    v1::LinkReport bad;
+    auto* link = bad.add_links();
+    link->set_site("a");
+    link->set_gain_db(-90);
+    change(*link);
+    std::vector<LinkMeasurement> ignored;
+    return DecodeLinks(bad.links(), config, 0.2, now, &ignored)->message;
+  };
+  EXPECT_EQ(wrong([](auto& l) { l.set_site("z"); }), "link_report.links.site: \"z\" is not one of a, b, c, d");
+  EXPECT_EQ(wrong([](auto& l) { l.set_gain_db(3); }), "link_report.links.gain_db: 3 is not in -300..0");
+  EXPECT_EQ(wrong([](auto& l) { l.set_uplink_bps(kNaN); }), "link_report.links.uplink_bps: nan is not in 1..1e+12");
+  EXPECT_EQ(wrong([](auto& l) { l.set_age_s(-1); }), "link_report.links.age_s: -1 is not in 0..3600");
+  EXPECT_EQ(wrong([](auto& l) { l.clear_measurement(); }),
+            "link_report.links.measurement: is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
+}
+
+TEST(DecodeHello, RefusesWhatItDoesNotSpeak) {
+  double power = 0;
+  v1::Hello hello;
+  EXPECT_EQ(DecodeHello(hello, &power)->message, "hello.protocol_version: 0 is not 1");
+  hello.set_protocol_version(1);
+  EXPECT_FALSE(DecodeHello(hello, &power));
+  EXPECT_NEAR(power, 0.2, 1e-9);
+  hello.set_uncertainty_metric(static_cast<v1::UncertaintyMetric>(5));
+  EXPECT_EQ(DecodeHello(hello, &power)->message, "hello.uncertainty_metric: 5 is not MARGIN (1)");
+}
+
+}  // namespace
+}  // namespace goad::server

@@ -1,0 +1,36 @@
+#include "server/telemetry/metrics.h"
+
+#include <set>
+
+#include "gtest/gtest.h"
+#include "prometheus/registry.h"
+#include "prometheus/text_serializer.h"
+
+namespace goad::server {
+namespace {
+
+TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
+  Metrics metrics({{"cell-a"}, {{"http://x"}}});
+  metrics.Decision(sched::Verdict::kOffload, sched::Reason::kUncertain, sched::SiteIndex{0});
+  metrics.TerminalEvent(Terminal::kCompleted, 0.1);
+  metrics.Epoch("goa", 3, 1e-5, 1e-4);
+  std::set<std::string> names;
+  for (const auto& family : metrics.registry()->Collect()) EXPECT_TRUE(names.insert(family.name).second) << family.name;
+  for (const char* name :
+       {"decisions_total", "epochs_total", "epoch_duration_seconds", "solver_duration_seconds", "epoch_candidates",
+        "uncertainty", "pending_queries", "running_queries", "queue_wait_seconds", "upload_seconds",
+        "request_ttft_seconds", "request_tpot_seconds", "request_duration_seconds", "prediction_error_seconds",
+        "deadline_missed_total", "tau", "tau_infeasible_total", "link_report_age_seconds", "stale_links_total", "sessions",
+        "refused_total", "outbox_bytes", "slow_consumers_total", "late_terminals_total", "backend_up",
+        "backend_requests_total", "backend_failovers_total", "tokens_total", "config_reloads_total", "config_version",
+        "build_info"}) {
+    EXPECT_EQ(names.count(std::string("goad_") + name), 1u) << name;
+  }
+  const std::string text = prometheus::TextSerializer().Serialize(metrics.registry()->Collect());
+  EXPECT_NE(text.find("goad_decisions_total{reason=\"UNCERTAIN\",site=\"cell-a\",verdict=\"OFFLOAD\"} 1\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("goad_solver_duration_seconds_count{policy=\"goa\"} 1\n"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace goad::server
