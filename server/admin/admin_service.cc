@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "goad/v1/admin.grpc.pb.h"
-#include "scheduler/policy.h"
 
 namespace goad::server {
 namespace {
@@ -185,10 +184,7 @@ class AdminService final : public v1::Admin::CallbackService {
   ServerUnaryReactor* SetPolicy(CallbackServerContext* context, const v1::SetPolicyRequest* request,
                                 v1::SetPolicyResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    absl::Status status = sched::MakePolicy(request->policy()).status();
-    if (status.ok() && request->policy() == "reference") {
-      status = absl::InvalidArgumentError("policy: \"reference\" is for tests and the simulator");
-    }
+    const absl::Status status = ports_.check_policy(request->policy());
     if (status.ok()) ports_.inbox->Push(goad::server::SetPolicy{request->policy()});
     reactor->Finish(ToGrpc(status));
     return reactor;

@@ -37,6 +37,7 @@ struct AdminPorts {  // not owned, outlive the service
   std::function<std::vector<SessionRow>(size_t limit)> sessions;
   std::function<size_t()> session_count;
   std::function<std::vector<std::vector<BackendRow>>()> backends;
+  std::function<absl::Status(const std::string& name)> check_policy;
   std::function<absl::StatusOr<uint64_t>()> reload;      // the new version
   std::function<void()> drain;                           // starts it and returns
 };

@@ -4,6 +4,7 @@
 #ifndef GOAD_SERVER_CONFIG_CONFIG_H_
 #define GOAD_SERVER_CONFIG_CONFIG_H_
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -41,6 +42,10 @@ struct UplinkConfig {          // hot
   double noise_density_dbm_hz = -174;     // shannon; -250..-50
   double reference_power_dbm = 18;        // shannon: rsrp_dbm minus this is the gain; -100..100
   bool shared = true;                     // measured: a device's rate is divided by the uploads under way
+
+  double NoiseWatts() const {             // shannon: over the whole band
+    return std::pow(10, (noise_density_dbm_hz - 30) / 10) * bandwidth_hz;
+  }
 };
 
 struct ComputeConfig {         // hot

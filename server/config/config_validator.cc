@@ -78,6 +78,15 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
 
 }  // namespace
 
+absl::Status CheckPolicyName(const std::string& name) {
+  std::vector<std::string> usable;
+  for (const std::string& known : sched::PolicyNames()) {
+    if (known != "reference") usable.push_back(known);
+    if (known == name && known != "reference") return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not one of ", absl::StrJoin(usable, ", ")));
+}
+
 std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   Problems problems;
   const TlsConfig& tls = config.listen.tls;
@@ -90,10 +99,8 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   if (config.listen.address.empty()) problems.Add("listen.address", "is empty; want HOST:PORT");
   problems.Range("epoch.period", config.epoch.period, absl::Milliseconds(1), absl::Seconds(10));
   problems.Range("epoch.min_period", config.epoch.min_period, absl::ZeroDuration(), config.epoch.period);
-  const auto& names = sched::PolicyNames();
-  if (!sched::MakePolicy(config.policy.name).ok() || config.policy.name == "reference") {
-    std::vector<std::string> usable(names.begin(), names.end() - 1);
-    problems.Add("policy.name", absl::StrCat("\"", config.policy.name, "\" is not one of ", absl::StrJoin(usable, ", ")));
+  if (const absl::Status status = CheckPolicyName(config.policy.name); !status.ok()) {
+    problems.Add("policy.name", std::string(status.message()));
   }
   problems.Range("policy.tau", config.policy.tau, 0, 1);
   if (config.sites.empty() || config.sites.size() > 64) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "server/config/config.h"
 
 namespace goad::server {
@@ -16,6 +17,9 @@ struct ConfigProblem {
 
 // Every problem at once, in the order of the file's reference.
 std::vector<ConfigProblem> ValidateConfig(const Config& config);
+
+// INVALID_ARGUMENT unless `name` is a policy for a daemon (`reference` is for tests and the simulator).
+absl::Status CheckPolicyName(const std::string& name);
 
 // What a reload from `running` to `next` may not change: the paths of restart-only fields that differ.
 std::vector<std::string> RestartOnlyChanges(const Config& running, const Config& next);

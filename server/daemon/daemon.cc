@@ -236,6 +236,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     }
     return sites;
   };
+  admin.check_policy = &CheckPolicyName;
   admin.reload = [d = daemon.get()] { return d->Reload(); };
   admin.drain = [&r] {
     if (r.options.on_drain_requested) r.options.on_drain_requested();

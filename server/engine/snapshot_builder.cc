@@ -11,7 +11,7 @@ sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
   site.uplink = config.uplink.model;
   site.uplink_shared = config.uplink.shared;
   site.bandwidth_hz = config.uplink.bandwidth_hz;
-  site.noise_w = NoiseWatts(config.uplink);
+  site.noise_w = config.uplink.NoiseWatts();
   site.compute = config.compute.model;
   site.compute_flops = config.compute.capacity_flops;
   site.max_share_flops = config.compute.max_share_flops;
@@ -37,10 +37,6 @@ double UsableGain(const LinkMeasurement& link, absl::Duration max_age, Monotonic
 }
 
 }  // namespace
-
-double NoiseWatts(const UplinkConfig& uplink) {
-  return std::pow(10, (uplink.noise_density_dbm_hz - 30) / 10) * uplink.bandwidth_hz;
-}
 
 sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime now) {
   const Config& config = inputs.config;

@@ -12,9 +12,6 @@
 
 namespace goad::server {
 
-// Noise power over the whole band of a shannon site, W.
-double NoiseWatts(const UplinkConfig& uplink);
-
 struct SnapshotInputs {
   const Config& config;
   double tau = 1;

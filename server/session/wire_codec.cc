@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "goad/uncertainty.h"
-#include "server/engine/snapshot_builder.h"
 
 namespace goad::server {
 namespace {
@@ -103,7 +102,7 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
         break;
       case v1::SiteLink::kUplinkSnrDb:
         GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_snr_db", link.uplink_snr_db(), -100, 100));
-        measurement.gain = FromDb(link.uplink_snr_db()) * NoiseWatts(uplink) / tx_power_w;
+        measurement.gain = FromDb(link.uplink_snr_db()) * uplink.NoiseWatts() / tx_power_w;
         break;
       case v1::SiteLink::kUplinkBps:
         GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_bps", link.uplink_bps(), 1, 1e12));

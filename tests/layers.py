@@ -1,0 +1,58 @@
+#!/usr/bin/python3
+"""Who may include whom. Link lines alone do not stop an include; this does. Exit status 1 lists every breach."""
+import re
+import subprocess
+import sys
+
+ANY = r".*"
+CORE = r"scheduler/[a-z_]+\.h"
+EVENTS = r"server/engine/(events|inbox|ports|query)\.h"
+GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
+PROTO = r"goad/v1/[a-z]+\.pb\.h"
+
+# (files, what they may include of ours and of the restricted libraries). The first match counts.
+RULES = [
+    (r"scheduler/sim/.*", [CORE, r"scheduler/sim/.*", r"scheduler/workload/.*", r"nlohmann/.*"]),
+    (r"scheduler/workload/.*", [r"scheduler/workload/.*", r"nlohmann/.*"]),
+    (r"scheduler/.*", [CORE]),
+    (r"server/base/.*", [r"server/base/.*"]),
+    (r"server/telemetry/.*", [r"server/(base|telemetry)/.*", r"server/config/config\.h", r"scheduler/types\.h",
+                              r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
+    (r"server/config/config_loader\.cc", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),
+    (r"server/config/.*", [r"server/(base|config)/.*", r"scheduler/(types|policy)\.h"]),
+    (r"server/engine/.*", [r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, r"spdlog/.*"]),
+    (r"server/dispatch/.*\.h", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS]),
+    (r"server/dispatch/.*", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, r"curl/.*",
+                             r"nlohmann/.*", r"spdlog/.*"]),
+    (r"server/session/offload_service\.cc", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h",
+                                             EVENTS, PROTO, GRPC]),
+    (r"server/session/.*", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, PROTO,
+                            r"goad/uncertainty\.h"]),
+    (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, PROTO, GRPC]),
+    (r"server/planner/.*", [r"server/planner/.*", CORE, PROTO, GRPC]),
+    (r"server/sim/.*", [CORE, r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
+    (r"server/(daemon/.*|main\.cc)", [ANY]),
+    (r"client_sdk/(uncertainty/.*|include/goad/uncertainty\.h)", [r"goad/uncertainty\.h", r"nlohmann/.*"]),
+    (r"client_sdk/include/.*", [r"goad/[a-z_]+\.h"]),
+    (r"client_sdk/src/stream_connection\.cc", [r"goad/[a-z_]+\.h", r"src/.*", PROTO, GRPC]),
+    (r"client_sdk/(src|examples)/.*", [r"goad/[a-z_]+\.h", r"src/.*", PROTO]),
+    (r"client_sdk/loadgen/.*", [r"goad/[a-z_]+\.h", r"loadgen/.*", r"scheduler/workload/.*"]),
+]
+RESTRICTED = re.compile(r"(scheduler|server|client_sdk|goad|src|loadgen|tests|grpcpp|prometheus|nlohmann|yaml-cpp|curl|spdlog)/")
+
+breaches = []
+files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "scheduler", "server", "client_sdk"],
+                       capture_output=True, text=True, check=True).stdout.split()
+for path in files:
+    if not path.endswith((".h", ".cc")):
+        continue
+    allowed = next((allow for pattern, allow in RULES if re.fullmatch(pattern, path)), None)
+    if allowed is None:
+        breaches.append(f"{path}: belongs to no room of tests/layers.py")
+        continue
+    for number, line in enumerate(open(path), 1):
+        match = re.match(r'\s*#include ["<](.+)[">]', line)
+        if match and RESTRICTED.match(match.group(1)) and not any(re.fullmatch(a, match.group(1)) for a in allowed):
+            breaches.append(f"{path}:{number}: may not include {match.group(1)}")
+print("\n".join(breaches) if breaches else f"layers: {len(files)} files, every include points the right way")
+sys.exit(1 if breaches else 0)
