@@ -6,6 +6,8 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/config/config_loader.h"
@@ -19,7 +21,7 @@ ABSL_FLAG(bool, check, false, "check the configuration, list every problem, and 
 namespace {
 
 constexpr char kUsage[] =
-    "goad: the scheduler beside an edge LLM.\n"
+    "the scheduler beside an edge LLM.\n"
     "\n"
     "  goad --config FILE           run; SIGTERM drains and stops, SIGHUP reloads the configuration\n"
     "  goad --config FILE --check   list what is wrong with the configuration and exit\n"
@@ -30,6 +32,12 @@ constexpr char kUsage[] =
 
 int main(int argc, char** argv) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // Debian's gRPC has it on: 2.5x per connection
+  absl::FlagsUsageConfig usage;  // --help lists this program's own flags only
+  usage.contains_help_flags = usage.contains_helpshort_flags = [](absl::string_view file) {
+    return absl::EndsWith(file, "server/main.cc");
+  };
+  usage.version_string = [] { return std::string("goad ") + GOAD_VERSION + "\n"; };
+  absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(kUsage);
   if (absl::ParseCommandLine(argc, argv).size() > 1) {
     std::cerr << "goad: takes flags only (see goad --help)\n";

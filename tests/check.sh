@@ -27,9 +27,9 @@ threads() {
   local files
   mapfile -t files < <(git ls-files 'server/*.cc' | xargs grep -L 'grpcpp/' | grep -v main.cc)
   cmake --build build --target goad_proto > /dev/null
-  printf '%s\n' "${files[@]}" | xargs -P 2 -n 4 clang++-14 -std=c++20 -fsyntax-only -Werror=thread-safety -I. \
+  printf '%s\n' "${files[@]}" | xargs -P 2 -n 4 clang++-14 -std=c++20 -fsyntax-only -I. \
     -Iclient_sdk/include -isystem build/gen -DGOAD_VERSION='""' -DSPDLOG_SHARED_LIB -DSPDLOG_COMPILED_LIB \
-    -DSPDLOG_FMT_EXTERNAL -DFMT_SHARED -Wno-everything -Wthread-safety
+    -DSPDLOG_FMT_EXTERNAL -DFMT_SHARED -Wno-everything -Wthread-safety -Werror
   echo "thread annotations: ${#files[@]} files"
 }
 

@@ -9,6 +9,8 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "loadgen/device_fleet.h"
@@ -25,8 +27,14 @@ ABSL_FLAG(std::string, ca, "", "PEM file of the certificate authority; set = TLS
 
 int main(int argc, char** argv) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  absl::FlagsUsageConfig usage;  // --help lists this program's own flags only
+  usage.contains_help_flags = usage.contains_helpshort_flags = [](absl::string_view file) {
+    return absl::EndsWith(file, "loadgen/goad_loadgen.cc");
+  };
+  usage.version_string = [] { return std::string("goad-loadgen ") + GOAD_VERSION + "\n"; };
+  absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(
-      "goad-loadgen: plays a fleet of devices against a live goad and scores the answers.\n\n"
+      "plays a fleet of devices against a live goad and scores the answers.\n\n"
       "  goad-loadgen --address HOST:PORT --workload FILE [--devices N] [--questions N] [--rate R] [--device_factor F]\n\n"
       "Exit status 1 when a question is lost or answered twice.");
   const auto fail = [](int code, const std::string& message) {

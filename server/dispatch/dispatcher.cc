@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
 
 namespace goad::server {
 namespace {
@@ -28,7 +29,7 @@ Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* tran
   for (const SiteConfig& site_config : first_config_->sites) {
     Site& site = sites_.emplace_back();
     for (const BackendConfig& backend : site_config.backends) {
-      site.backends.push_back({&backend, backend.url, BackendHealth(), backend.slots, 0});
+      site.backends.push_back({&backend, backend.url, BackendHealth(), backend.slots});
     }
   }
 }
@@ -263,6 +264,8 @@ void Dispatcher::RequestFailed(Call& call, const std::string& code, bool backend
     ReportSites();
   }
   call.last_error = absl::StrCat(backend.url_label, ": ", message);
+  spdlog::debug("request failed site={} code={} {}", first_config_->sites[sched::ToIndex(call.request.site)].name, code,
+                call.last_error);
   if (call.tokens > 0) return Fail(call, ErrorCode::kUnavailable, "BACKEND_FAILED", call.last_error);
   bool all_tried = false;
   if (PickBackend(call, &all_tried) >= 0 || !all_tried) metrics_->BackendFailover();
@@ -441,7 +444,12 @@ void Dispatcher::ReportSites() {
     Site& site = sites_[s];
     SiteHealth health{sched::ToSite(s), 0, 0};
     for (size_t b = 0; b < site.backends.size(); ++b) {
-      const Backend& backend = site.backends[b];
+      Backend& backend = site.backends[b];
+      if (backend.reported_up != backend.health.up()) {
+        backend.reported_up = backend.health.up();
+        spdlog::info("backend site={} url={} up={} slots={}", first_config_->sites[s].name, backend.url_label,
+                     backend.reported_up, backend.slots);
+      }
       metrics_->BackendUp(health.site, b, backend.health.up());
       if (!backend.health.up()) continue;
       ++health.backends_up;

@@ -58,6 +58,7 @@ class Dispatcher final : public HttpListener {
     BackendHealth health;
     int slots = 1;
     int in_flight = 0;
+    bool reported_up = false;
   };
   struct Site {
     std::vector<Backend> backends;

@@ -9,6 +9,8 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "nlohmann/json.hpp"
@@ -20,7 +22,7 @@ ABSL_FLAG(std::string, policy, "goa", "policy that decides");
 namespace {
 
 constexpr char kUsage[] =
-    "goad-sim: decisions without a daemon.\n"
+    "decisions without a daemon.\n"
     "\n"
     "  goad-sim solve --policy NAME [FILE...]   decide goa-vectors/1 instances (standard input without FILE) and print\n"
     "                                           {\"answers\":[{\"id\",\"policy\",\"assign\",\"order\",\"total_ms\"}]}\n"
@@ -54,6 +56,12 @@ int Solve(const std::vector<std::string>& files) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  absl::FlagsUsageConfig usage;  // --help lists this program's own flags only
+  usage.contains_help_flags = usage.contains_helpshort_flags = [](absl::string_view file) {
+    return absl::EndsWith(file, "server/sim/goad_sim.cc");
+  };
+  usage.version_string = [] { return std::string("goad-sim ") + GOAD_VERSION + "\n"; };
+  absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(absl::StrCat(kUsage, absl::StrJoin(goad::sched::PolicyNames(), ", "), "."));
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
   if (rest.size() < 2) return Fail("which command? want: solve (see goad-sim --help)");

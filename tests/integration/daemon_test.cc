@@ -380,6 +380,26 @@ TEST_F(DaemonTest, TheSdkAnswersLocallyWhenGoadDies) {
   EXPECT_EQ(later.why_local, "UNREACHABLE");
 }
 
+// Test certificates of tests/data/tls, valid for a century; the authority's key was thrown away.
+TEST_F(DaemonTest, TlsWithClientCertificates) {
+  const std::string dir = std::string(GOAD_TEST_DATA) + "/tls/";
+  config_.listen.tls = {dir + "server.pem", dir + "server.key", dir + "ca.pem"};
+  StartDaemon();
+  ClientOptions options{.address = address_, .device_name = "tls", .root_ca_file = dir + "ca.pem"};
+  auto nobody = Client::Connect(options);
+  EXPECT_EQ(nobody->Ask(Unsure(), [] { return "local"; }).why_local, "UNREACHABLE");
+  options.certificate_file = dir + "device.pem";
+  options.key_file = dir + "device.key";
+  auto known = Client::Connect(options);
+  known->ReportLinks({{.site = "a", .gain_db = -80}});
+  WaitUntil([&] { return known->connected(); });
+  EXPECT_EQ(known->Ask(Unsure(), {}).text, "hi there");
+
+  Config bad = config_;
+  bad.listen.tls.key = dir + "missing.key";
+  EXPECT_NE(Daemon::Start(bad, {}).status().message().find("listen.tls.key"), absl::string_view::npos);
+}
+
 TEST_F(DaemonTest, AdminShowsAndTurns) {
   bool drain_asked = false;
   const std::string file = testing::TempDir() + "/goad_admin_test.yaml";
