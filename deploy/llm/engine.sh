@@ -21,7 +21,7 @@ fail() { echo "engine.sh: $*" >&2; exit 1; }
 mirror() {
   if [ -n "${GOAD_DEBIAN_MIRROR:-}" ]; then echo "$GOAD_DEBIAN_MIRROR"; return; fi
   local found
-  found=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '$1 == "URIs:" && $2 !~ /security/ { print $2; exit }')
+  found=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '$1 == "URIs:" && $2 ~ /\/debian\/?$/ { print $2; exit }')
   [ -n "$found" ] || found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
     sed -n 's/^deb \(\[[^]]*\] \)\?\([a-z]*:[^ ]*\/debian\/\?\) .*/\2/p' | head -n 1)
   [ -n "$found" ] || fail "no Debian mirror in this machine's apt configuration; set GOAD_DEBIAN_MIRROR"
