@@ -4,6 +4,7 @@
 #include <random>
 
 #include "scheduler/goa_policy.h"
+#include "scheduler/greedy_pass.h"
 
 namespace goad::sched {
 namespace {
@@ -16,10 +17,9 @@ std::vector<uint32_t> Everyone(const EpochSnapshot& snapshot) {
 
 EpochResult OnePass(const EpochSnapshot& snapshot, const std::vector<uint32_t>& members, Weight weight, StopRule stop,
                     Reason admitted, Reason declined) {
-  LoadState state(snapshot);
-  AssignmentOrder order;
-  const uint64_t evaluations = GreedyPass(snapshot, members, weight, stop, state, order);
-  return MakeResult(snapshot, std::move(order), admitted, declined, evaluations);
+  GreedySolver solver(snapshot);
+  solver.Pass(members, weight, stop);
+  return MakeResult(snapshot, solver.TakeOrder(), solver.state(), admitted, declined, solver.evaluations());
 }
 
 }  // namespace
@@ -34,7 +34,7 @@ EpochResult AllEdgePolicy::Decide(const EpochSnapshot& snapshot) const {
 }
 
 EpochResult AllLocalPolicy::Decide(const EpochSnapshot& snapshot) const {
-  return MakeResult(snapshot, {}, Reason::kPolicy, Reason::kPolicy, 0);
+  return MakeResult(snapshot, {}, LoadState(snapshot), Reason::kPolicy, Reason::kPolicy, 0);
 }
 
 EpochResult RandomPolicy::Decide(const EpochSnapshot& snapshot) const {

@@ -10,12 +10,6 @@
 #ifndef GOAD_SCHEDULER_GOA_POLICY_H_
 #define GOAD_SCHEDULER_GOA_POLICY_H_
 
-#include <cstdint>
-#include <span>
-#include <utility>
-#include <vector>
-
-#include "scheduler/load_state.h"
 #include "scheduler/policy.h"
 
 namespace goad::sched {
@@ -27,14 +21,6 @@ class GoaPolicy final : public OffloadPolicy {
 };
 
 
-
-enum class Weight { kUncertainty, kOne };       // key = alpha * Delta, or Delta
-enum class StopRule { kExhausted, kNoGain };    // until no eligible pair is left, or at the first least key >= 0
-
-// One greedy pass over `members` (candidate indices; their order in the span breaks ties), shared by the greedy
-// policies. Assigns into `state`, appends to `order`, returns the number of pair costs computed.
-uint64_t GreedyPass(const EpochSnapshot& snapshot, std::span<const uint32_t> members, Weight weight, StopRule stop,
-                    LoadState& state, AssignmentOrder& order);
 
 }  // namespace goad::sched
 

@@ -50,14 +50,31 @@ void LoadState::Assign(size_t i, size_t j) {
   ++uplinks_[j];
   if (snapshot_.sites[j].uplink == UplinkModel::kMeasured) return;
   for (size_t other = 0; other < snapshot_.sites.size(); ++other) {
-    const double gain = snapshot_.Gain(i, other);
-    if (other != j && !std::isnan(gain)) interference_w_[other] += candidate.tx_power_w * gain;
+    AddInterference(j, other, candidate.tx_power_w * snapshot_.Gain(i, other));
   }
+}
+
+void LoadState::AssignTransmitter(size_t j, const double* received_w) {
+  ++queries_[j];
+  ++uplinks_[j];
+  for (size_t other = 0; other < snapshot_.sites.size(); ++other) AddInterference(j, other, received_w[other]);
+}
+
+void LoadState::AddInterference(size_t j, size_t other, double received_w) {
+  interference_w_[other] += (other == j) | std::isnan(received_w) ? 0 : received_w;  // adding 0 changes no bit
+}
+
+LoadState ReplayOrder(const EpochSnapshot& snapshot, const AssignmentOrder& order) {
+  LoadState state(snapshot);
+  for (const auto& [i, site] : order) state.Assign(i, ToIndex(site));
+  return state;
 }
 
 Reason LoadState::LocalReason(size_t i) const {
   Eligibility furthest = Eligibility::kNoSite;
-  for (size_t j = 0; j < snapshot_.sites.size(); ++j) furthest = std::max(furthest, Evaluate(i, j).eligibility);
+  for (size_t j = 0; j < snapshot_.sites.size() && furthest != Eligibility::kEligible; ++j) {
+    furthest = std::max(furthest, Evaluate(i, j).eligibility);
+  }
   if (furthest == Eligibility::kNoSite) return Reason::kNoSite;
   if (snapshot_.Forced(i) && furthest != Eligibility::kEligible) return Reason::kTauInfeasible;
   switch (furthest) {
@@ -71,17 +88,14 @@ Reason LoadState::LocalReason(size_t i) const {
   return Reason::kNoGain;
 }
 
-EpochResult MakeResult(const EpochSnapshot& snapshot, AssignmentOrder order, Reason admitted, Reason declined, uint64_t evaluations) {
-  LoadState state(snapshot);
+EpochResult MakeResult(const EpochSnapshot& snapshot, AssignmentOrder order, const LoadState& state, Reason admitted,
+                       Reason declined, uint64_t evaluations) {
   EpochResult result;
   result.decisions.resize(snapshot.candidates.size());
   result.site_totals.resize(snapshot.sites.size());
   result.order = std::move(order);
   result.evaluations = evaluations;
-  for (const auto& [i, site] : result.order) {
-    state.Assign(i, ToIndex(site));
-    result.decisions[i].site = site;
-  }
+  for (const auto& [i, site] : result.order) result.decisions[i].site = site;
   for (size_t i = 0; i < snapshot.candidates.size(); ++i) {
     const Candidate& candidate = snapshot.candidates[i];
     Decision& decision = result.decisions[i];

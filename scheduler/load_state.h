@@ -28,6 +28,9 @@ class LoadState {
 
   // REQUIRES: i is not assigned yet.
   void Assign(size_t i, size_t j);
+  // The same for a candidate without a tenant that transmits to shannon site j, from its received power p|h|^2 per site
+  // (NaN = unknown), which a policy may have at hand.
+  void AssignTransmitter(size_t j, const double* received_w);
 
   // Why candidate i, left local, has no site: kNoGain when some site was eligible. `i` must not be assigned.
   Reason LocalReason(size_t i) const;
@@ -37,6 +40,8 @@ class LoadState {
   double interference_w(size_t j) const { return interference_w_[j]; }
 
  private:
+  void AddInterference(size_t j, size_t other, double received_w);
+
   const EpochSnapshot& snapshot_;
   std::vector<int> queries_;             // per site, carried over + assigned
   std::vector<int> uplinks_;             // per site, carried over + assigned that transmit
@@ -47,10 +52,14 @@ class LoadState {
 // (candidate, site) pairs in order of assignment.
 using AssignmentOrder = std::vector<std::pair<uint32_t, SiteIndex>>;
 
+// The state after assigning `order` from the start.
+LoadState ReplayOrder(const EpochSnapshot& snapshot, const AssignmentOrder& order);
+
 // Turns an assignment into decisions: predictions from the final state, reasons, totals. `order` is the order of
-// assignment; candidates not in it are local. `admitted` is the reason given to offloaded candidates that were not
+// assignment, `state` what it leads to; candidates not in it are local. `admitted` is the reason given to offloaded candidates that were not
 // forced, `declined` replaces kNoGain for those left local.
-EpochResult MakeResult(const EpochSnapshot& snapshot, AssignmentOrder order, Reason admitted, Reason declined, uint64_t evaluations);
+EpochResult MakeResult(const EpochSnapshot& snapshot, AssignmentOrder order, const LoadState& state, Reason admitted,
+                       Reason declined, uint64_t evaluations);
 
 }  // namespace goad::sched
 

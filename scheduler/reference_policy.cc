@@ -74,7 +74,8 @@ EpochResult ReferencePolicy::Decide(const EpochSnapshot& snapshot) const {
       remaining[best.first] = false;
     }
   }
-  return MakeResult(snapshot, std::move(order), Reason::kDelayGain, Reason::kNoGain, evaluations);
+  const LoadState state = ReplayOrder(snapshot, order);
+  return MakeResult(snapshot, std::move(order), state, Reason::kDelayGain, Reason::kNoGain, evaluations);
 }
 
 }  // namespace goad::sched

@@ -30,7 +30,7 @@ RULES = [
                             r"goad/uncertainty\.h"]),
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, PROTO, GRPC]),
     (r"server/planner/.*", [r"server/planner/.*", CORE, PROTO, GRPC]),
-    (r"server/sim/.*", [CORE, r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
+    (r"server/sim/.*", [CORE, r"server/sim/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"client_sdk/(uncertainty/.*|include/goad/uncertainty\.h)", [r"goad/uncertainty\.h", r"nlohmann/.*"]),
     (r"client_sdk/include/.*", [r"goad/[a-z_]+\.h"]),

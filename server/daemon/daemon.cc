@@ -245,6 +245,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   auto devices = Listen("listen.address", c->listen.address, *credentials, {r.offload_service.get()});
   if (!devices.ok()) return devices.status();
   r.devices = std::move(*devices);
+  r.devices.server->GetHealthCheckService()->SetServingStatus("goad.v1.Offload", true);
   if (!c->admin_address.empty()) {
     auto listener = Listen("admin.address", c->admin_address, grpc::InsecureServerCredentials(),
                            {r.admin_service.get(), r.planner_service.get()});

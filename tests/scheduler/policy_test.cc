@@ -151,6 +151,34 @@ TEST(Goa, AgreesWithTheReferenceOnRandomSnapshots) {
   }
 }
 
+// Crowds of users that are exactly or almost alike take the scan and the collapse instead of the heap.
+TEST(Goa, AgreesWithTheReferenceWhenUsersAreAlike) {
+  for (uint64_t seed = 1; seed <= 150; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    SnapshotMaker maker(seed);
+    EpochSnapshot snapshot;
+    while (snapshot.candidates.size() < 2) snapshot = maker.Make(6, 4);
+    const size_t kinds = 1 + maker.Below(3), sites = snapshot.sites.size(), users = 70;
+    const bool almost = maker.Chance(0.4);
+    const std::vector<Candidate> prototypes = snapshot.candidates;
+    const std::vector<double> gain = snapshot.gain, bps = snapshot.uplink_bps;
+    snapshot.candidates.clear(), snapshot.gain.clear(), snapshot.uplink_bps.clear();
+    for (size_t i = 0; i < users; ++i) {
+      const size_t k = maker.Below(std::min(kinds, prototypes.size()));
+      snapshot.candidates.push_back(prototypes[k]);
+      snapshot.candidates.back().id = QueryId{i};
+      if (almost) snapshot.candidates.back().local_delay_s *= maker.Uniform(1, 1.0001);
+      snapshot.gain.insert(snapshot.gain.end(), gain.begin() + k * sites, gain.begin() + (k + 1) * sites);
+      snapshot.uplink_bps.insert(snapshot.uplink_bps.end(), bps.begin() + k * sites, bps.begin() + (k + 1) * sites);
+    }
+    for (SiteState& site : snapshot.sites) {
+      if (site.max_queries != kUnlimited) site.max_queries = 40;
+    }
+    ASSERT_EQ(Decide("goa", snapshot).order, Decide("reference", snapshot).order);
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST(CheckSnapshot, NamesFieldValueAndRange) {
   const EpochSnapshot good = HandSnapshot({HandUser(0, 0.5, 1)}, 0.5);
   ASSERT_TRUE(CheckSnapshot(good).ok());

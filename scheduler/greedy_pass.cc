@@ -1,0 +1,345 @@
+#include "scheduler/greedy_pass.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace goad::sched {
+namespace {
+
+// Delays never fall while candidates are assigned, up to the last bits of log2; this much slack makes a stale key a
+// lower bound whatever those bits do. Applied to the delay and not to the key, because the key suffers cancellation.
+constexpr double kBoundSlack = 1 - 1e-12;
+
+// The same for the bounds made four at a time, with their own log2 and reciprocals.
+constexpr double kVectorSlack = 1 - 1e-9;
+
+// A round that pops this many, and more than a quarter of the heap, scans the rest instead: everybody is alike.
+constexpr size_t kPopsBeforeScan = 16;
+
+constexpr uint32_t kNone = ~uint32_t{0};
+
+// Of a record, before the per-site columns. kBits is -1 for candidates that only LoadState::Evaluate can judge.
+enum Field { kLocal, kBits, kWork, kFactor, kFields };
+
+constexpr size_t kLine = 8;  // doubles in a cache line; with up to four sites a record is one line
+
+// Links this much better than the noise could overflow the bound's arithmetic; nobody has one.
+constexpr double kMostSinr = 1e290;
+
+double Key(double factor, double delay_s, double local_s) {
+  const double key = factor * (delay_s - local_s);
+  return std::isnan(key) ? kInfinity : key;  // 0 * infinity; see goa_policy.h
+}
+
+typedef double Four __attribute__((vector_size(32)));
+typedef uint64_t FourBits __attribute__((vector_size(32)));
+
+// Where the processor has AVX2 the loader picks that version; both only make bounds, so decisions are the same.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define GOAD_WITH_AVX2 __attribute__((target_clones("avx2", "default")))
+#else
+#define GOAD_WITH_AVX2
+#endif
+
+// bounds[j] <= the key of the record on site j, for `blocks` times four sites; NaN where the link is unknown or the site
+// closed. `sites` is per block: 1/disturbance, band share, 1/flops share, four doubles each.
+//
+// log2(y), y = 1 + SINR >= 1: y = 2^e m with m in [0.75, 1.5), then 2 atanh((m-1)/(m+1)) / ln 2 by its series up to the 13th
+// power, whose rest is below 2e-12 of it; all roundings together are far below the slack of 1e-9 taken off the delay.
+GOAD_WITH_AVX2 void BoundKeysOf(const double* record, const double* columns, const double* sites, size_t blocks,
+                                double* bounds) {
+  const double factor = record[kFactor];
+  const Four local = {record[kLocal], record[kLocal], record[kLocal], record[kLocal]};
+  for (size_t b = 0; b < blocks; ++b) {
+    Four signal, per_disturbance, band, per_flops;
+    std::memcpy(&signal, columns + 4 * b, sizeof signal);
+    std::memcpy(&per_disturbance, sites + 12 * b, sizeof per_disturbance);
+    std::memcpy(&band, sites + 12 * b + 4, sizeof band);
+    std::memcpy(&per_flops, sites + 12 * b + 8, sizeof per_flops);
+    const Four sinr = signal * per_disturbance;
+    const Four y = 1.0 + sinr;
+    FourBits bits;
+    std::memcpy(&bits, &y, sizeof bits);
+    const FourBits shifted = (bits - 0x3FE8000000000000ull) >> 52;  // e: 0.75 and above belongs to the next power of two
+    const FourBits mantissa = bits - (shifted << 52);
+    Four m, e;
+    std::memcpy(&m, &mantissa, sizeof m);
+    const FourBits e_bits = shifted | 0x4330000000000000ull;         // 2^52 + e
+    std::memcpy(&e, &e_bits, sizeof e);
+    const Four t = (m - 1.0) / (m + 1.0), t2 = t * t;
+    const Four series =
+        1.0 + t2 * (1.0 / 3 + t2 * (1.0 / 5 + t2 * (1.0 / 7 + t2 * (1.0 / 9 + t2 * (1.0 / 11 + t2 * (1.0 / 13))))));
+    const Four log2 = (e - 0x1p52) + t * series * 2.8853900817779268 + (sinr - sinr);  // the last term carries NaN
+    const Four delay = record[kBits] / (band * log2) + record[kWork] * per_flops;
+    const Four key = factor * (delay * kVectorSlack - local);
+    std::memcpy(bounds + 4 * b, &key, sizeof key);
+  }
+}
+
+}  // namespace
+
+GreedySolver::GreedySolver(const EpochSnapshot& snapshot)
+    : snapshot_(snapshot), site_count_(snapshot.sites.size()), blocks_((site_count_ + 3) / 4),
+      stride_(kFields + 4 * blocks_), state_(snapshot), sites_(site_count_), site_blocks_(blocks_), bounds_(4 * blocks_),
+      memory_(snapshot.candidates.size() * stride_ + kLine, kUnknown) {
+  const size_t past = reinterpret_cast<uintptr_t>(memory_.data()) / sizeof(double) % kLine;
+  records_ = memory_.data() + (kLine - past) % kLine;
+  for (size_t j = 0; j < site_count_; ++j) {
+    const SiteState& site = snapshot.sites[j];
+    sites_[j].plain = site.uplink == UplinkModel::kShannon && site.compute == ComputeModel::kEqualShare &&
+                      site.work_flop_per_token == 0;
+    all_plain_ = all_plain_ && sites_[j].plain;
+  }
+  for (uint32_t i = 0; i < snapshot.candidates.size(); ++i) {
+    const Candidate& candidate = snapshot.candidates[i];
+    double* record = Record(i);
+    record[kLocal] = candidate.local_delay_s;
+    record[kBits] = candidate.prompt_bits;
+    record[kWork] = candidate.edge_work_flop;
+    bool plain = candidate.uncertainty > 0 && candidate.prompt_bits > 0 && candidate.deadline_s == kInfinity && !candidate.chat &&
+                 snapshot.tenant_caps.empty();
+    for (size_t j = 0; j < site_count_; ++j) {
+      const double signal = candidate.tx_power_w * snapshot.Gain(i, j);
+      record[kFields + j] = signal;
+      if (signal > kMostSinr * snapshot.sites[j].noise_w) plain = false;
+    }
+    if (!plain) record[kBits] = -1;
+  }
+  order_.reserve(snapshot.candidates.size());
+  RefreshSites();
+}
+
+void GreedySolver::RefreshSites() {
+  for (size_t j = 0; j < 4 * blocks_; ++j) {
+    SiteBlock& block = site_blocks_[j / 4];
+    block.per_disturbance[j % 4] = kUnknown;
+    if (j >= site_count_) continue;
+    const SiteState& site = snapshot_.sites[j];
+    Site& now = sites_[j];
+    now.band_share_hz = site.bandwidth_hz / (state_.uplinks(j) + 1);
+    now.disturbance_w = state_.interference_w(j) + site.noise_w;
+    now.flops_share = std::min(site.max_share_flops, site.compute_flops / (state_.queries(j) + 1));
+    now.open = site.accepting && state_.queries(j) < site.max_queries;
+    if (!now.open || !now.plain) continue;
+    block.per_disturbance[j % 4] = 1 / now.disturbance_w;
+    block.band_share_hz[j % 4] = now.band_share_hz;
+    block.per_flops[j % 4] = 1 / now.flops_share;
+  }
+}
+
+double GreedySolver::Delay(uint32_t i, size_t j) {
+  const Site& site = sites_[j];
+  if (!site.open) return kUnknown;
+  ++evaluations_;
+  const double* record = Record(i);
+  if (site.plain && record[kBits] > 0) {  // an unknown gain makes this NaN by itself
+    const double sinr = record[kFields + j] / site.disturbance_w;
+    return record[kBits] / (site.band_share_hz * std::log2(1.0 + sinr)) + record[kWork] / site.flops_share;
+  }
+  const LoadState::PairCost cost = state_.Evaluate(i, j);
+  return cost.eligibility == Eligibility::kEligible ? cost.upload_s + cost.compute_s : kUnknown;
+}
+
+// Lower bounds of all keys of a candidate now: -infinity where only an exact look tells.
+void GreedySolver::BoundKeys(const double* record, double* bounds) const {
+  if (record[kBits] < 0) {
+    std::fill(bounds, bounds + site_count_, -kInfinity);
+    return;
+  }
+  BoundKeysOf(record, record + kFields, site_blocks_[0].per_disturbance, blocks_, bounds);
+  if (all_plain_) return;
+  for (size_t j = 0; j < site_count_; ++j) {
+    if (!sites_[j].plain) bounds[j] = -kInfinity;
+  }
+}
+
+// The least exact key of candidate i now, and a lower bound for later. Sites whose bound is above the least key found are
+// not looked at: their own keys cannot be less.
+GreedySolver::Best GreedySolver::FindBest(uint32_t i, double* bound) {
+  const double* record = Record(i);
+  double* bounds = bounds_.data();
+  const double factor = record[kFactor];
+  BoundKeys(record, bounds);
+  Best best;
+  const auto look = [&](size_t j) {
+    const double delay_s = Delay(i, j);
+    if (std::isnan(delay_s)) return kUnknown;
+    const double key = Key(factor, delay_s, record[kLocal]);
+    if (!best.eligible || key < best.key || (key == best.key && j < best.site)) best = {true, key, j};
+    return Key(factor, delay_s * kBoundSlack, record[kLocal]);
+  };
+  // The two least bounds, without branches: which site is best is anybody's guess.
+  size_t first = 0;
+  double least = kInfinity, second = kInfinity;
+  for (size_t j = 0; j < site_count_; ++j) {
+    const double b = bounds[j];  // NaN compares false: such a site is neither
+    const bool less = b < least;
+    second = less ? least : b < second ? b : second;
+    first = less ? j : first;
+    least = less ? b : least;
+  }
+  if (least > -kInfinity && least < kInfinity) {
+    const double bound_of_first = look(first);
+    if (best.eligible && best.key < second) {  // nearly always
+      *bound = std::min(bound_of_first, second);
+      return best;
+    }
+    bounds[first] = bound_of_first;
+  } else {
+    first = site_count_;
+  }
+  *bound = kInfinity;
+  for (size_t j = 0; j < site_count_; ++j) {
+    if (j != first && bounds[j] <= best.key) bounds[j] = look(j);
+    if (bounds[j] < *bound) *bound = bounds[j];
+  }
+  return best;
+}
+
+// A lower bound of the keys of candidate i, now and later: +infinity when it has no open site, -infinity when only FindBest
+// can tell.
+double GreedySolver::FreshBound(uint32_t i) {
+  double* bounds = bounds_.data();
+  BoundKeys(Record(i), bounds);
+  double least = kInfinity;
+  for (size_t j = 0; j < site_count_; ++j) least = bounds[j] < least ? bounds[j] : least;
+  return least;
+}
+
+void GreedySolver::Assign(uint32_t i, size_t j) {
+  const double* record = Record(i);
+  if (record[kBits] > 0 && sites_[j].plain) {
+    state_.AssignTransmitter(j, record + kFields);
+  } else {
+    state_.Assign(i, j);
+  }
+  order_.emplace_back(i, ToSite(j));
+  RefreshSites();
+}
+
+// Orders candidates by all that a delay or an eligibility depends on: 0 = the same keys, whatever is assigned.
+int GreedySolver::Compare(uint32_t a, uint32_t b) const {
+  const Candidate &x = snapshot_.candidates[a], &y = snapshot_.candidates[b];
+  const auto order = [](double p, double q) { return p < q ? -1 : q < p ? 1 : 0; };
+  for (const auto& [p, q] : {std::pair(x.uncertainty, y.uncertainty), std::pair(x.local_delay_s, y.local_delay_s),
+                             std::pair(x.prompt_bits, y.prompt_bits), std::pair(x.edge_work_flop, y.edge_work_flop),
+                             std::pair(x.tx_power_w, y.tx_power_w), std::pair(x.deadline_s, y.deadline_s),
+                             std::pair(x.prompt_tokens, y.prompt_tokens),
+                             std::pair(x.expected_output_tokens, y.expected_output_tokens),
+                             std::pair<double, double>(x.tenant, y.tenant), std::pair<double, double>(x.chat, y.chat)}) {
+    if (const int c = order(p, q); c != 0) return c;
+  }
+  const auto known = [](double v) { return std::isnan(v) ? -1.0 : v; };
+  for (size_t j = 0; j < site_count_; ++j) {
+    if (const int c = order(known(snapshot_.Gain(a, j)), known(snapshot_.Gain(b, j))); c != 0) return c;
+    if (const int c = order(known(snapshot_.UplinkBps(a, j)), known(snapshot_.UplinkBps(b, j))); c != 0) return c;
+  }
+  return 0;
+}
+
+void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRule stop) {
+  CandidateHeap heap;
+  heap.Reserve(members.size());
+  for (uint32_t position = 0; position < members.size(); ++position) {
+    const uint32_t i = members[position];
+    Record(i)[kFactor] = weight == Weight::kUncertainty ? snapshot_.candidates[i].uncertainty : 1.0;
+    HeapEntry entry{FreshBound(i), position};
+    if (std::isfinite(entry.bound) || FindBest(i, &entry.bound).eligible) heap.entries().push_back(entry);
+  }
+  heap.Restore();
+
+  std::vector<HeapEntry> losers;
+  std::vector<uint32_t> next_alike;  // per position, after a collapse: the next member with the same keys
+  while (!heap.empty()) {
+    Best best;
+    HeapEntry winner;
+    losers.clear();
+    // Takes an exactly evaluated entry as the winner, or sees to it that it is back in the heap after this round.
+    const auto consider = [&](const Best& found, HeapEntry& entry) {
+      const bool wins = !best.eligible || found.key < best.key || (found.key == best.key && entry.position < winner.position);
+      if (!wins) return false;
+      std::swap(entry, winner);
+      const bool displaced = best.eligible;
+      best = found;
+      return !displaced;  // entry holds the displaced winner, if there was one
+    };
+    size_t pops = 0;
+    uint32_t refreshed = kNone;  // the entry that was last given a bound of the present state
+    while (!heap.empty() && (!best.eligible || heap.top().bound <= best.key)) {
+      if (++pops > kPopsBeforeScan && 4 * pops > heap.size()) {
+        std::vector<HeapEntry>& all = heap.entries();
+        if (next_alike.empty()) {
+          all.insert(all.end(), losers.begin(), losers.end());
+          losers.clear();
+          CollapseAlike(members, heap, &next_alike);
+        }
+        size_t kept = 0;
+        for (size_t k = 0; k < all.size(); ++k) {
+          HeapEntry entry = all[k];
+          if (entry.bound <= best.key) {
+            const Best found = FindBest(members[entry.position], &entry.bound);
+            if (!found.eligible || consider(found, entry)) continue;
+          }
+          all[kept++] = entry;
+        }
+        all.resize(kept);
+        all.insert(all.end(), losers.begin(), losers.end());
+        losers.clear();
+        heap.Restore();
+        break;
+      }
+      HeapEntry entry = heap.top();
+      if (entry.position != refreshed) {  // cheaply first: most stale entries then leave the top for good
+        refreshed = entry.position;
+        for (size_t child = 1; child < std::min<size_t>(5, heap.size()); ++child) {  // one of them is next
+          __builtin_prefetch(Record(members[heap.entries()[child].position]));
+        }
+        const double bound = FreshBound(members[entry.position]);
+        if (bound > entry.bound) {
+          heap.ReplaceTop({bound, entry.position});
+          continue;
+        }
+      }
+      const Best found = FindBest(members[entry.position], &entry.bound);
+      if (!found.eligible || consider(found, entry)) {
+        heap.PopTop();
+      } else if (entry.bound > best.key) {
+        heap.ReplaceTop(entry);
+      } else {  // equal within the slack: once a round is enough
+        heap.PopTop();
+        losers.push_back(entry);
+      }
+    }
+    if (!best.eligible || (stop == StopRule::kNoGain && !(best.key < 0))) return;
+    const uint32_t i = members[winner.position];
+    Assign(i, best.site);
+    for (const HeapEntry& loser : losers) heap.Push(loser);
+    if (!next_alike.empty() && next_alike[winner.position] != kNone) {
+      heap.Push({winner.bound, next_alike[winner.position]});
+    }
+  }
+}
+
+// Keeps, of all candidates in the heap that are exactly alike, only the first; the others follow when it is assigned. Done at most
+// once in a pass.
+void GreedySolver::CollapseAlike(std::span<const uint32_t> members, CandidateHeap& heap, std::vector<uint32_t>* next_alike) {
+  next_alike->assign(members.size(), kNone);
+  std::vector<HeapEntry>& all = heap.entries();
+  std::sort(all.begin(), all.end(), [&](const HeapEntry& a, const HeapEntry& b) {
+    const int c = Compare(members[a.position], members[b.position]);
+    return c != 0 ? c < 0 : a.position < b.position;
+  });
+  size_t kept = 0;
+  for (size_t k = 0; k < all.size(); ++k) {
+    if (k > 0 && Compare(members[all[k].position], members[all[k - 1].position]) == 0) {
+      (*next_alike)[all[k - 1].position] = all[k].position;
+    } else {
+      all[kept++] = all[k];
+    }
+  }
+  all.resize(kept);
+}
+
+}  // namespace goad::sched
