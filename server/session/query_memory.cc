@@ -40,13 +40,25 @@ void QueryMemory::Finish(const std::string& identity, const std::string& query_i
   if (entry == entries_.end() || entry->second.finished) return;
   entry->second.finished = true;
   entry->second.frame = std::move(terminal);
-  const auto live = live_.find(entry->second.session);
-  if (live != live_.end()) {
-    live->second.erase(std::remove(live->second.begin(), live->second.end(), key), live->second.end());
-    if (live->second.empty()) live_.erase(live);
-  }
+  LeaveLive(entry->second.session, key);
   finished_.emplace_back(now, key);
   Trim(now);
+}
+
+void QueryMemory::Forget(const std::string& identity, const std::string& query_id) {
+  MutexLock lock(mutex_);
+  const Key key = MakeKey(identity, query_id);
+  const auto entry = entries_.find(key);
+  if (entry == entries_.end() || entry->second.finished) return;
+  LeaveLive(entry->second.session, key);
+  entries_.erase(entry);
+}
+
+void QueryMemory::LeaveLive(SessionId session, const Key& key) {
+  const auto live = live_.find(session);
+  if (live == live_.end()) return;
+  live->second.erase(std::remove(live->second.begin(), live->second.end(), key), live->second.end());
+  if (live->second.empty()) live_.erase(live);
 }
 
 void QueryMemory::ForgetLive(SessionId session) {

@@ -35,6 +35,8 @@ class QueryMemory {
                MonotonicTime now);
   void Decided(const std::string& identity, const std::string& query_id, const v1::ServerFrame& decision);
   void Finish(const std::string& identity, const std::string& query_id, v1::ServerFrame terminal, MonotonicTime now);
+  // It was refused for now: the same id may be asked again at once.
+  void Forget(const std::string& identity, const std::string& query_id);
   // The stream was lost: every live query of the session may be asked again.
   void ForgetLive(SessionId session);
 
@@ -49,6 +51,7 @@ class QueryMemory {
   static Key MakeKey(const std::string& identity, const std::string& query_id) {
     return identity + '\0' + query_id;
   }
+  void LeaveLive(SessionId session, const Key& key) GOAD_REQUIRES(mutex_);
   void Trim(MonotonicTime now) GOAD_REQUIRES(mutex_);
 
   const size_t capacity_;

@@ -65,6 +65,7 @@ void SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
     }
   }
   if (error) Refuse(*error, QueryIdOf(frame));
+  if (ended_) Forget();  // it ended while we were at it: nothing of this frame may outlive that
 }
 
 void SessionCore::OnHello(const v1::Hello& hello) {
@@ -202,6 +203,10 @@ void SessionCore::OnHalfClose() { session_->outbox.HalfClose(); }
 void SessionCore::OnEnd() {
   if (ended_.exchange(true)) return;
   session_->outbox.Close(std::nullopt);
+  Forget();
+}
+
+void SessionCore::Forget() {
   ports_.memory->ForgetLive(session_->id);
   ports_.inbox->Push(SessionClosed{session_->id});
 }

@@ -43,6 +43,7 @@ class SessionCore {
   std::optional<ErrorInfo> OnPrompt(const v1::Prompt& prompt);
   void OnCancel(const v1::Cancel& cancel);
   void Refuse(const ErrorInfo& error, const std::string& query_id);
+  void Forget();
 
   const std::shared_ptr<Session> session_;
   const SessionPorts ports_;

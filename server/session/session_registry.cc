@@ -58,12 +58,16 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
   Outbox::PutResult put = entry.session->outbox.Put(event, sites_);
   if (put.frame) {
     const MonotonicTime now = clock_();
+    bool refused = false;  // for now: asking again later is what we want
     if (const auto* decision = std::get_if<DecisionEvent>(&event)) {
+      refused = decision->reason == sched::Reason::kOverload || decision->reason == sched::Reason::kDraining;
       metrics_->Decision(decision->verdict, decision->reason, decision->site);
       memory_->Decided(entry.identity, put.slot.query_id, *put.frame);
     }
-    if (put.terminal) {
-      metrics_->TerminalEvent(*put.terminal, SecondsBetween(put.slot.received, now));
+    if (put.terminal) metrics_->TerminalEvent(*put.terminal, SecondsBetween(put.slot.received, now));
+    if (refused) {
+      memory_->Forget(entry.identity, put.slot.query_id);
+    } else if (put.terminal) {
       memory_->Finish(entry.identity, put.slot.query_id, std::move(*put.frame), now);
     }
   }

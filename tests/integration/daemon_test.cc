@@ -271,6 +271,26 @@ TEST_F(DaemonTest, TheSameQueryAgainIsToldAgainAndNeverRunsAgain) {
   EXPECT_EQ(backend_.requests(), 1);
 }
 
+TEST_F(DaemonTest, TooManyQueriesOfOneSessionAreLocalAtOnceAndMayBeAskedAgain) {
+  backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("x") && e.Finish(); });
+  config_.limits.queries_per_session = 1;
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open("busy");
+  session.Query("first");
+  ASSERT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+  session.Prompt("first");
+  session.Query("second");
+  const v1::ServerFrame refused = session.Read();
+  EXPECT_EQ(refused.decision().reason(), v1::REASON_OVERLOAD);
+  EXPECT_GT(refused.decision().retry_after_s(), 0);
+  backend_.Release();
+  EXPECT_TRUE(session.Read().has_tokens());
+  EXPECT_TRUE(session.Read().has_completed());
+  session.Query("second");
+  EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+}
+
 TEST_F(DaemonTest, AskIsOneCall) {
   StartDaemon();
   auto stub = v1::Offload::NewStub(Channel());

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "gtest/gtest.h"
+#include "spdlog/spdlog.h"
 #include "tests/simulation/world.h"
 
 namespace goad::server {
@@ -15,6 +16,7 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
 }
 
 void RunSeeds(const Faults& faults) {
+  spdlog::set_level(spdlog::level::off);
   const uint64_t one = FromEnvironment("GOAD_SIM_SEED", 0);
   const uint64_t runs = one != 0 ? 1 : FromEnvironment("GOAD_SIM_RUNS", 20);
   for (uint64_t k = 0; k < runs; ++k) {

@@ -152,6 +152,10 @@ TEST(QueryMemory, RemembersForSixtySecondsAndForgetsLostStreams) {
   EXPECT_EQ(memory.Begin("me", "q", 9, two, now + absl::Seconds(61)).recall, Recall::kNew);
   memory.ForgetLive(two);
   EXPECT_EQ(memory.Begin("you", "q", 5, one, now).recall, Recall::kNew);
+  // What was refused for now may be asked again at once.
+  EXPECT_EQ(memory.Begin("me", "later", 1, one, now).recall, Recall::kNew);
+  memory.Forget("me", "later");
+  EXPECT_EQ(memory.Begin("me", "later", 2, one, now).recall, Recall::kNew);
   // Bounded: the oldest finished one goes first.
   for (const char* id : {"a", "b", "c"}) {
     memory.Begin("me", id, 1, one, now);
