@@ -113,7 +113,7 @@ goad=$!
 pids=($goad "${pids[@]}")  # stopped first, so that it drains while its backends live
 wait_for "http://127.0.0.1:$metrics/metrics" $goad "$run/goad.log" goad
 tries=0
-until [[ $(curl -fsS -m 2 "http://127.0.0.1:$metrics/metrics") == *$'\ngoad_backend_up{'*'} 1'* ]]; do
+until grep -q '^goad_backend_up{.*} 1$' <<< "$(curl -fsS -m 2 "http://127.0.0.1:$metrics/metrics")"; do
   tries=$((tries + 1))
   [ $tries -lt 100 ] || fail "no backend answers its health probe; look at ${backend:-$run/cell-a.log}"
   sleep 0.1
