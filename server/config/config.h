@@ -81,6 +81,7 @@ struct LimitsConfig {          // hot, but for sessions
   int queries_per_session = 4;             // live at once; 1..64
   int waiting_queries = 10000;             // submitted and not yet seen by the engine; more are LOCAL/OVERLOAD
   int64_t prompt_bytes = 256 << 10;        // 1..3MiB
+  int64_t inline_prompt_bytes = 64 << 20;  // held for all queries that came with their prompt; more are LOCAL/OVERLOAD
   int64_t outbox_bytes = 1 << 20;          // per session, unread; above half of it its backend reads pause
   int max_output_tokens = 1024;            // 1..1000000; larger requests are refused
   absl::Duration link_max_age = absl::Seconds(2);          // older link reports are not used

@@ -259,6 +259,7 @@ void ReadRoot(Section& root, Config* config) {
     limits.Integer("queries_per_session", &out.queries_per_session);
     limits.Integer("waiting_queries", &out.waiting_queries);
     limits.Bytes("prompt", &out.prompt_bytes);
+    limits.Bytes("inline_prompts", &out.inline_prompt_bytes);
     limits.Bytes("outbox", &out.outbox_bytes);
     limits.Integer("max_output_tokens", &out.max_output_tokens);
     limits.Duration("link_max_age", &out.link_max_age);

@@ -119,6 +119,7 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   problems.Range("limits.queries_per_session", limits.queries_per_session, 1, 64);
   problems.Range("limits.waiting_queries", limits.waiting_queries, 1, 1e6);
   problems.Range("limits.prompt", static_cast<double>(limits.prompt_bytes), 1, 3 << 20);
+  problems.Range("limits.inline_prompts", static_cast<double>(limits.inline_prompt_bytes), 0, 1e12);
   problems.Range("limits.outbox", static_cast<double>(limits.outbox_bytes), 16 << 10, 1 << 30);
   problems.Range("limits.max_output_tokens", limits.max_output_tokens, 1, 1e6);
   const absl::Duration hour = absl::Hours(1), ms = absl::Milliseconds(1);

@@ -125,13 +125,20 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.fingerprint = fingerprint;
   slot.received = submit.received = now;
   submit.session = session_->id;
-  const bool too_many = session_->outbox.live() >= static_cast<size_t>(config->limits.queries_per_session);
+  const char* refused = nullptr;
+  if (session_->outbox.live() >= static_cast<size_t>(config->limits.queries_per_session)) {
+    refused = "QUERIES_PER_SESSION";
+  } else if (!HoldInlinePrompt(config->limits.inline_prompt_bytes, &submit.inline_prompt)) {
+    refused = "INLINE_PROMPTS";
+  }
   if (!session_->outbox.OpenSlot(std::move(slot))) return std::nullopt;  // the stream is gone
   const QueryId id = submit.id;
   const double local_delay_s = submit.meta.local_delay_s;
-  if (!too_many && ports_.inbox->Push(std::move(submit))) return std::nullopt;
-
-  ports_.metrics->Refused(too_many ? "QUERIES_PER_SESSION" : "WAITING_QUERIES");
+  if (refused == nullptr) {
+    if (ports_.inbox->Push(std::move(submit))) return std::nullopt;
+    refused = "WAITING_QUERIES";
+  }
+  ports_.metrics->Refused(refused);
   DecisionEvent refusal;
   refusal.id = id;
   refusal.reason = sched::Reason::kOverload;
@@ -139,6 +146,22 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   refusal.retry_after_s = absl::ToDoubleSeconds(config->limits.retry_after);
   ports_.registry->Deliver(session_->id, refusal);
   return std::nullopt;
+}
+
+// Counts the prompt's bytes for as long as anybody holds it; false when that is too much.
+bool SessionCore::HoldInlinePrompt(int64_t most, std::shared_ptr<const PromptBody>* prompt) {
+  if (*prompt == nullptr) return true;
+  int64_t bytes = static_cast<int64_t>((*prompt)->text.size());
+  for (const auto& [role, content] : (*prompt)->messages) bytes += static_cast<int64_t>(content.size());
+  std::atomic<int64_t>* const held = ports_.inline_prompt_bytes;
+  if (held->fetch_add(bytes) + bytes > most) {
+    held->fetch_sub(bytes);
+    return false;
+  }
+  const PromptBody* body = prompt->get();
+  *prompt = std::shared_ptr<const PromptBody>(
+      body, [held, bytes, owner = std::move(*prompt)](const PromptBody*) { held->fetch_sub(bytes); });
+  return true;
 }
 
 std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {

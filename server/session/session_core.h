@@ -20,6 +20,7 @@ struct SessionPorts {  // not owned, outlive every session
   QueryMemory* memory = nullptr;
   Metrics* metrics = nullptr;
   std::atomic<uint64_t>* next_query_id = nullptr;
+  std::atomic<int64_t>* inline_prompt_bytes = nullptr;  // held by queries that came with their prompt
 };
 
 // States: before Hello -> open -> ended. Thread-compatible: frames come one at a time; OnEnd may come at any moment from
@@ -41,6 +42,7 @@ class SessionCore {
   std::optional<ErrorInfo> OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, MonotonicTime now);
   std::optional<ErrorInfo> OnQuery(const v1::Query& query, MonotonicTime now);
   std::optional<ErrorInfo> OnPrompt(const v1::Prompt& prompt);
+  bool HoldInlinePrompt(int64_t most, std::shared_ptr<const PromptBody>* prompt);
   void OnCancel(const v1::Cancel& cancel);
   void Refuse(const ErrorInfo& error, const std::string& query_id);
   void Forget();

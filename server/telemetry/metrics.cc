@@ -28,7 +28,8 @@ const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 
 // Zero from the start, so that a rate over them is right from the first one on.
 constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT",         "BAD_ASK",         "UNDECODABLE",
-                                     "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES"};
+                                     "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
+                                     "INLINE_PROMPTS"};
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {

@@ -291,6 +291,34 @@ TEST_F(DaemonTest, TooManyQueriesOfOneSessionAreLocalAtOnceAndMayBeAskedAgain) {
   EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
 }
 
+TEST_F(DaemonTest, InlinePromptsAreBoundedInBytesAndGivenBack) {
+  backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("x") && e.Finish(); });
+  config_.limits.inline_prompt_bytes = 1000;
+  StartDaemon();
+  auto stub = v1::Offload::NewStub(Channel());
+  v1::AskRequest request;
+  request.mutable_query()->mutable_inline_prompt()->set_text(std::string(600, 'x'));
+  v1::ServerFrame frame;
+  grpc::ClientContext first_context, second_context;
+  auto first = stub->Ask(&first_context, request);
+  ASSERT_TRUE(first->Read(&frame));
+  EXPECT_EQ(frame.decision().verdict(), v1::VERDICT_OFFLOAD);
+  auto second = stub->Ask(&second_context, request);
+  ASSERT_TRUE(second->Read(&frame));
+  EXPECT_EQ(frame.decision().reason(), v1::REASON_OVERLOAD);
+  backend_.Release();
+  while (first->Read(&frame)) {
+  }
+  EXPECT_TRUE(frame.has_completed());
+  WaitUntil([&] {  // the dispatcher lets go of the prompt a moment after the answer
+    grpc::ClientContext context;
+    auto again = stub->Ask(&context, request);
+    if (!again->Read(&frame)) return false;
+    context.TryCancel();
+    return frame.decision().verdict() == v1::VERDICT_OFFLOAD;
+  });
+}
+
 TEST_F(DaemonTest, AskIsOneCall) {
   StartDaemon();
   auto stub = v1::Offload::NewStub(Channel());

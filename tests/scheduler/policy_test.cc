@@ -139,8 +139,10 @@ TEST(Baselines, DifferOnlyWhereTheyShould) {
 
 TEST(Goa, AgreesWithTheReferenceOnRandomSnapshots) {
   const char* from_environment = std::getenv("GOAD_TEST_SEED");
+  const char* count_from_environment = std::getenv("GOAD_TEST_COUNT");
+  const uint64_t count = count_from_environment != nullptr ? std::strtoull(count_from_environment, nullptr, 10) : 3000;
   const uint64_t first = from_environment != nullptr ? std::strtoull(from_environment, nullptr, 10) : 1;
-  for (uint64_t seed = first; seed < first + 3000; ++seed) {
+  for (uint64_t seed = first; seed < first + count; ++seed) {
     SCOPED_TRACE(testing::Message() << "GOAD_TEST_SEED=" << seed);
     const EpochSnapshot snapshot = SnapshotMaker(seed).Make(seed % 50 == 0 ? 60 : 14, 5);
     ASSERT_TRUE(CheckSnapshot(snapshot).ok()) << CheckSnapshot(snapshot);

@@ -74,6 +74,7 @@ class World {
   QueryMemory memory_{1000};
   Inbox inbox_{1000};
   std::atomic<uint64_t> next_query_id_{1};
+  std::atomic<int64_t> inline_prompt_bytes_{0};
   std::vector<std::shared_ptr<SessionStream>> woken_;
   std::unique_ptr<SessionRegistry> registry_;
   std::unique_ptr<Backends> backends_;

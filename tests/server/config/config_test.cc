@@ -38,6 +38,7 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
   const LimitsConfig &l = file->limits, &dl = defaults.limits;
   EXPECT_TRUE(l.sessions == dl.sessions && l.queries_per_session == dl.queries_per_session &&
               l.waiting_queries == dl.waiting_queries && l.prompt_bytes == dl.prompt_bytes &&
+              l.inline_prompt_bytes == dl.inline_prompt_bytes &&
               l.outbox_bytes == dl.outbox_bytes && l.max_output_tokens == dl.max_output_tokens &&
               l.link_max_age == dl.link_max_age && l.mandatory_wait == dl.mandatory_wait && l.grant == dl.grant &&
               l.slow_consumer == dl.slow_consumer && l.retry_after == dl.retry_after);
