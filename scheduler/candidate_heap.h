@@ -11,7 +11,8 @@ namespace goad::sched {
 
 struct HeapEntry {
   double bound = 0;
-  uint32_t position = 0;
+  uint32_t position = 0;   // decides ties of keys
+  uint32_t candidate = 0;
 };
 
 // The order among equal bounds is deterministic but means nothing: ties of keys are for the caller. Thread-compatible.

@@ -245,7 +245,7 @@ void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRu
   for (uint32_t position = 0; position < members.size(); ++position) {
     const uint32_t i = members[position];
     Record(i)[kFactor] = weight == Weight::kUncertainty ? snapshot_.candidates[i].uncertainty : 1.0;
-    HeapEntry entry{FreshBound(i), position};
+    HeapEntry entry{FreshBound(i), position, i};
     if (std::isfinite(entry.bound) || FindBest(i, &entry.bound).eligible) heap.entries().push_back(entry);
   }
   heap.Restore();
@@ -273,13 +273,14 @@ void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRu
         if (next_alike.empty()) {
           all.insert(all.end(), losers.begin(), losers.end());
           losers.clear();
-          CollapseAlike(members, heap, &next_alike);
+          next_alike.assign(members.size(), kNone);
+          CollapseAlike(heap, &next_alike);
         }
         size_t kept = 0;
         for (size_t k = 0; k < all.size(); ++k) {
           HeapEntry entry = all[k];
           if (entry.bound <= best.key) {
-            const Best found = FindBest(members[entry.position], &entry.bound);
+            const Best found = FindBest(entry.candidate, &entry.bound);
             if (!found.eligible || consider(found, entry)) continue;
           }
           all[kept++] = entry;
@@ -294,15 +295,15 @@ void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRu
       if (entry.position != refreshed) {  // cheaply first: most stale entries then leave the top for good
         refreshed = entry.position;
         for (size_t child = 1; child < std::min<size_t>(5, heap.size()); ++child) {  // one of them is next
-          __builtin_prefetch(Record(members[heap.entries()[child].position]));
+          __builtin_prefetch(Record(heap.entries()[child].candidate));
         }
-        const double bound = FreshBound(members[entry.position]);
+        const double bound = FreshBound(entry.candidate);
         if (bound > entry.bound) {
-          heap.ReplaceTop({bound, entry.position});
+          heap.ReplaceTop({bound, entry.position, entry.candidate});
           continue;
         }
       }
-      const Best found = FindBest(members[entry.position], &entry.bound);
+      const Best found = FindBest(entry.candidate, &entry.bound);
       if (!found.eligible || consider(found, entry)) {
         heap.PopTop();
       } else if (entry.bound > best.key) {
@@ -313,27 +314,26 @@ void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRu
       }
     }
     if (!best.eligible || (stop == StopRule::kNoGain && !(best.key < 0))) return;
-    const uint32_t i = members[winner.position];
-    Assign(i, best.site);
+    Assign(winner.candidate, best.site);
     for (const HeapEntry& loser : losers) heap.Push(loser);
     if (!next_alike.empty() && next_alike[winner.position] != kNone) {
-      heap.Push({winner.bound, next_alike[winner.position]});
+      const uint32_t position = next_alike[winner.position];
+      heap.Push({winner.bound, position, members[position]});
     }
   }
 }
 
 // Keeps, of all candidates in the heap that are exactly alike, only the first; the others follow when it is assigned. Done at most
 // once in a pass.
-void GreedySolver::CollapseAlike(std::span<const uint32_t> members, CandidateHeap& heap, std::vector<uint32_t>* next_alike) {
-  next_alike->assign(members.size(), kNone);
+void GreedySolver::CollapseAlike(CandidateHeap& heap, std::vector<uint32_t>* next_alike) {
   std::vector<HeapEntry>& all = heap.entries();
   std::sort(all.begin(), all.end(), [&](const HeapEntry& a, const HeapEntry& b) {
-    const int c = Compare(members[a.position], members[b.position]);
+    const int c = Compare(a.candidate, b.candidate);
     return c != 0 ? c < 0 : a.position < b.position;
   });
   size_t kept = 0;
   for (size_t k = 0; k < all.size(); ++k) {
-    if (k > 0 && Compare(members[all[k].position], members[all[k - 1].position]) == 0) {
+    if (k > 0 && Compare(all[k].candidate, all[k - 1].candidate) == 0) {
       (*next_alike)[all[k - 1].position] = all[k].position;
     } else {
       all[kept++] = all[k];

@@ -60,7 +60,7 @@ class GreedySolver {
   void Assign(uint32_t i, size_t j);
   void RefreshSites();
   int Compare(uint32_t a, uint32_t b) const;
-  void CollapseAlike(std::span<const uint32_t> members, CandidateHeap& heap, std::vector<uint32_t>* next_alike);
+  void CollapseAlike(CandidateHeap& heap, std::vector<uint32_t>* next_alike);
 
   const EpochSnapshot& snapshot_;
   const size_t site_count_;
