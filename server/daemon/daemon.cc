@@ -212,7 +212,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   r.metrics.ConfigVersion(c->version);
 
   const OffloadPorts offload{{&r.config_store, &r.inbox, &r.registry, &r.memory, &r.metrics, &r.next_query_id,
-                              &r.inline_prompt_bytes},
+                              &r.inline_prompt_bytes, [&r] { return r.engine->tau(); }},
                              r.dispatch.get(),
                              &r.next_session_id};
   r.offload_service = MakeOffloadService(offload);

@@ -3,6 +3,7 @@
 #ifndef GOAD_SERVER_ENGINE_ENGINE_H_
 #define GOAD_SERVER_ENGINE_ENGINE_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <set>
@@ -42,6 +43,7 @@ class Engine {
   bool idle() const { return queries_.empty(); }
   size_t pending() const { return pending_.size(); }
   const SiteTable& sites() const { return sites_; }
+  double tau() const { return tau_.load(std::memory_order_relaxed); }  // in force now; any thread may ask
 
  private:
   void On(SubmitQuery& event, MonotonicTime now);
@@ -78,7 +80,7 @@ class Engine {
   std::shared_ptr<const Config> config_;
   std::unique_ptr<const sched::OffloadPolicy> policy_;
   std::string policy_name_;
-  double tau_;
+  std::atomic<double> tau_{1};  // atomic for tau() only
   bool policy_overridden_ = false, tau_overridden_ = false;
   bool draining_ = false;
 

@@ -75,7 +75,7 @@ void SessionCore::OnHello(const v1::Hello& hello) {
   }
   ports_.registry->Describe(session_->id, identity_, hello.device_name());
   const auto config = ports_.config->Current();
-  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, config->policy.tau));
+  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.tau()));
 }
 
 std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,

@@ -3,6 +3,7 @@
 #define GOAD_SERVER_SESSION_SESSION_CORE_H_
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,7 @@ struct SessionPorts {  // not owned, outlive every session
   Metrics* metrics = nullptr;
   std::atomic<uint64_t>* next_query_id = nullptr;
   std::atomic<int64_t>* inline_prompt_bytes = nullptr;  // held by queries that came with their prompt
+  std::function<double()> tau;                          // in force now
 };
 
 // States: before Hello -> open -> ended. Thread-compatible: frames come one at a time; OnEnd may come at any moment from

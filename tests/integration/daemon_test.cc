@@ -485,6 +485,11 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   EXPECT_TRUE(admin->SetTau(&c2, tau, &tau_response).ok());
   EXPECT_EQ(status().tau(), 0.25);
   EXPECT_TRUE(status().tau_overridden());
+  RawSession greeted(Channel());
+  greeted.Hello();
+  EXPECT_EQ(greeted.Read().welcome().tau(), 0.25);
+  greeted.Cancel();
+  WaitUntil([&] { return status().sessions() == 1; });
   v1::SetPolicyRequest policy;
   policy.set_policy("nonsense");
   v1::SetPolicyResponse policy_response;

@@ -241,7 +241,7 @@ void World::Apply(Device& device) {
       stream->generation = open->generation;
       stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", 1 << 20, metrics_.get(), now_);
       SessionPorts ports{config_.get(), &inbox_, registry_.get(), &memory_, metrics_.get(), &next_query_id_,
-                         &inline_prompt_bytes_};
+                         &inline_prompt_bytes_, [this] { return engine_->tau(); }};
       stream->core = std::make_unique<SessionCore>(stream->session, "", ports);
       if (!registry_->Add(stream->session, stream, 100).ok()) Broken("session refused");
       device.stream = stream;
