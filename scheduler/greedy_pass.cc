@@ -98,8 +98,8 @@ GreedySolver::GreedySolver(const EpochSnapshot& snapshot)
     record[kLocal] = candidate.local_delay_s;
     record[kBits] = candidate.prompt_bits;
     record[kWork] = candidate.edge_work_flop;
-    bool plain = candidate.uncertainty > 0 && candidate.prompt_bits > 0 && candidate.deadline_s == kInfinity && !candidate.chat &&
-                 snapshot.tenant_caps.empty();
+    bool plain = candidate.uncertainty > 0 && candidate.prompt_bits > 0 && candidate.deadline_s == kInfinity &&
+                 !candidate.chat && snapshot.tenant_caps.empty();
     for (size_t j = 0; j < site_count_; ++j) {
       const double signal = candidate.tx_power_w * snapshot.Gain(i, j);
       record[kFields + j] = signal;

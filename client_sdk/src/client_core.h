@@ -53,7 +53,6 @@ class ClientCore {
   std::vector<Action> TakeActions() { return std::exchange(actions_, {}); }
   const std::vector<Site>& sites() const { return sites_; }
   bool greeted() const { return state_ == StreamState::kReady; }
-  size_t live() const { return queries_.size(); }
 
  private:
   enum class StreamState { kDown, kGreeting, kReady, kLeaving };  // kLeaving: after Goodbye

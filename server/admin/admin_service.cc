@@ -32,6 +32,7 @@ v1::EpochSummary Summarise(const EpochRecord& record, uint64_t dropped) {
   for (size_t i = 0; i < record.held.size(); ++i) {
     if (!record.held[i]) ++reasons[record.result.decisions[i].reason];
   }
+  for (const EarlyDecline& early : record.early) ++reasons[early.reason];
   for (const auto& [reason, count] : reasons) {
     v1::ReasonCount& row = *summary.add_reasons();
     row.set_reason(static_cast<v1::Reason>(static_cast<int>(reason) + 1));

@@ -69,7 +69,10 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
   Query& stored = queries_.emplace(query.id, std::move(query)).first->second;
   by_session_[stored.session].insert(stored.id);
   ports_.metrics->Uncertainty(stored.meta.uncertainty);
-  if (draining_) return DeclineAndErase(stored, Reason::kDraining, 0, now);
+  if (draining_) {
+    DeclineEarly(stored, Reason::kDraining, now);
+    return PublishEarly();
+  }
   pending_.push_back(stored.id);
   oldest_fresh_ = std::min(oldest_fresh_, event.received);
   last_arrival_ = std::max(last_arrival_, event.received);
@@ -131,8 +134,9 @@ void Engine::On(SiteHealth& event, MonotonicTime now) {
 void Engine::On(Drain&, MonotonicTime now) {
   draining_ = true;
   for (const QueryId id : std::exchange(pending_, {})) {
-    if (Query* query = Find(id)) DeclineAndErase(*query, Reason::kDraining, 0, now);
+    if (Query* query = Find(id)) DeclineEarly(*query, Reason::kDraining, now);
   }
+  PublishEarly();
   oldest_fresh_ = held_wake_ = MonotonicTime::Infinite();
 }
 
@@ -188,7 +192,7 @@ std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
     Query* query = Find(id);
     if (query == nullptr) continue;  // cancelled
     if (query->deadline() <= now) {
-      DeclineAndErase(*query, Reason::kDeadline, epoch_, now);
+      DeclineEarly(*query, Reason::kDeadline, now);
       continue;
     }
     if (query->transmits() && (uploading_.count(query->session) != 0 || !radio_taken.insert(query->session).second)) {
@@ -196,7 +200,7 @@ std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
       const MonotonicTime patience =
           query->received + (forced ? config_->limits.mandatory_wait : config_->epoch.period);
       if (patience <= now) {
-        DeclineAndErase(*query, forced ? Reason::kTauInfeasible : Reason::kNoLink, epoch_, now);
+        DeclineEarly(*query, forced ? Reason::kTauInfeasible : Reason::kNoLink, now);
         continue;
       }
       SetExpiry(*query, patience);
@@ -215,7 +219,7 @@ void Engine::RunEpoch(MonotonicTime now) {
   held_wake_ = MonotonicTime::Infinite();
   ++epoch_;
   const std::vector<const Query*> candidates = PickCandidates(now);
-  if (candidates.empty()) return;
+  if (candidates.empty()) return PublishEarly();
   std::vector<const Query*> uploading;
   if (!uploading_.empty()) {
     for (const auto& [id, query] : queries_) {
@@ -225,6 +229,7 @@ void Engine::RunEpoch(MonotonicTime now) {
   }
   auto record = std::make_shared<EpochRecord>();
   record->policy = policy_name_;
+  record->early = std::exchange(early_, {});
   record->snapshot = BuildSnapshot({.config = *config_,
                                     .tau = tau_,
                                     .epoch = epoch_,
@@ -311,6 +316,21 @@ void Engine::DeclineAndErase(Query& query, Reason reason, uint64_t epoch, Monoto
   if (reason == Reason::kLinkStale) ports_.metrics->StaleLink();
   ports_.sink->Deliver(query.session, event);
   Erase(query);
+}
+
+void Engine::DeclineEarly(Query& query, Reason reason, MonotonicTime now) {
+  early_.push_back({query.query_id, reason, query.meta.uncertainty, query.meta.local_delay_s});
+  DeclineAndErase(query, reason, epoch_, now);
+}
+
+void Engine::PublishEarly() {
+  if (early_.empty()) return;
+  auto record = std::make_shared<EpochRecord>();
+  record->policy = policy_name_;
+  record->snapshot.epoch = epoch_;
+  record->snapshot.tau = tau_;
+  record->early = std::exchange(early_, {});
+  if (ports_.on_epoch) ports_.on_epoch(std::move(record));
 }
 
 void Engine::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {

@@ -64,6 +64,8 @@ class Engine {
   std::vector<const Query*> PickCandidates(MonotonicTime now);
   void Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now);
   void DeclineAndErase(Query& query, sched::Reason reason, uint64_t epoch, MonotonicTime now);
+  void DeclineEarly(Query& query, sched::Reason reason, MonotonicTime now);
+  void PublishEarly();                             // what DeclineEarly gathered, where no epoch does
   void Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now);
   void Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
   void Expire(MonotonicTime now);
@@ -93,6 +95,7 @@ class Engine {
   SiteTable sites_;
 
   uint64_t epoch_ = 0;
+  std::vector<EarlyDecline> early_;                            // for the next record
   MonotonicTime oldest_fresh_ = MonotonicTime::Infinite();     // arrivals that no epoch has looked at
   MonotonicTime last_arrival_;
   MonotonicTime held_wake_ = MonotonicTime::Infinite();        // an epoch for those held back

@@ -30,7 +30,6 @@ class Outbox {
     SlotState state = SlotState::kPending;
     bool chat = false;
     int64_t prompt_bytes = 0;  // most that the Prompt may have
-    uint64_t fingerprint = 0;
     MonotonicTime received;
     std::string query_id;
   };

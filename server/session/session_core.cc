@@ -122,7 +122,6 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.query_id = submit.query_id = query.query_id();
   slot.chat = submit.meta.chat;
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
-  slot.fingerprint = fingerprint;
   slot.received = submit.received = now;
   submit.session = session_->id;
   const char* refused = nullptr;

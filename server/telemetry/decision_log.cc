@@ -123,21 +123,32 @@ void DecisionLog::Write(const EpochRecord& record) {
     if (record.held[i]) continue;
     const sched::Decision& d = record.result.decisions[i];
     const sched::Candidate& c = record.snapshot.candidates[i];
-    WriteLine(json{{"kind", "decision"},
-                   {"epoch", record.snapshot.epoch},
-                   {"query_id", record.query_ids[i]},
-                   {"verdict", sched::ToString(d.verdict)},
-                   {"reason", sched::ToString(d.reason)},
-                   {"site", d.site == sched::SiteIndex::kNone ? "" : site_names_[sched::ToIndex(d.site)]},
-                   {"uncertainty", c.uncertainty},
-                   {"local_s", c.local_delay_s},
-                   {"upload_s", NumberOrNull(d.predicted_upload_s)},
-                   {"compute_s", NumberOrNull(d.predicted_compute_s)}}
-                  .dump(-1, ' ', false, json::error_handler_t::replace));
+    WriteDecision(record.snapshot.epoch, record.query_ids[i], d, c.uncertainty, c.local_delay_s);
   }
+  for (const EarlyDecline& early : record.early) {
+    sched::Decision decision;
+    decision.reason = early.reason;
+    WriteDecision(record.snapshot.epoch, early.query_id, decision, early.uncertainty, early.local_delay_s);
+  }
+  if (record.snapshot.candidates.empty()) return;
   if (config_.snapshot_every > 0 && epochs_++ % static_cast<uint64_t>(config_.snapshot_every) == 0) {
     WriteLine(SnapshotLine(record).dump());
   }
+}
+
+void DecisionLog::WriteDecision(uint64_t epoch, const std::string& query_id, const sched::Decision& decision,
+                                double uncertainty, double local_delay_s) {
+  WriteLine(json{{"kind", "decision"},
+                 {"epoch", epoch},
+                 {"query_id", query_id},
+                 {"verdict", sched::ToString(decision.verdict)},
+                 {"reason", sched::ToString(decision.reason)},
+                 {"site", decision.site == sched::SiteIndex::kNone ? "" : site_names_[sched::ToIndex(decision.site)]},
+                 {"uncertainty", uncertainty},
+                 {"local_s", local_delay_s},
+                 {"upload_s", NumberOrNull(decision.predicted_upload_s)},
+                 {"compute_s", NumberOrNull(decision.predicted_compute_s)}}
+                .dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 void DecisionLog::WriteLine(const std::string& line) {

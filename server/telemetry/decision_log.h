@@ -16,6 +16,7 @@ namespace goad::server {
 
 // Lines, by "kind":
 //   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted)
+// (every decision of the engine; what a session refuses at the door, LOCAL/OVERLOAD, is counted in refused_total only)
 //   snapshot  epoch, policy, tau, sites, candidates, gain, uplink_bps (null = unknown), order
 // A full disk or a failed write is logged once, counted in `lost`, and serving goes on. Writes on its own thread.
 class DecisionLog {
@@ -29,6 +30,8 @@ class DecisionLog {
   DecisionLog(const DecisionLogConfig& config, std::vector<std::string> site_names, std::FILE* file, EpochFeed* feed);
   void Run();
   void Write(const EpochRecord& record);
+  void WriteDecision(uint64_t epoch, const std::string& query_id, const sched::Decision& decision, double uncertainty,
+                     double local_delay_s);
   void WriteLine(const std::string& line);
   void Rotate();
 

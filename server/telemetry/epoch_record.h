@@ -9,12 +9,20 @@
 
 namespace goad::server {
 
+// A query that was answered LOCAL without asking the policy: past its deadline, behind its own device's upload, draining.
+struct EarlyDecline {
+  std::string query_id;
+  sched::Reason reason = sched::Reason::kNoLink;
+  double uncertainty = 0, local_delay_s = 0;
+};
+
 struct EpochRecord {
   std::string policy;
   sched::EpochSnapshot snapshot;
   sched::EpochResult result;
   std::vector<std::string> query_ids;   // per candidate, the device's name of the query
   std::vector<bool> held;               // per candidate: forced, no eligible site, keeps waiting (no decision yet)
+  std::vector<EarlyDecline> early;      // not in the snapshot
   double solver_s = 0;
 };
 

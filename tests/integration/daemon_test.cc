@@ -73,10 +73,7 @@ TEST_F(DaemonTest, HalfCloseDoesNotCancelWhatRuns) {
   backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("late") && e.Finish(); });
   StartDaemon();
   RawSession session(Channel());
-  session.Open();
-  session.Query("q");
-  ASSERT_TRUE(session.Read().has_decision());
-  session.Prompt("q");
+  session.OpenAndAsk("q");
   session.HalfClose();
   WaitUntil([&] { return backend_.requests() == 1; });
   backend_.Release();
@@ -93,10 +90,7 @@ TEST_F(DaemonTest, ALostStreamAbortsItsBackendCallWithin200ms) {
   });
   StartDaemon();
   RawSession session(Channel());
-  session.Open();
-  session.Query("q");
-  ASSERT_TRUE(session.Read().has_decision());
-  session.Prompt("q");
+  session.OpenAndAsk("q");
   ASSERT_TRUE(session.Read().has_tokens());
   const MonotonicTime start = MonotonicTime::Now();
   session.Cancel();
@@ -110,10 +104,7 @@ TEST_F(DaemonTest, CancelAnswersCancelledOnceAndAbortsTheBackend) {
   backend_.set_script([](Exchange& e) { e.Head() && e.Token("x") && e.ClientLeftWithin(kLong); });
   StartDaemon();
   RawSession session(Channel());
-  session.Open();
-  session.Query("q");
-  session.Read();
-  session.Prompt("q");
+  session.OpenAndAsk("q");
   ASSERT_TRUE(session.Read().has_tokens());
   v1::DeviceFrame cancel;
   cancel.mutable_cancel()->set_query_id("q");
@@ -129,10 +120,7 @@ TEST_F(DaemonTest, ABackendThatDiesMidAnswerIsFailedWithWhatWasSentAndTheSdkAnsw
   backend_.set_script([](Exchange& e) { e.Head() && e.Token("half an ans"); });
   StartDaemon();
   RawSession session(Channel());
-  session.Open();
-  session.Query("q");
-  session.Read();
-  session.Prompt("q");
+  session.OpenAndAsk("q");
   EXPECT_EQ(session.Read().tokens().text(), "half an ans");
   const v1::ServerFrame failed = session.Read();
   ASSERT_TRUE(failed.has_failed());
@@ -377,10 +365,7 @@ TEST_F(DaemonTest, DrainFinishesWhatRunsAndSaysGoodbye) {
   backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("last words") && e.Finish(); });
   StartDaemon();
   RawSession session(Channel());
-  session.Open();
-  session.Query("q");
-  session.Read();
-  session.Prompt("q");
+  session.OpenAndAsk("q");
   WaitUntil([&] { return backend_.requests() == 1; });
   std::thread drain([this] { daemon_->DrainAndStop(); });
   EXPECT_TRUE(session.Read().has_goodbye());
@@ -398,10 +383,7 @@ TEST_F(DaemonTest, DrainTimeoutFailsTheRestWithAnswerLocally) {
   config_.drain_timeout = absl::Milliseconds(100);
   StartDaemon();
   RawSession session(Channel());
-  session.Open();
-  session.Query("q");
-  session.Read();
-  session.Prompt("q");
+  session.OpenAndAsk("q");
   ASSERT_TRUE(session.Read().has_tokens());
   std::thread drain([this] { daemon_->DrainAndStop(); });
   EXPECT_TRUE(session.Read().has_goodbye());
@@ -572,6 +554,14 @@ TEST_F(DaemonTest, EveryDecisionIsInTheDecisionLog) {
   auto client = Connect();
   for (int k = 0; k < 5; ++k) client->Ask(Unsure(), {});
   client.reset();
+  // Two at once from one radio: the second is declined without asking the policy.
+  RawSession session(Channel());
+  session.Open();
+  session.Query("uploading", 0.95);
+  ASSERT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+  session.Query("behind", 0.1);
+  ASSERT_EQ(session.Read().decision().reason(), v1::REASON_NO_LINK);
+  session.Cancel();
   daemon_->DrainAndStop();
   std::ifstream in(config_.decision_log.path);
   int decisions = 0, snapshots = 0;
@@ -580,8 +570,8 @@ TEST_F(DaemonTest, EveryDecisionIsInTheDecisionLog) {
     snapshots += line.find("\"kind\":\"snapshot\"") != std::string::npos;
     EXPECT_EQ(line.find("why?"), std::string::npos) << "a prompt in the log";
   }
-  EXPECT_EQ(decisions, 5);
-  EXPECT_EQ(snapshots, 5);
+  EXPECT_EQ(decisions, 7);
+  EXPECT_EQ(snapshots, 6);
 }
 
 }  // namespace

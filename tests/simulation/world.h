@@ -66,7 +66,7 @@ class World {
   MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(1));
   std::multimap<absl::Duration, std::function<void()>> agenda_;
   std::string broken_;
-  int asked_ = 0, answered_ = 0, edge_ = 0, lost_streams_ = 0, drained_queries_ = 0;
+  int asked_ = 0, answered_ = 0, edge_ = 0, lost_streams_ = 0;
   std::map<std::string, int> why_local_;
 
   std::unique_ptr<ConfigStore> config_;

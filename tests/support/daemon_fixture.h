@@ -77,6 +77,13 @@ class RawSession {
     EXPECT_TRUE(Read().has_welcome());
     Links();
   }
+  // As a device that is unsure: opens, asks, gets OFFLOAD, uploads.
+  void OpenAndAsk(const std::string& id) {
+    Open();
+    Query(id);
+    EXPECT_EQ(Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+    Prompt(id);
+  }
 
  private:
   std::unique_ptr<v1::Offload::Stub> stub_;
