@@ -6,10 +6,9 @@
 
 namespace goad::sched {
 
-EpochResult GoaPolicy::Decide(const EpochSnapshot& snapshot) const {
+AssignmentOrder GoaOrder(GreedySolver& solver, const EpochSnapshot& snapshot) {
   std::vector<uint32_t> members;
   members.reserve(snapshot.candidates.size());
-  GreedySolver solver(snapshot);
   for (const bool forced : {true, false}) {
     members.clear();
     for (uint32_t i = 0; i < snapshot.candidates.size(); ++i) {
@@ -17,7 +16,13 @@ EpochResult GoaPolicy::Decide(const EpochSnapshot& snapshot) const {
     }
     solver.Pass(members, Weight::kUncertainty, forced ? StopRule::kExhausted : StopRule::kNoGain);
   }
-  return MakeResult(snapshot, solver.TakeOrder(), solver.state(), Reason::kDelayGain, Reason::kNoGain, solver.evaluations());
+  return solver.TakeOrder();
+}
+
+EpochResult GoaPolicy::Decide(const EpochSnapshot& snapshot) const {
+  GreedySolver solver(snapshot);
+  AssignmentOrder order = GoaOrder(solver, snapshot);
+  return MakeResult(snapshot, std::move(order), solver.state(), Reason::kDelayGain, Reason::kNoGain, solver.evaluations());
 }
 
 }  // namespace goad::sched

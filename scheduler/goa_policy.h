@@ -10,9 +10,13 @@
 #ifndef GOAD_SCHEDULER_GOA_POLICY_H_
 #define GOAD_SCHEDULER_GOA_POLICY_H_
 
+#include "scheduler/greedy_pass.h"
 #include "scheduler/policy.h"
 
 namespace goad::sched {
+
+// Both passes on a fresh solver, which then holds the state that they lead to.
+AssignmentOrder GoaOrder(GreedySolver& solver, const EpochSnapshot& snapshot);
 
 class GoaPolicy final : public OffloadPolicy {
  public:

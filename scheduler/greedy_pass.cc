@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+
+#include "scheduler/vector_log2.h"
 
 namespace goad::sched {
 namespace {
@@ -32,49 +33,26 @@ double Key(double factor, double delay_s, double local_s) {
   return std::isnan(key) ? kInfinity : key;  // 0 * infinity; see goa_policy.h
 }
 
-typedef double Four __attribute__((vector_size(32)));
-typedef uint64_t FourBits __attribute__((vector_size(32)));
-
-// Where the processor has AVX2 the loader picks that version; both only make bounds, so decisions are the same.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define GOAD_WITH_AVX2 __attribute__((target_clones("avx2", "default")))
-#else
-#define GOAD_WITH_AVX2
-#endif
-
 // bounds[j] <= the key of the record on site j, for `blocks` times four sites; NaN where the link is unknown or the site
 // closed. `sites` is per block: 1/disturbance, band share, 1/flops share, four doubles each.
-//
-// log2(y), y = 1 + SINR >= 1: y = 2^e m with m in [0.75, 1.5), then 2 atanh((m-1)/(m+1)) / ln 2 by its series up to the 13th
-// power, whose rest is below 2e-12 of it; all roundings together are far below the slack of 1e-9 taken off the delay.
+// All roundings together are far below the slack of 1e-9 taken off the delay.
 GOAD_WITH_AVX2 void BoundKeysOf(const double* record, const double* columns, const double* sites, size_t blocks,
                                 double* bounds) {
   const double factor = record[kFactor];
   const Four local = {record[kLocal], record[kLocal], record[kLocal], record[kLocal]};
   for (size_t b = 0; b < blocks; ++b) {
     Four signal, per_disturbance, band, per_flops;
-    std::memcpy(&signal, columns + 4 * b, sizeof signal);
-    std::memcpy(&per_disturbance, sites + 12 * b, sizeof per_disturbance);
-    std::memcpy(&band, sites + 12 * b + 4, sizeof band);
-    std::memcpy(&per_flops, sites + 12 * b + 8, sizeof per_flops);
+    Load(columns + 4 * b, &signal);
+    Load(sites + 12 * b, &per_disturbance);
+    Load(sites + 12 * b + 4, &band);
+    Load(sites + 12 * b + 8, &per_flops);
     const Four sinr = signal * per_disturbance;
-    const Four y = 1.0 + sinr;
-    FourBits bits;
-    std::memcpy(&bits, &y, sizeof bits);
-    const FourBits shifted = (bits - 0x3FE8000000000000ull) >> 52;  // e: 0.75 and above belongs to the next power of two
-    const FourBits mantissa = bits - (shifted << 52);
-    Four m, e;
-    std::memcpy(&m, &mantissa, sizeof m);
-    const FourBits e_bits = shifted | 0x4330000000000000ull;         // 2^52 + e
-    std::memcpy(&e, &e_bits, sizeof e);
-    const Four t = (m - 1.0) / (m + 1.0), t2 = t * t;
-    const Four series =
-        1.0 + t2 * (1.0 / 3 + t2 * (1.0 / 5 + t2 * (1.0 / 7 + t2 * (1.0 / 9 + t2 * (1.0 / 11 + t2 * (1.0 / 13))))));
-    const Four log2 = (e - 0x1p52) + t * series * 2.8853900817779268 + (sinr - sinr);  // the last term carries NaN
+    Four log2;
+    Log2OnePlus(sinr, &log2);
+    log2 += sinr - sinr;  // carries NaN
     const Four delay = record[kBits] / (band * log2) + record[kWork] * per_flops;
     const Four key = factor * (delay * kVectorSlack - local);
-    std::memcpy(bounds + 4 * b, &key, sizeof key);
+    Store(key, bounds + 4 * b);
   }
 }
 

@@ -1,44 +1,80 @@
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "scheduler/baseline_policies.h"
 #include "scheduler/goa_policy.h"
 #include "scheduler/policy.h"
 #include "scheduler/reference_policy.h"
+#include "scheduler/relocate_policy.h"
+#include "scheduler/search_policies.h"
+#include "scheduler/snapshot_check.h"
 
 namespace goad::sched {
 namespace {
 
 template <typename Policy>
-std::unique_ptr<const OffloadPolicy> Make() {
-  return std::make_unique<const Policy>();
+std::unique_ptr<const OffloadPolicy> Make(const PolicyParameters& parameters) {
+  if constexpr (std::is_constructible_v<Policy, double>) {
+    return std::make_unique<const Policy>(parameters.lambda_s);
+  } else {
+    return std::make_unique<const Policy>();
+  }
 }
 
 struct Row {
   const char* name;
-  std::unique_ptr<const OffloadPolicy> (*make)();
+  std::unique_ptr<const OffloadPolicy> (*make)(const PolicyParameters&);
+  bool serving;
 };
 constexpr Row kPolicies[] = {
-    {"goa", Make<GoaPolicy>},           {"min-delay", Make<MinDelayPolicy>}, {"all-edge", Make<AllEdgePolicy>},
-    {"all-local", Make<AllLocalPolicy>}, {"random", Make<RandomPolicy>},      {"reference", Make<ReferencePolicy>},
+    {"goa", Make<GoaPolicy>, true},
+    {"goa-relocate", Make<RelocatePolicy>, true},
+    {"min-delay", Make<MinDelayPolicy>, true},
+    {"all-edge", Make<AllEdgePolicy>, true},
+    {"all-local", Make<AllLocalPolicy>, true},
+    {"random", Make<RandomPolicy>, true},
+    {"genetic", Make<GeneticPolicy>, false},
+    {"optimal", Make<OptimalPolicy>, false},
+    {"reference", Make<ReferencePolicy>, false},
 };
+
+const std::vector<std::string>* Names(bool serving_only) {
+  auto* list = new std::vector<std::string>;
+  for (const Row& row : kPolicies) {
+    if (row.serving || !serving_only) list->push_back(row.name);
+  }
+  return list;
+}
 
 }  // namespace
 
 const std::vector<std::string>& PolicyNames() {
-  static const auto* names = [] {
-    auto* list = new std::vector<std::string>;
-    for (const Row& row : kPolicies) list->push_back(row.name);
-    return list;
-  }();
+  static const auto* names = Names(false);
   return *names;
 }
 
-absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name) {
+const std::vector<std::string>& ServingPolicyNames() {
+  static const auto* names = Names(true);
+  return *names;
+}
+
+absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name, const PolicyParameters& parameters) {
+  if (!(std::isfinite(parameters.lambda_s) && parameters.lambda_s >= 0)) {
+    return absl::InvalidArgumentError(absl::StrCat("lambda: ", parameters.lambda_s, " is not finite and >= 0 (seconds)"));
+  }
   for (const Row& row : kPolicies) {
-    if (name == row.name) return row.make();
+    if (name == row.name) return row.make(parameters);
   }
   return absl::InvalidArgumentError(
       absl::StrCat("policy: \"", name, "\" is not one of ", absl::StrJoin(PolicyNames(), ", ")));
+}
+
+absl::Status CheckFor(const OffloadPolicy& policy, const EpochSnapshot& snapshot) {
+  if (absl::Status status = CheckSnapshot(snapshot); !status.ok()) return status;
+  if (snapshot.candidates.size() <= policy.max_candidates()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("candidates: ", snapshot.candidates.size(), " are more than the ",
+                                                 policy.max_candidates(), " that this policy can decide on"));
 }
 
 }  // namespace goad::sched

@@ -54,16 +54,35 @@ absl::Status CheckSite(const SiteState& site, size_t j) {
       .status();
 }
 
-absl::Status CheckCandidate(const EpochSnapshot& snapshot, size_t i) {
-  const Candidate& c = snapshot.candidates[i];
-  Checker check("candidates", i);
-  check.Want(c.uncertainty >= 0 && c.uncertainty <= 1, "uncertainty", c.uncertainty, "in 0..1")
+Checker& CheckQuery(Checker& check, const Candidate& c) {
+  return check.Want(c.uncertainty >= 0 && c.uncertainty <= 1, "uncertainty", c.uncertainty, "in 0..1")
       .NonNegative("prompt_bits", c.prompt_bits)
       .NonNegative("tx_power_w", c.tx_power_w)
       .NonNegative("local_delay_s", c.local_delay_s)
       .NonNegative("edge_work_flop", c.edge_work_flop)
       .NonNegative("prompt_tokens", c.prompt_tokens)
-      .NonNegative("expected_output_tokens", c.expected_output_tokens)
+      .NonNegative("expected_output_tokens", c.expected_output_tokens);
+}
+
+absl::Status CheckResident(const EpochSnapshot& snapshot, size_t k) {
+  const Resident& resident = snapshot.residents[k];
+  Checker check("residents", k);
+  const double site = static_cast<double>(static_cast<int32_t>(resident.site));
+  if (!(site >= 0 && ToIndex(resident.site) < snapshot.sites.size())) {
+    return check.Want(false, "site", site, "an index into sites").status();
+  }
+  CheckQuery(check, resident.query);
+  if (resident.query.prompt_bits > 0) {
+    const bool radio = snapshot.sites[ToIndex(resident.site)].uplink == UplinkModel::kShannon;
+    check.Positive(radio ? "gain" : "uplink_bps", radio ? resident.gain : resident.uplink_bps);
+  }
+  return check.status();
+}
+
+absl::Status CheckCandidate(const EpochSnapshot& snapshot, size_t i) {
+  const Candidate& c = snapshot.candidates[i];
+  Checker check("candidates", i);
+  CheckQuery(check, c)
       .Want(c.deadline_s > 0, "deadline_s", c.deadline_s, "> 0")
       .Want(snapshot.tenant_caps.empty() ||
                 (c.tenant >= 0 && static_cast<size_t>(c.tenant) < snapshot.tenant_caps.size()),
@@ -97,6 +116,9 @@ absl::Status CheckSnapshot(const EpochSnapshot& snapshot) {
   }
   for (size_t i = 0; i < snapshot.candidates.size(); ++i) {
     if (absl::Status status = CheckCandidate(snapshot, i); !status.ok()) return status;
+  }
+  for (size_t k = 0; k < snapshot.residents.size(); ++k) {
+    if (absl::Status status = CheckResident(snapshot, k); !status.ok()) return status;
   }
   std::vector<bool> seen(snapshot.candidates.size());
   for (const uint32_t i : snapshot.sample) {

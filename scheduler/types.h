@@ -99,12 +99,22 @@ struct Candidate {
   bool link_stale = false;             // some link is unknown only because its report is too old (names the reason)
 };
 
+// A query carried over from earlier epochs, whose delay the new ones add to. Counted in its site's active_queries and
+// active_uplinks; policies that minimise the delay of everybody read it, GOA does not.
+struct Resident {
+  SiteIndex site = SiteIndex::kNone;
+  Candidate query;                     // what is left of it: bits to upload (0 = uploaded), work, output tokens
+  double gain = kUnknown;              // to its own site; read while it uploads to a kShannon site
+  double uplink_bps = kUnknown;        // read while it uploads to a kMeasured site
+};
+
 struct EpochSnapshot {
   uint64_t epoch = 0;
   std::vector<SiteState> sites;
   std::vector<Candidate> candidates;   // in order of arrival: ties go to the first
   std::vector<double> gain;            // candidates x sites, |h_ij|^2, linear power gain >= 0; NaN = unknown or stale
   std::vector<double> uplink_bps;      // candidates x sites, read for kMeasured sites; NaN = unknown; empty = all unknown
+  std::vector<Resident> residents;     // neutral: none
   double tau = 1;                      // 0..1
   std::vector<int> tenant_caps;        // most new assignments per tenant in this epoch; empty = no caps
   uint64_t seed = 0;                   // for `random`

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 ANY = r".*"
-CORE = r"scheduler/[a-z_]+\.h"
+CORE = r"scheduler/[a-z0-9_]+\.h"
 EVENTS = r"server/engine/(events|inbox|ports|query)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
@@ -30,7 +30,7 @@ RULES = [
                             r"goad/uncertainty\.h"]),
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, PROTO, GRPC]),
     (r"server/planner/.*", [r"server/planner/.*", CORE, PROTO, GRPC]),
-    (r"server/sim/.*", [CORE, r"server/sim/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
+    (r"server/sim/.*", [CORE, r"server/(base|engine|sim|telemetry)/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"client_sdk/(uncertainty/.*|include/goad/uncertainty\.h)", [r"goad/uncertainty\.h", r"nlohmann/.*"]),
     (r"client_sdk/include/.*", [r"goad/[a-z_]+\.h"]),

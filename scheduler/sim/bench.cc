@@ -62,7 +62,7 @@ absl::StatusOr<std::vector<BenchRow>> RunBench(const BenchOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("sites: ", options.sites, " is not in 1..1000"));
   }
   for (const std::string& name : options.policies) {
-    if (auto policy = MakePolicy(name); !policy.ok()) return policy.status();
+    if (auto policy = MakePolicy(name, {.lambda_s = options.lambda_s}); !policy.ok()) return policy.status();
   }
   std::vector<BenchRow> rows;
   for (const size_t users : options.users) {
@@ -74,8 +74,10 @@ absl::StatusOr<std::vector<BenchRow>> RunBench(const BenchOptions& options) {
     std::vector<std::string> names = options.policies;
     if (users <= kMaxReferenceUsers && std::count(names.begin(), names.end(), "reference") == 0) names.push_back("reference");
     for (const std::string& name : names) {
+      const auto policy = MakePolicy(name, {.lambda_s = options.lambda_s});
+      if (users > (*policy)->max_candidates()) continue;
       if (options.progress) options.progress(absl::StrCat(name, ", ", users, " users"));
-      rows.push_back(Measure(name, **MakePolicy(name), draws, options.peak_bytes));
+      rows.push_back(Measure(name, **policy, draws, options.peak_bytes));
     }
   }
   return rows;

@@ -17,6 +17,7 @@ struct BenchOptions {
   size_t sites = 4;
   double tau = 0.8;
   uint64_t seed = 1;
+  double lambda_s = 0.05;
   // Bytes allocated at most at once since the last call; empty = not measured.
   std::function<size_t()> peak_bytes;
   std::function<void(const std::string& what)> progress;  // may be empty
@@ -32,7 +33,8 @@ struct BenchRow {
 };
 
 // The draws of DrawEpoch with capacities and bandwidth scaled with the users, prepared beforehand, the same for every
-// policy. `reference` is added beside the others where it ends in time (up to 200 users). INVALID_ARGUMENT for unknown
+// policy. `reference` is added beside the others where it ends in time (up to 200 users); a policy is left out where it cannot decide
+// on so many. INVALID_ARGUMENT for unknown
 // policies, no users or sites.
 absl::StatusOr<std::vector<BenchRow>> RunBench(const BenchOptions& options);
 

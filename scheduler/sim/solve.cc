@@ -3,8 +3,6 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "scheduler/policy.h"
-#include "scheduler/snapshot_check.h"
 
 namespace goad::sched {
 namespace {
@@ -73,7 +71,6 @@ absl::StatusOr<EpochSnapshot> SnapshotFromVector(const json& instance) {
     if (const auto expect = instance.find("expect"); expect != instance.end() && expect->contains("random")) {
       snapshot.sample = expect->at("random").at("sample").get<std::vector<uint32_t>>();
     }
-    if (absl::Status status = CheckSnapshot(snapshot); !status.ok()) return Invalid(name, std::string(status.message()));
     return snapshot;
   } catch (const std::exception& error) {  // nlohmann::json's, and the length check above
     return Invalid(name, error.what());
@@ -81,8 +78,8 @@ absl::StatusOr<EpochSnapshot> SnapshotFromVector(const json& instance) {
 }
 
 absl::Status SolveDocument(const std::string& source, const std::string& text, const std::string& policy_name,
-                           json& answers) {
-  auto policy = MakePolicy(policy_name);
+                           const PolicyParameters& parameters, json& answers) {
+  auto policy = MakePolicy(policy_name, parameters);
   if (!policy.ok()) return policy.status();
   const json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) return Invalid(source, "not valid JSON");
@@ -95,6 +92,9 @@ absl::Status SolveDocument(const std::string& source, const std::string& text, c
   for (const json& instance : document["instances"]) {
     auto snapshot = SnapshotFromVector(instance);
     if (!snapshot.ok()) return Invalid(source, std::string(snapshot.status().message()));
+    if (absl::Status status = CheckFor(**policy, *snapshot); !status.ok()) {
+      return Invalid(absl::StrCat(source, ": ", InstanceName(instance)), std::string(status.message()));
+    }
     const EpochResult result = (*policy)->Decide(*snapshot);
     json assign = json::array(), order = json::array();
     for (const Decision& decision : result.decisions) assign.push_back(static_cast<int>(decision.site));

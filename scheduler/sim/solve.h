@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
-#include "scheduler/types.h"
+#include "scheduler/policy.h"
 
 namespace goad::sched {
 
@@ -19,7 +19,7 @@ absl::StatusOr<EpochSnapshot> SnapshotFromVector(const nlohmann::json& instance)
 // Decides every instance of the document `text` (whose name `source` appears in errors) with the named policy and
 // appends {"id","policy","assign","order","total_ms"} to `answers`; a total that is not finite is written "inf".
 absl::Status SolveDocument(const std::string& source, const std::string& text, const std::string& policy,
-                           nlohmann::json& answers);
+                           const PolicyParameters& parameters, nlohmann::json& answers);
 
 }  // namespace goad::sched
 

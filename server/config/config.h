@@ -74,6 +74,7 @@ struct EpochConfig {           // hot
 struct PolicyConfig {          // hot
   std::string name = "goa";
   double tau = 0.8;            // uncertainty above must be offloaded; 0..1
+  double lambda_s = 0.05;      // goa-relocate: what a local answer costs per unit of uncertainty; 0 = delay only; 0..3600
 };
 
 struct LimitsConfig {          // hot, but for sessions

@@ -251,6 +251,7 @@ void ReadRoot(Section& root, Config* config) {
   root.Child("policy", [&](Section& policy) {
     policy.Text("name", &config->policy.name);
     policy.Number("tau", &config->policy.tau);
+    policy.Seconds("lambda", &config->policy.lambda_s);
   });
   root.List("sites", &config->sites, ReadSite);
   root.Child("limits", [&](Section& limits) {

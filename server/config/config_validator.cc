@@ -79,11 +79,8 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
 }  // namespace
 
 absl::Status CheckPolicyName(const std::string& name) {
-  std::vector<std::string> usable;
-  for (const std::string& known : sched::PolicyNames()) {
-    if (known != "reference") usable.push_back(known);
-    if (known == name && known != "reference") return absl::OkStatus();
-  }
+  const std::vector<std::string>& usable = sched::ServingPolicyNames();
+  if (std::find(usable.begin(), usable.end(), name) != usable.end()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not one of ", absl::StrJoin(usable, ", ")));
 }
 
@@ -103,6 +100,7 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
     problems.Add("policy.name", std::string(status.message()));
   }
   problems.Range("policy.tau", config.policy.tau, 0, 1);
+  problems.Range("policy.lambda", absl::Seconds(config.policy.lambda_s), absl::ZeroDuration(), absl::Hours(1));
   if (config.sites.empty() || config.sites.size() > 64) {
     problems.Add("sites", absl::StrCat(config.sites.size(), " entries, want 1 to 64"));
   }

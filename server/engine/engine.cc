@@ -156,12 +156,16 @@ void Engine::On(DrainExpired&, MonotonicTime now) {
 
 void Engine::On(ApplyConfig& event, MonotonicTime now) {
   config_ = std::move(event.config);
-  policy_name_ = config_->policy.name;
-  policy_ = *sched::MakePolicy(policy_name_);  // validated by the config room
+  UsePolicy(config_->policy.name);  // validated by the config room
   tau_ = config_->policy.tau;
   policy_overridden_ = tau_overridden_ = false;
   ports_.metrics->Tau(tau_);
   WakeHeld(now);
+}
+
+void Engine::UsePolicy(const std::string& name) {
+  policy_name_ = name;
+  policy_ = *sched::MakePolicy(name, {.lambda_s = config_->policy.lambda_s});
 }
 
 void Engine::On(SetTau& event, MonotonicTime now) {
@@ -172,8 +176,7 @@ void Engine::On(SetTau& event, MonotonicTime now) {
 }
 
 void Engine::On(SetPolicy& event, MonotonicTime now) {
-  policy_name_ = event.name;
-  policy_ = *sched::MakePolicy(policy_name_);  // checked by Admin
+  UsePolicy(event.name);  // checked by Admin
   policy_overridden_ = true;
   WakeHeld(now);
 }
@@ -220,15 +223,14 @@ void Engine::RunEpoch(MonotonicTime now) {
   ++epoch_;
   const std::vector<const Query*> candidates = PickCandidates(now);
   if (candidates.empty()) return PublishEarly();
-  std::vector<const Query*> uploading;
-  if (!uploading_.empty()) {
-    for (const auto& [id, query] : queries_) {
-      if (query.state == QueryState::kGranted && query.transmits()) uploading.push_back(&query);
-    }
-    std::sort(uploading.begin(), uploading.end(), [](const Query* a, const Query* b) { return a->id < b->id; });
+  std::vector<const Query*> residents;
+  for (const auto& [id, query] : queries_) {
+    if (query.state == QueryState::kGranted || query.state == QueryState::kRunning) residents.push_back(&query);
   }
+  std::sort(residents.begin(), residents.end(), [](const Query* a, const Query* b) { return a->id < b->id; });
   auto record = std::make_shared<EpochRecord>();
   record->policy = policy_name_;
+  record->lambda_s = config_->policy.lambda_s;
   record->early = std::exchange(early_, {});
   record->snapshot = BuildSnapshot({.config = *config_,
                                     .tau = tau_,
@@ -237,7 +239,7 @@ void Engine::RunEpoch(MonotonicTime now) {
                                     .sites = sites_,
                                     .links = links_,
                                     .candidates = candidates,
-                                    .uploading = uploading},
+                                    .residents = residents},
                                    now);
   std::vector<QueryId> held;
   if (const absl::Status status = sched::CheckSnapshot(record->snapshot); status.ok()) {
@@ -335,6 +337,7 @@ void Engine::PublishEarly() {
 
 void Engine::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
   query.state = QueryState::kRunning;
+  query.dispatched = now;
   SetExpiry(query, MonotonicTime::Infinite());
   DispatchRequest request;
   request.id = query.id;

@@ -58,6 +58,7 @@ class Engine {
   void On(ApplyConfig& event, MonotonicTime now);
   void On(SetTau& event, MonotonicTime now);
   void On(SetPolicy& event, MonotonicTime now);
+  void UsePolicy(const std::string& name);
   void On(Inspect& event, MonotonicTime now);
 
   void RunEpoch(MonotonicTime now);

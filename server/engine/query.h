@@ -32,7 +32,7 @@ struct Query {
 
   // From the decision on.
   sched::SiteIndex site = sched::SiteIndex::kNone;
-  MonotonicTime decided;
+  MonotonicTime decided, dispatched;
   double predicted_upload_s = 0, predicted_compute_s = 0;
   MonotonicTime expires = MonotonicTime::Infinite();  // the grant, or the wait for a decision
 

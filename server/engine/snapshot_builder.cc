@@ -36,6 +36,60 @@ double UsableGain(const LinkMeasurement& link, absl::Duration max_age, Monotonic
   return link.gain;
 }
 
+sched::Candidate MakeCandidate(const SnapshotInputs& inputs, const Query& query) {
+  const QueryMeta& meta = query.meta;
+  sched::Candidate candidate;
+  candidate.id = query.id;
+  candidate.uncertainty = meta.uncertainty;
+  candidate.prompt_bits = meta.prompt_bits;
+  candidate.tx_power_w = meta.tx_power_w;
+  candidate.local_delay_s = meta.local_delay_s;
+  candidate.prompt_tokens = meta.prompt_tokens;
+  candidate.expected_output_tokens =
+      std::min<double>(meta.max_output_tokens, meta.expected_output_tokens
+                                                   ? static_cast<double>(*meta.expected_output_tokens)
+                                                   : inputs.expected_output_tokens);
+  candidate.must_offload = meta.must_offload;
+  candidate.chat = meta.chat;
+  if (meta.edge_work_flop) candidate.edge_work_flop = *meta.edge_work_flop;
+  return candidate;
+}
+
+// What the prediction leaves of something that began at `since`.
+double LeftOf(MonotonicTime since, double predicted_s, MonotonicTime now) {
+  const double elapsed_s = SecondsBetween(since, now);
+  return elapsed_s < predicted_s ? 1 - elapsed_s / predicted_s : 0;
+}
+
+// A query that is uploading or running: what it interferes with, and what is left of it.
+void AddResident(const SnapshotInputs& inputs, const Query& query, MonotonicTime now, sched::EpochSnapshot* snapshot) {
+  const size_t at = sched::ToIndex(query.site);
+  const bool radio = inputs.config.sites[at].uplink.model == sched::UplinkModel::kShannon;
+  const auto* links = inputs.links.Find(query.session);
+  sched::Resident resident{query.site, MakeCandidate(inputs, query)};
+  if (query.state == QueryState::kGranted && query.transmits() && links != nullptr) {
+    for (size_t j = 0; j < inputs.config.sites.size(); ++j) {
+      const double gain = UsableGain((*links)[j], inputs.config.limits.link_max_age, now);
+      if (j == at) resident.gain = gain;
+      if (radio && j != at && !std::isnan(gain)) {
+        snapshot->sites[j].resident_interference_w += query.meta.tx_power_w * gain;
+      }
+    }
+    resident.uplink_bps = (*links)[at].uplink_bps;
+  }
+  if (query.state == QueryState::kRunning) {
+    const double left = LeftOf(query.dispatched, query.predicted_compute_s, now);
+    resident.query.prompt_bits = 0;
+    resident.query.prompt_tokens *= left;
+    resident.query.expected_output_tokens *= left;
+    resident.query.edge_work_flop *= left;
+  } else {
+    resident.query.prompt_bits *= LeftOf(query.decided, query.predicted_upload_s, now);
+    if (std::isnan(radio ? resident.gain : resident.uplink_bps)) resident.query.prompt_bits = 0;  // nobody knows how long
+  }
+  snapshot->residents.push_back(resident);
+}
+
 }  // namespace
 
 sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime now) {
@@ -48,37 +102,14 @@ sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime n
   snapshot.seed = inputs.epoch;
   for (size_t j = 0; j < sites; ++j) snapshot.sites.push_back(MakeSite(config.sites[j], inputs.sites[j]));
 
-  for (const Query* query : inputs.uploading) {
-    const auto* links = inputs.links.Find(query->session);
-    if (links == nullptr || config.sites[sched::ToIndex(query->site)].uplink.model != sched::UplinkModel::kShannon) continue;
-    for (size_t j = 0; j < sites; ++j) {
-      const double gain = UsableGain((*links)[j], max_age, now);
-      if (sched::ToSite(j) != query->site && !std::isnan(gain)) {
-        snapshot.sites[j].resident_interference_w += query->meta.tx_power_w * gain;
-      }
-    }
-  }
+  for (const Query* query : inputs.residents) AddResident(inputs, *query, now, &snapshot);
 
   snapshot.candidates.reserve(inputs.candidates.size());
   snapshot.gain.reserve(inputs.candidates.size() * sites);
   snapshot.uplink_bps.reserve(inputs.candidates.size() * sites);
   for (const Query* query : inputs.candidates) {
-    const QueryMeta& meta = query->meta;
-    sched::Candidate candidate;
-    candidate.id = query->id;
-    candidate.uncertainty = meta.uncertainty;
-    candidate.prompt_bits = meta.prompt_bits;
-    candidate.tx_power_w = meta.tx_power_w;
-    candidate.local_delay_s = meta.local_delay_s;
+    sched::Candidate candidate = MakeCandidate(inputs, *query);
     candidate.deadline_s = absl::ToDoubleSeconds(query->deadline() - now);
-    candidate.prompt_tokens = meta.prompt_tokens;
-    candidate.expected_output_tokens =
-        std::min<double>(meta.max_output_tokens, meta.expected_output_tokens
-                                                     ? static_cast<double>(*meta.expected_output_tokens)
-                                                     : inputs.expected_output_tokens);
-    candidate.must_offload = meta.must_offload;
-    candidate.chat = meta.chat;
-    if (meta.edge_work_flop) candidate.edge_work_flop = *meta.edge_work_flop;
     const auto* links = inputs.links.Find(query->session);
     for (size_t j = 0; j < sites; ++j) {
       const LinkMeasurement link = links == nullptr ? LinkMeasurement{} : (*links)[j];

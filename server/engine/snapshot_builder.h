@@ -20,7 +20,7 @@ struct SnapshotInputs {
   const SiteTable& sites;
   const LinkTable& links;
   const std::vector<const Query*>& candidates;  // in order of arrival, each with time left before its deadline
-  const std::vector<const Query*>& uploading;   // granted and transmitting: their interference is carried over
+  const std::vector<const Query*>& residents;   // granted or running: load and interference carried over
 };
 
 // A pair whose link was never reported, is zero, or is older than limits.link_max_age has an unknown gain.

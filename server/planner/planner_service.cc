@@ -11,13 +11,12 @@
 #include "absl/strings/str_cat.h"
 #include "goad/v1/planner.grpc.pb.h"
 #include "scheduler/policy.h"
-#include "scheduler/snapshot_check.h"
 
 namespace goad::server {
 namespace {
 
 constexpr size_t kMaxPairs = 1000000;
-constexpr size_t kMaxReferencePairs = 2000;  // its time grows with the cube of the candidates
+constexpr size_t kMaxSlowPairs = 2000;  // reference: its time grows with the cube of the candidates; genetic: 2,400 tries
 
 grpc::Status Invalid(const std::string& message) { return {grpc::StatusCode::INVALID_ARGUMENT, message}; }
 
@@ -53,8 +52,7 @@ grpc::Status ToSnapshot(const v1::PlanRequest& request, sched::EpochSnapshot* sn
     snapshot->candidates.push_back(candidate);
     for (const double gain : wire.gain()) snapshot->gain.push_back(gain < 0 ? sched::kUnknown : gain);
   }
-  const absl::Status status = sched::CheckSnapshot(*snapshot);
-  return status.ok() ? grpc::Status::OK : Invalid(std::string(status.message()));
+  return grpc::Status::OK;
 }
 
 class PlannerService final : public v1::Planner::CallbackService {
@@ -74,13 +72,14 @@ class PlannerService final : public v1::Planner::CallbackService {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const std::string name = request->policy().empty() ? "goa" : request->policy();
     const size_t pairs = static_cast<size_t>(request->candidates_size()) * static_cast<size_t>(request->sites_size());
-    const size_t most = name == "reference" ? kMaxReferencePairs : kMaxPairs;
+    const size_t most = name == "reference" || name == "genetic" ? kMaxSlowPairs : kMaxPairs;
     if (pairs > most) {
       reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
                        absl::StrCat("candidates x sites: ", pairs, " is above ", most, " for policy ", name)});
       return reactor;
     }
-    auto policy = sched::MakePolicy(name);
+    auto policy = sched::MakePolicy(name, {.lambda_s = request->has_lambda_s() ? request->lambda_s()
+                                                                                : sched::PolicyParameters().lambda_s});
     if (!policy.ok()) {
       reactor->Finish(Invalid(std::string(policy.status().message())));
       return reactor;
@@ -93,6 +92,9 @@ class PlannerService final : public v1::Planner::CallbackService {
     job_ = [reactor, request, response, policy = std::shared_ptr<const sched::OffloadPolicy>(std::move(*policy))] {
       sched::EpochSnapshot snapshot;
       if (const grpc::Status status = ToSnapshot(*request, &snapshot); !status.ok()) return reactor->Finish(status);
+      if (const absl::Status status = sched::CheckFor(*policy, snapshot); !status.ok()) {
+        return reactor->Finish(Invalid(std::string(status.message())));
+      }
       const auto start = std::chrono::steady_clock::now();
       const sched::EpochResult result = policy->Decide(snapshot);
       response->set_solver_s(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

@@ -2,9 +2,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,15 +23,31 @@
 #include "nlohmann/json.hpp"
 #include "scheduler/policy.h"
 #include "scheduler/sim/bench.h"
+#include "scheduler/sim/report.h"
 #include "scheduler/sim/solve.h"
+#include "scheduler/sim/sweep.h"
 #include "server/sim/allocation_meter.h"
+#include "server/sim/replay.h"
+#include "server/sim/run.h"
 
-ABSL_FLAG(std::string, policy, "goa", "policy that decides; bench takes a list: goa,min-delay");
-ABSL_FLAG(std::vector<std::string>, users, std::vector<std::string>({"100", "1000", "10000", "100000"}),
-          "bench: how many users ask in an epoch, a list");
-ABSL_FLAG(int, sites, 4, "bench: edge sites, 1..1000");
-ABSL_FLAG(double, tau, 0.8, "bench: uncertainty above this is offloaded, 0..1");
-ABSL_FLAG(uint64_t, seed, 1, "bench: of the draws");
+ABSL_FLAG(std::string, policy, "", "policy that decides; bench and sweep take a list: goa,min-delay. solve, run: goa when not given");
+ABSL_FLAG(absl::optional<double>, lambda, absl::nullopt,
+          "goa-relocate, optimal, genetic: seconds that a local answer costs per unit of uncertainty, >= 0 [0.05; replay as logged]");
+ABSL_FLAG(std::vector<std::string>, users, std::vector<std::string>(),
+          "bench, sweep: how many users ask in an epoch, a list [bench 100,1000,10000,100000; sweep 50,60,...,120]");
+ABSL_FLAG(int, sites, 4, "bench, sweep, run: edge sites");
+ABSL_FLAG(std::vector<std::string>, tau, std::vector<std::string>(),
+          "uncertainty above this is offloaded, 0..1; sweep takes a list [bench, run 0.8; sweep 0.6,0.7,0.8,0.9,1; replay as logged]");
+ABSL_FLAG(uint64_t, seed, 1, "bench, sweep, run: of the draws");
+ABSL_FLAG(int, draws, 500, "sweep: random epochs per point");
+ABSL_FLAG(int, threads, 0, "sweep: 0 = one per core");
+ABSL_FLAG(std::string, workload, "", "sweep, run: recorded questions (deploy/llm/workload.jsonl); empty = modelled ones");
+ABSL_FLAG(std::string, sweep, "sweep.jsonl", "sweep writes this file (and goes on where it stopped), plot and report read it");
+ABSL_FLAG(std::string, out, "sweep-report", "plot, report: the folder to write to");
+ABSL_FLAG(double, rate, 2000, "run: questions per second, Poisson");
+ABSL_FLAG(double, seconds, 10, "run: of virtual time");
+ABSL_FLAG(int, max_queries, 100, "run: queries at a site at once");
+ABSL_FLAG(std::string, log, "", "run: write the snapshot of every epoch there, for replay");
 ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows");
 ABSL_FLAG(bool, csv, false, "bench: print comma-separated values");
 
@@ -42,6 +61,15 @@ constexpr char kUsage[] =
     "  goad-sim bench [--policy NAME,...] [--users N,...] [--sites M] [--json|--csv]\n"
     "                                           median time of an epoch on one core, on draws of the paper's experiment\n"
     "                                           with capacities and bandwidth scaled to the users\n"
+    "  goad-sim sweep [--draws N] [--sweep FILE]\n"
+    "                                           the paper's experiment: every policy on the same random epochs\n"
+    "  goad-sim report [--sweep FILE] [--out DIR]\n"
+    "                                           what the sweep shows, as one page: DIR/index.html\n"
+    "  goad-sim plot [--sweep FILE] [--out DIR] its pictures alone, as SVG\n"
+    "  goad-sim run [--policy NAME] [--rate R] [--seconds S] [--log FILE]\n"
+    "                                           questions over virtual time through the daemon's engine\n"
+    "  goad-sim replay [--policy NAME] FILE...  decide the snapshots of a decision log again, bit for bit, or by another\n"
+    "                                           policy; exit status 1 when they differ from the log\n"
     "\n"
     "Policies: ";
 
@@ -50,12 +78,56 @@ int Fail(const std::string& message) {
   return 2;
 }
 
+// Where people watch: a line that is written over.
+bool Watched() { return isatty(STDERR_FILENO) == 1; }
+void ShowProgress(const std::string& what, double share) {
+  const int full = static_cast<int>(30 * share);
+  std::cerr << "\r" << what << " [" << std::string(static_cast<size_t>(full), '#') << std::string(static_cast<size_t>(30 - full), '.') << "] "
+            << static_cast<int>(100 * share) << " % " << std::flush;
+}
+void EndProgress() {
+  if (Watched()) std::cerr << "\r\033[K";
+}
+
+double Lambda() { return absl::GetFlag(FLAGS_lambda).value_or(goad::sched::PolicyParameters().lambda_s); }
+std::string OnePolicy() { return absl::GetFlag(FLAGS_policy).empty() ? "goa" : absl::GetFlag(FLAGS_policy); }
+
+// The flag's numbers, or `otherwise` when it was not given. INVALID_ARGUMENT names what is no number of 0..1.
+absl::StatusOr<std::vector<double>> Taus(const std::vector<double>& otherwise) {
+  std::vector<double> taus;
+  for (const std::string& text : absl::GetFlag(FLAGS_tau)) {
+    double tau = 0;
+    if (!absl::SimpleAtod(text, &tau) || !(tau >= 0 && tau <= 1)) {
+      return absl::InvalidArgumentError(absl::StrCat("--tau: \"", text, "\" is not in 0..1"));
+    }
+    taus.push_back(tau);
+  }
+  return taus.empty() ? otherwise : taus;
+}
+absl::StatusOr<double> OneTau() {
+  const auto taus = Taus({0.8});
+  if (!taus.ok()) return taus.status();
+  if (taus->size() > 1) return absl::InvalidArgumentError("--tau: want one number");
+  return taus->front();
+}
+absl::StatusOr<std::vector<size_t>> Users(const std::vector<size_t>& otherwise) {
+  std::vector<size_t> users;
+  for (const std::string& text : absl::GetFlag(FLAGS_users)) {
+    uint32_t number = 0;
+    if (!absl::SimpleAtoi(text, &number) || number < 1 || number > 10000000) {
+      return absl::InvalidArgumentError(absl::StrCat("--users: \"", text, "\" is not in 1..10000000"));
+    }
+    users.push_back(number);
+  }
+  return users.empty() ? otherwise : users;
+}
+
 int Solve(const std::vector<std::string>& files) {
   nlohmann::json answers = nlohmann::json::array();
-  const std::string policy = absl::GetFlag(FLAGS_policy);
+  const std::string policy = OnePolicy();
   const auto solve = [&](const std::string& source, std::istream& in) {
     const std::string text(std::istreambuf_iterator<char>(in), {});
-    return goad::sched::SolveDocument(source, text, policy, answers);
+    return goad::sched::SolveDocument(source, text, policy, {.lambda_s = Lambda()}, answers);
   };
   if (files.empty()) {
     if (absl::Status status = solve("standard input", std::cin); !status.ok()) return Fail(std::string(status.message()));
@@ -71,30 +143,116 @@ int Solve(const std::vector<std::string>& files) {
 
 int Bench() {
   goad::sched::BenchOptions options;
-  options.policies = absl::StrSplit(absl::GetFlag(FLAGS_policy), ',');
-  options.users.clear();
-  for (const std::string& text : absl::GetFlag(FLAGS_users)) {
-    uint32_t users = 0;
-    if (!absl::SimpleAtoi(text, &users) || users < 1 || users > 10000000) {
-      return Fail(absl::StrCat("--users: \"", text, "\" is not in 1..10000000"));
-    }
-    options.users.push_back(users);
-  }
+  options.policies = absl::StrSplit(OnePolicy(), ',');
+  const auto users = Users(options.users);
+  const auto tau = OneTau();
+  if (!users.ok()) return Fail(std::string(users.status().message()));
+  if (!tau.ok()) return Fail(std::string(tau.status().message()));
+  options.users = *users;
+  options.tau = *tau;
   options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
-  options.tau = absl::GetFlag(FLAGS_tau);
-  if (!(options.tau >= 0 && options.tau <= 1)) return Fail(absl::StrCat("--tau: ", options.tau, " is not in 0..1"));
+  options.lambda_s = Lambda();
   options.seed = absl::GetFlag(FLAGS_seed);
   options.peak_bytes = &goad::PeakBytesSinceLastCall;
-  if (isatty(STDERR_FILENO) == 1) {
-    options.progress = [](const std::string& what) { std::cerr << "\r" << what << "          " << std::flush; };
-  }
+  if (Watched()) options.progress = [](const std::string& what) { std::cerr << "\r\033[K" << what << std::flush; };
   const auto rows = goad::sched::RunBench(options);
-  if (options.progress) std::cerr << "\r                                \r";
+  EndProgress();
   if (!rows.ok()) return Fail(std::string(rows.status().message()));
   std::cout << (absl::GetFlag(FLAGS_json)  ? goad::sched::BenchJson(*rows)
                 : absl::GetFlag(FLAGS_csv) ? goad::sched::BenchCsv(*rows)
                                            : goad::sched::BenchTable(*rows));
   return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+}
+
+int SweepCommand() {
+  goad::sched::SweepOptions options;
+  if (!absl::GetFlag(FLAGS_policy).empty()) options.policies = absl::StrSplit(absl::GetFlag(FLAGS_policy), ',');
+  const auto users = Users(options.users);
+  const auto taus = Taus(options.taus);
+  if (!users.ok()) return Fail(std::string(users.status().message()));
+  if (!taus.ok()) return Fail(std::string(taus.status().message()));
+  options.users = *users;
+  options.taus = *taus;
+  options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
+  options.draws = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_draws)));
+  options.seed = absl::GetFlag(FLAGS_seed);
+  options.lambda_s = Lambda();
+  options.workload = absl::GetFlag(FLAGS_workload);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  const std::string path = absl::GetFlag(FLAGS_sweep);
+  const auto sweep = goad::sched::RunSweep(options, path, [](size_t done, size_t all) {
+    if (Watched()) ShowProgress(absl::StrCat("point ", done, " of ", all), static_cast<double>(done) / static_cast<double>(all));
+  });
+  EndProgress();
+  if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
+  std::cout << goad::sched::SweepTable(*sweep) << "written to " << path << "; see `goad-sim report`\n";
+  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+}
+
+int PlotOrReport(bool report) {
+  const auto sweep = goad::sched::ReadSweep(absl::GetFlag(FLAGS_sweep));
+  if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
+  const std::filesystem::path out = absl::GetFlag(FLAGS_out);
+  std::error_code error;
+  std::filesystem::create_directories(out, error);
+  std::vector<std::pair<std::string, std::string>> files;
+  if (report) {
+    files = {{"index.html", goad::sched::SweepReport(*sweep)}};
+    for (const goad::sched::Trend& trend : goad::sched::CheckTrends(*sweep)) {
+      std::cout << (trend.holds ? "holds:         " : "does not hold: ") << trend.claim << " (" << trend.detail << ")\n";
+    }
+  } else {
+    files = goad::sched::SweepCharts(*sweep);
+  }
+  for (const auto& [name, text] : files) {
+    std::ofstream file(out / name, std::ios::binary);
+    file << text;
+    if (!file.flush()) return Fail(absl::StrCat((out / name).string(), ": cannot be written"));
+    std::cout << "wrote " << (out / name).string() << "\n";
+  }
+  return 0;
+}
+
+int RunCommand() {
+  goad::server::RunOptions options;
+  options.policy = OnePolicy();
+  const auto tau = OneTau();
+  if (!tau.ok()) return Fail(std::string(tau.status().message()));
+  options.tau = *tau;
+  options.lambda_s = Lambda();
+  options.rate = absl::GetFlag(FLAGS_rate);
+  options.seconds = absl::GetFlag(FLAGS_seconds);
+  options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
+  options.max_queries = absl::GetFlag(FLAGS_max_queries);
+  options.seed = absl::GetFlag(FLAGS_seed);
+  options.workload = absl::GetFlag(FLAGS_workload);
+  options.log = absl::GetFlag(FLAGS_log);
+  if (Watched()) options.progress = [](double share) { ShowProgress("virtual time", share); };
+  const auto result = goad::server::SimulateRun(options);
+  EndProgress();
+  if (!result.ok()) return Fail(std::string(result.status().message()));
+  std::cout << goad::server::FormatRun(*result, options);
+  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+}
+
+int ReplayCommand(const std::vector<std::string>& files) {
+  goad::server::ReplayOptions options;
+  options.policy = absl::GetFlag(FLAGS_policy);
+  if (!absl::GetFlag(FLAGS_tau).empty()) {
+    const auto tau = OneTau();
+    if (!tau.ok()) return Fail(std::string(tau.status().message()));
+    options.tau = *tau;
+  }
+  if (const auto lambda = absl::GetFlag(FLAGS_lambda)) options.lambda_s = *lambda;
+  if (files.empty()) return Fail("replay: which decision log? want: goad-sim replay FILE...");
+  goad::server::ReplayReport report;
+  for (const std::string& file : files) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
+    if (absl::Status status = goad::server::Replay(in, file, options, &report); !status.ok()) return Fail(std::string(status.message()));
+  }
+  std::cout << goad::server::FormatReplay(report, options);
+  return report.differing.empty() ? 0 : 1;
 }
 
 }  // namespace
@@ -108,11 +266,17 @@ int main(int argc, char** argv) {
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(absl::StrCat(kUsage, absl::StrJoin(goad::sched::PolicyNames(), ", "), "."));
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
-  if (rest.size() < 2) return Fail("which command? want: solve or bench (see goad-sim --help)");
+  constexpr char kCommands[] = "solve, bench, sweep, report, plot, run or replay";
+  if (rest.size() < 2) return Fail(absl::StrCat("which command? want: ", kCommands, " (see goad-sim --help)"));
   const std::string command = rest[1];
   const std::vector<std::string> arguments(rest.begin() + 2, rest.end());
   if (command == "solve") return Solve(arguments);
-  if (command == "bench" && arguments.empty()) return Bench();
-  if (command == "bench") return Fail(absl::StrCat("bench takes flags only, not \"", arguments[0], "\""));
-  return Fail(absl::StrCat("unknown command \"", command, "\"; want: solve or bench"));
+  if (command == "replay") return ReplayCommand(arguments);
+  const std::map<std::string, std::function<int()>> without_arguments = {
+      {"bench", Bench}, {"sweep", SweepCommand}, {"report", [] { return PlotOrReport(true); }},
+      {"plot", [] { return PlotOrReport(false); }}, {"run", RunCommand}};
+  const auto found = without_arguments.find(command);
+  if (found == without_arguments.end()) return Fail(absl::StrCat("unknown command \"", command, "\"; want: ", kCommands));
+  if (!arguments.empty()) return Fail(absl::StrCat(command, " takes flags only, not \"", arguments[0], "\""));
+  return found->second();
 }

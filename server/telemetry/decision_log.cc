@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "nlohmann/json.hpp"
+#include "server/telemetry/snapshot_json.h"
 #include "spdlog/spdlog.h"
 
 namespace goad::server {
@@ -16,57 +16,6 @@ namespace {
 using nlohmann::json;
 
 json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
-
-json Matrix(const std::vector<double>& values) {
-  json list = json::array();
-  for (const double value : values) list.push_back(NumberOrNull(value));
-  return list;
-}
-
-json SnapshotLine(const EpochRecord& record) {
-  const sched::EpochSnapshot& s = record.snapshot;
-  json sites = json::array(), candidates = json::array(), order = json::array();
-  for (const sched::SiteState& site : s.sites) {
-    sites.push_back({{"bandwidth_hz", site.bandwidth_hz},
-                     {"noise_w", site.noise_w},
-                     {"compute_flops", site.compute_flops},
-                     {"max_share_flops", NumberOrNull(site.max_share_flops)},
-                     {"work_flop_per_token", site.work_flop_per_token},
-                     {"uplink", site.uplink == sched::UplinkModel::kShannon ? "shannon" : "measured"},
-                     {"uplink_shared", site.uplink_shared},
-                     {"compute", site.compute == sched::ComputeModel::kBatching ? "batching" : "equal_share"},
-                     {"prefill_tokens_per_s", site.prefill_tokens_per_s},
-                     {"token_time_s", site.token_time_s},
-                     {"token_time_per_query_s", site.token_time_per_query_s},
-                     {"backends", site.backends},
-                     {"active_uplinks", site.active_uplinks},
-                     {"active_queries", site.active_queries},
-                     {"resident_interference_w", site.resident_interference_w},
-                     {"max_queries", site.max_queries},
-                     {"accepting", site.accepting},
-                     {"chat", site.chat}});
-  }
-  for (const sched::Candidate& c : s.candidates) {
-    candidates.push_back({{"id", static_cast<uint64_t>(c.id)},
-                          {"uncertainty", c.uncertainty},
-                          {"prompt_bits", c.prompt_bits},
-                          {"tx_power_w", c.tx_power_w},
-                          {"local_delay_s", c.local_delay_s},
-                          {"edge_work_flop", c.edge_work_flop},
-                          {"deadline_s", NumberOrNull(c.deadline_s)},
-                          {"prompt_tokens", c.prompt_tokens},
-                          {"expected_output_tokens", c.expected_output_tokens},
-                          {"tenant", c.tenant},
-                          {"must_offload", c.must_offload},
-                          {"chat", c.chat},
-                          {"link_stale", c.link_stale}});
-  }
-  for (const auto& [i, site] : record.result.order) order.push_back({i, static_cast<int>(site)});
-  return {{"kind", "snapshot"},  {"epoch", s.epoch},           {"policy", record.policy},
-          {"tau", s.tau},        {"seed", s.seed},             {"sites", sites},
-          {"candidates", candidates}, {"gain", Matrix(s.gain)}, {"uplink_bps", Matrix(s.uplink_bps)},
-          {"tenant_caps", s.tenant_caps}, {"order", order}};
-}
 
 }  // namespace
 
@@ -132,7 +81,7 @@ void DecisionLog::Write(const EpochRecord& record) {
   }
   if (record.snapshot.candidates.empty()) return;
   if (config_.snapshot_every > 0 && epochs_++ % static_cast<uint64_t>(config_.snapshot_every) == 0) {
-    WriteLine(SnapshotLine(record).dump());
+    WriteLine(ToJson({record.policy, record.lambda_s, record.snapshot, record.result.order}).dump());
   }
 }
 

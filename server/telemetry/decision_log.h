@@ -17,7 +17,7 @@ namespace goad::server {
 // Lines, by "kind":
 //   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted)
 // (every decision of the engine; what a session refuses at the door, LOCAL/OVERLOAD, is counted in refused_total only)
-//   snapshot  epoch, policy, tau, sites, candidates, gain, uplink_bps (null = unknown), order
+//   snapshot  see snapshot_json.h
 // A full disk or a failed write is logged once, counted in `lost`, and serving goes on. Writes on its own thread.
 class DecisionLog {
  public:

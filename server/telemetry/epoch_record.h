@@ -18,6 +18,7 @@ struct EarlyDecline {
 
 struct EpochRecord {
   std::string policy;
+  double lambda_s = 0;                  // the policy's parameter
   sched::EpochSnapshot snapshot;
   sched::EpochResult result;
   std::vector<std::string> query_ids;   // per candidate, the device's name of the query

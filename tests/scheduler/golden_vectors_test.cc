@@ -79,7 +79,7 @@ TEST(GoldenVectors, QuirksFollowOurDocumentedRule) {
 TEST(SolveDocument, SaysWhatIsWrongWithBadInput) {
   json answers = json::array();
   const auto message = [&](const std::string& text, const std::string& policy = "goa") {
-    return std::string(SolveDocument("x.json", text, policy, answers).message());
+    return std::string(SolveDocument("x.json", text, policy, {}, answers).message());
   };
   EXPECT_EQ(message("{"), "x.json: not valid JSON");
   EXPECT_EQ(message("[]"), "x.json: format: want \"goa-vectors/1\"");

@@ -149,6 +149,7 @@ TEST(Goa, AgreesWithTheReferenceOnRandomSnapshots) {
     const EpochResult fast = Decide("goa", snapshot), slow = Decide("reference", snapshot);
     ASSERT_EQ(fast.order, slow.order);
     for (const char* other : {"min-delay", "all-edge", "all-local", "random"}) Decide(other, snapshot);
+    if (seed % 20 == 0) Decide("genetic", snapshot);
     if (HasFatalFailure()) return;
   }
 }
@@ -196,11 +197,13 @@ TEST(CheckSnapshot, NamesFieldValueAndRange) {
             "candidates[0].local_delay_s: inf is not finite and >= 0");
   EXPECT_EQ(message([](auto& s) { s.sites[0].noise_w = 0; }), "sites[0].noise_w: 0 is not finite and > 0");
   EXPECT_EQ(message([](auto& s) { s.sample = {0, 0}; }), "sample: 0 is not a candidate or is listed twice");
+  EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{1}}}; }), "residents[0].site: 1 is not an index into sites");
+  EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{0}, s.candidates[0]}}; }), "residents[0].gain: nan is not finite and > 0");
 }
 
 TEST(MakePolicy, UnknownNameListsTheKnown) {
   EXPECT_EQ(MakePolicy("best").status().message(),
-            "policy: \"best\" is not one of goa, min-delay, all-edge, all-local, random, reference");
+            "policy: \"best\" is not one of goa, goa-relocate, min-delay, all-edge, all-local, random, genetic, optimal, reference");
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ class SnapshotMaker {
         snapshot.uplink_bps.push_back(Chance(0.1) ? kUnknown : coarse ? 1e6 : std::pow(10, Uniform(4, 8)));
       }
     }
+    for (size_t k = Chance(0.3) ? Below(6) : 0; k > 0; --k) snapshot.residents.push_back(Carried(m, coarse));
     return snapshot;
   }
 
@@ -64,6 +65,14 @@ class SnapshotMaker {
     site.accepting = !Chance(0.1);
     site.chat = !Chance(0.1);
     return site;
+  }
+
+  Resident Carried(size_t sites, bool coarse) {
+    Resident resident{ToSite(Below(sites)), User(0, coarse)};
+    if (Chance(0.5)) resident.query.prompt_bits = 0;
+    resident.gain = std::pow(10, Uniform(-12, -7));
+    resident.uplink_bps = std::pow(10, Uniform(4, 8));
+    return resident;
   }
 
   Candidate User(size_t i, bool coarse) {

@@ -58,6 +58,7 @@ sites:
     backends: [{url: "https://llm.example/api", api: chat, slots: 16}]
 limits: {prompt: 1MiB, link_max_age: 1.5s}
 decision_log: {snapshots: 1/7}
+policy: {name: goa-relocate, lambda: 20ms}
 )");
   ASSERT_TRUE(config.ok()) << config.status();
   const SiteConfig& site = config->sites[0];
@@ -70,6 +71,7 @@ decision_log: {snapshots: 1/7}
   EXPECT_EQ(config->limits.prompt_bytes, 1 << 20);
   EXPECT_EQ(config->limits.link_max_age, absl::Milliseconds(1500));
   EXPECT_EQ(config->decision_log.snapshot_every, 7);
+  EXPECT_DOUBLE_EQ(config->policy.lambda_s, 0.02);
 }
 
 TEST(ConfigLoader, FiveMistakesAreAllListedWithLineAndColumn) {
@@ -81,7 +83,7 @@ sites:
       - {url: "localhost:80"}
 )"),
             "f.yaml:1:23: epoch.min_period: 30ms is not in 0..20ms\n"
-            "f.yaml:2:10: policy.name: \"best\" is not one of goa, min-delay, all-edge, all-local, random\n"
+            "f.yaml:2:10: policy.name: \"best\" is not one of goa, goa-relocate, min-delay, all-edge, all-local, random\n"
             "f.yaml:2:22: policy.tau: 2 is not in 0..1\n"
             "f.yaml:4:5: sites[0].name: \"Cell A\" is not 1 to 63 of a-z 0-9 - _ .\n"
             "f.yaml:6:10: sites[0].backends[0].url: \"localhost:80\" is not http[s]://HOST[:PORT][/PATH] without /v1");

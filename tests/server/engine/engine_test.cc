@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include "scheduler/snapshot_check.h"
 #include "server/engine/inbox.h"
 #include "server/engine/snapshot_builder.h"
 
@@ -279,6 +280,37 @@ TEST_F(EngineTest, TauAndPolicyOverridesHoldUntilTheNextReload) {
   EXPECT_FALSE(Status().tau_overridden || Status().policy_overridden);
 }
 
+// GOA looks at the newcomer alone; goa-relocate sees that the query that runs would lose more than the newcomer gains.
+TEST_F(EngineTest, GoaServesByDefaultAndGoaRelocateAfterASwitchBetweenEpochs) {
+  ComputeConfig& compute = config_.sites[0].compute;
+  compute.model = sched::ComputeModel::kEqualShare;
+  compute.capacity_flops = 100;
+  config_.policy.lambda_s = 0;
+  Restart();
+  EXPECT_EQ(Status().policy, "goa");
+  engine_->Handle(LinkUpdate{SessionId{1}, {{SiteIndex{0}, sched::kUnknown, 1e6, now_}}}, now_);
+  SubmitQuery large{SessionId{1}, QueryId{100}};
+  large.meta.uncertainty = 0.5;
+  large.meta.local_delay_s = 1000;
+  large.meta.edge_work_flop = 10000;
+  large.received = now_;
+  large.inline_prompt = std::make_shared<PromptBody>();
+  engine_->Handle(std::move(large), now_);
+  Advance(3 * kMs);
+  ASSERT_EQ(dispatch_.started.size(), 1u);
+  const auto ask = [&](uint64_t session) {
+    Submit(session);
+    Advance(3 * kMs);
+    return sink_.Decisions().back().verdict;
+  };
+  EXPECT_EQ(ask(2), Verdict::kOffload);
+  engine_->Handle(CancelQuery{QueryId{1}}, now_);
+  engine_->Handle(SetPolicy{"goa-relocate"}, now_);
+  EXPECT_EQ(ask(3), Verdict::kLocal);
+  engine_->Handle(SetPolicy{"goa"}, now_);
+  EXPECT_EQ(ask(4), Verdict::kOffload);
+}
+
 TEST_F(EngineTest, StaleLinksAreNotUsed) {
   Submit(1);
   Advance(3 * kMs);
@@ -339,15 +371,24 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   Query uploading;
   uploading.session = SessionId{1};
   uploading.site = SiteIndex{0};
+  uploading.state = QueryState::kGranted;
+  uploading.decided = now - absl::Seconds(1);
+  uploading.predicted_upload_s = 4;
   uploading.meta.prompt_bits = 8;
   uploading.meta.tx_power_w = 0.5;
+  Query running = uploading;
+  running.site = SiteIndex{1};
+  running.state = QueryState::kRunning;
+  running.dispatched = now - absl::Seconds(1);
+  running.predicted_compute_s = 2;
+  running.meta.max_output_tokens = 10;
   Query asking = uploading;
   asking.id = QueryId{7};
   asking.received = now - absl::Seconds(1);
   asking.meta.deadline = absl::Seconds(3);
   asking.meta.max_output_tokens = 10;
-  const std::vector<const Query*> candidates = {&asking}, uploads = {&uploading};
-  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, 4.0, sites, links, candidates, uploads}, now);
+  const std::vector<const Query*> candidates = {&asking}, residents = {&uploading, &running};
+  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, 4.0, sites, links, candidates, residents}, now);
   EXPECT_NEAR(s.sites[0].noise_w, 1e8 * std::pow(10, -20.4), 1e-20);  // -174 dBm/Hz over 100 MHz
   EXPECT_EQ(s.sites[0].max_queries, 3);
   EXPECT_EQ(s.sites[1].max_queries, 2);  // the slots of the backends that are up
@@ -359,6 +400,13 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   EXPECT_EQ(s.candidates[0].expected_output_tokens, 4);
   EXPECT_EQ(s.Gain(0, 1), 2e-9);
   EXPECT_EQ(s.tau, 0.3);
+  ASSERT_EQ(s.residents.size(), 2u);  // what is left of them by the predictions
+  EXPECT_EQ(s.residents[0].site, SiteIndex{0});
+  EXPECT_DOUBLE_EQ(s.residents[0].query.prompt_bits, 8 * 0.75);
+  EXPECT_EQ(s.residents[0].gain, 1e-9);
+  EXPECT_EQ(s.residents[1].query.prompt_bits, 0);
+  EXPECT_DOUBLE_EQ(s.residents[1].query.expected_output_tokens, 4 * 0.5);
+  EXPECT_TRUE(sched::CheckSnapshot(s).ok()) << sched::CheckSnapshot(s);
 }
 
 }  // namespace

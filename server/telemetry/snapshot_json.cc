@@ -1,0 +1,171 @@
+#include "server/telemetry/snapshot_json.h"
+
+#include <cmath>
+
+namespace goad::server {
+namespace {
+
+using nlohmann::json;
+using sched::Candidate;
+using sched::Resident;
+using sched::SiteState;
+
+// One list of fields for both directions: Fields(visit, object) calls visit(name, member) for each. A double's null is `if_null`.
+struct Number {
+  double* value;
+  double if_null;
+};
+
+template <typename Visit>
+void Fields(const Visit& visit, SiteState& site) {
+  visit("bandwidth_hz", site.bandwidth_hz);
+  visit("noise_w", site.noise_w);
+  visit("compute_flops", site.compute_flops);
+  visit("max_share_flops", Number{&site.max_share_flops, sched::kInfinity});
+  visit("work_flop_per_token", site.work_flop_per_token);
+  visit("uplink_shared", site.uplink_shared);
+  visit("prefill_tokens_per_s", site.prefill_tokens_per_s);
+  visit("token_time_s", site.token_time_s);
+  visit("token_time_per_query_s", site.token_time_per_query_s);
+  visit("backends", site.backends);
+  visit("active_uplinks", site.active_uplinks);
+  visit("active_queries", site.active_queries);
+  visit("resident_interference_w", site.resident_interference_w);
+  visit("max_queries", site.max_queries);
+  visit("accepting", site.accepting);
+  visit("chat", site.chat);
+}
+
+template <typename Visit>
+void Fields(const Visit& visit, Candidate& c) {
+  visit("uncertainty", c.uncertainty);
+  visit("prompt_bits", c.prompt_bits);
+  visit("tx_power_w", c.tx_power_w);
+  visit("local_delay_s", c.local_delay_s);
+  visit("edge_work_flop", c.edge_work_flop);
+  visit("deadline_s", Number{&c.deadline_s, sched::kInfinity});
+  visit("prompt_tokens", c.prompt_tokens);
+  visit("expected_output_tokens", c.expected_output_tokens);
+  visit("tenant", c.tenant);
+  visit("must_offload", c.must_offload);
+  visit("chat", c.chat);
+  visit("link_stale", c.link_stale);
+}
+
+template <typename Visit>
+void Fields(const Visit& visit, Resident& resident) {
+  visit("gain", Number{&resident.gain, sched::kUnknown});
+  visit("uplink_bps", Number{&resident.uplink_bps, sched::kUnknown});
+}
+
+json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
+
+struct Writer {
+  json* out;
+  template <typename T>
+  void operator()(const char* name, const T& value) const { (*out)[name] = value; }
+  void operator()(const char* name, const Number& number) const { (*out)[name] = NumberOrNull(*number.value); }
+};
+
+struct Reader {
+  const json* in;
+  template <typename T>
+  void operator()(const char* name, T& value) const { in->at(name).get_to(value); }
+  void operator()(const char* name, const Number& number) const {
+    const json& value = in->at(name);
+    *number.value = value.is_null() ? number.if_null : value.get<double>();
+  }
+};
+
+template <typename T>
+json Write(T value) {
+  json out = json::object();
+  Fields(Writer{&out}, value);
+  return out;
+}
+
+json Matrix(const std::vector<double>& values) {
+  json list = json::array();
+  for (const double value : values) list.push_back(NumberOrNull(value));
+  return list;
+}
+
+std::vector<double> MatrixFrom(const json& list) {
+  std::vector<double> values;
+  values.reserve(list.size());
+  for (const json& value : list) values.push_back(value.is_null() ? sched::kUnknown : value.get<double>());
+  return values;
+}
+
+}  // namespace
+
+json ToJson(const LoggedEpoch& epoch) {
+  const sched::EpochSnapshot& s = epoch.snapshot;
+  json sites = json::array(), candidates = json::array(), residents = json::array(), order = json::array();
+  for (const SiteState& site : s.sites) {
+    json row = Write(site);
+    row["uplink"] = site.uplink == sched::UplinkModel::kShannon ? "shannon" : "measured";
+    row["compute"] = site.compute == sched::ComputeModel::kBatching ? "batching" : "equal_share";
+    sites.push_back(std::move(row));
+  }
+  for (const Candidate& candidate : s.candidates) {
+    json row = Write(candidate);
+    row["id"] = static_cast<uint64_t>(candidate.id);
+    candidates.push_back(std::move(row));
+  }
+  for (const Resident& resident : s.residents) {
+    json row = Write(resident);
+    row["site"] = static_cast<int>(resident.site);
+    row["query"] = Write(resident.query);
+    residents.push_back(std::move(row));
+  }
+  for (const auto& [i, site] : epoch.order) order.push_back({i, static_cast<int>(site)});
+  return {{"kind", "snapshot"},       {"epoch", s.epoch},           {"policy", epoch.policy},
+          {"lambda_s", epoch.lambda_s}, {"tau", s.tau},             {"seed", s.seed},
+          {"sites", sites},           {"candidates", candidates},   {"residents", residents},
+          {"gain", Matrix(s.gain)},   {"uplink_bps", Matrix(s.uplink_bps)}, {"tenant_caps", s.tenant_caps},
+          {"order", order}};
+}
+
+absl::StatusOr<LoggedEpoch> LoggedEpochFromJson(const json& line) {
+  LoggedEpoch epoch;
+  sched::EpochSnapshot& s = epoch.snapshot;
+  try {
+    line.at("epoch").get_to(s.epoch);
+    line.at("policy").get_to(epoch.policy);
+    line.at("lambda_s").get_to(epoch.lambda_s);
+    line.at("tau").get_to(s.tau);
+    line.at("seed").get_to(s.seed);
+    line.at("tenant_caps").get_to(s.tenant_caps);
+    for (const json& row : line.at("sites")) {
+      SiteState site;
+      Fields(Reader{&row}, site);
+      site.uplink = row.at("uplink") == "shannon" ? sched::UplinkModel::kShannon : sched::UplinkModel::kMeasured;
+      site.compute = row.at("compute") == "batching" ? sched::ComputeModel::kBatching : sched::ComputeModel::kEqualShare;
+      s.sites.push_back(site);
+    }
+    for (const json& row : line.at("candidates")) {
+      Candidate candidate;
+      Fields(Reader{&row}, candidate);
+      candidate.id = sched::QueryId{row.at("id").get<uint64_t>()};
+      s.candidates.push_back(candidate);
+    }
+    for (const json& row : line.at("residents")) {
+      Resident resident;
+      Fields(Reader{&row}, resident);
+      resident.site = static_cast<sched::SiteIndex>(row.at("site").get<int32_t>());
+      Fields(Reader{&row.at("query")}, resident.query);
+      s.residents.push_back(resident);
+    }
+    s.gain = MatrixFrom(line.at("gain"));
+    s.uplink_bps = MatrixFrom(line.at("uplink_bps"));
+    for (const json& pair : line.at("order")) {
+      epoch.order.emplace_back(pair.at(0).get<uint32_t>(), static_cast<sched::SiteIndex>(pair.at(1).get<int32_t>()));
+    }
+  } catch (const json::exception& error) {
+    return absl::InvalidArgumentError(error.what());
+  }
+  return epoch;
+}
+
+}  // namespace goad::server

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# goad-sim's command line: bad input to every command is one clear line and exit status 2; what is good works.
+set -u
+sim=$1
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+failures=0
+
+refused() {  # WANTED-IN-THE-MESSAGE arguments...
+  local want=$1 out status
+  shift
+  out=$("$sim" "$@" 2>&1 < /dev/null)
+  status=$?
+  if [ $status -ne 2 ] || [ "$(wc -l <<< "$out")" -ne 1 ] || ! grep -qF -- "$want" <<< "$out"; then
+    echo "FAILED: goad-sim $*: exit status $status, wanted 2 and one line with \"$want\": $out"
+    failures=$((failures + 1))
+  fi
+}
+works() {  # STATUS arguments...
+  local want=$1 status
+  shift
+  "$sim" "$@" > out.txt 2>&1
+  status=$?
+  if [ $status -ne "$want" ]; then
+    echo "FAILED: goad-sim $*: exit status $status, wanted $want: $(cat out.txt)"
+    failures=$((failures + 1))
+  fi
+}
+
+echo '{"format":"goa-vectors/1","instances":[{"id":"x","N":0,"M":1}]}' > none.json
+echo '{"format":"goa-vectors/1","instances":[{"id":"x","N":1,"M":1,"servers":{"bandwidth_hz":[1,2],"capacity":[1]}}]}' > sizes.json
+echo '{' > broken.json
+echo 'not json' > broken.jsonl
+echo '{"format":"other"}' > other.jsonl
+
+refused "which command?"
+refused "unknown command" sit
+refused "nowhere.json: cannot be read" solve nowhere.json
+refused "not valid JSON" solve broken.json
+refused "N and M: must be at least 1" solve none.json
+refused "x" solve sizes.json
+refused "is not one of goa" solve --policy best none.json
+refused '"0" is not in' bench --users 0
+refused '"nan" is not in 0..1' bench --tau nan
+refused '"2" is not in 0..1' bench --tau 2
+refused "sites: 0 is not in 1..1000" bench --sites 0 --users 10
+refused "takes flags only" bench extra
+refused "lambda: -1" bench --policy goa-relocate --lambda -1 --users 10
+refused '"2" is not in 0..1' sweep --tau 2
+refused '"0" is not in' sweep --users 0
+refused "draws: 0 is not in" sweep --draws 0
+refused "workload: nowhere: cannot be read" sweep --workload nowhere --draws 1
+refused "broken.jsonl:1:" sweep --sweep broken.jsonl
+refused "nowhere.jsonl: cannot be read" report --sweep nowhere.jsonl
+refused "format: want" report --sweep other.jsonl
+refused "nowhere.jsonl: cannot be read" plot --sweep nowhere.jsonl
+refused '"nan" is not in 0..1' run --tau nan
+refused "rate: 0" run --rate 0
+refused "rate: nan" run --rate nan
+refused "cannot be written" run --seconds 0.01 --log nowhere/x.jsonl
+refused "which decision log?" replay
+refused "nowhere.jsonl: cannot be read" replay nowhere.jsonl
+refused "broken.jsonl:1: is no JSON object" replay broken.jsonl
+
+works 0 sweep --draws 2 --users 10,20 --tau 0.8
+works 0 report
+works 0 plot
+for file in index.html accuracy.svg delay.svg accuracy-delay.svg computation-time.svg; do
+  [ -s "sweep-report/$file" ] || { echo "FAILED: sweep-report/$file was not written"; failures=$((failures + 1)); }
+done
+works 0 run --seconds 0.1 --log epochs.jsonl
+works 0 replay epochs.jsonl
+works 0 replay --policy goa-relocate epochs.jsonl
+sed 's/"order":\[\[[^]]*\],*/"order":[/' epochs.jsonl > changed.jsonl
+works 1 replay changed.jsonl
+
+[ $failures -eq 0 ] && echo "goad-sim: all as wanted"
+exit $((failures > 0))
