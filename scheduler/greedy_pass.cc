@@ -12,11 +12,15 @@ namespace {
 // lower bound whatever those bits do. Applied to the delay and not to the key, because the key suffers cancellation.
 constexpr double kBoundSlack = 1 - 1e-12;
 
-// The same for the bounds made four at a time, with their own log2 and reciprocals.
-constexpr double kVectorSlack = 1 - 1e-9;
+// The same for the bounds made four at a time, with a rough log2 (within 3e-7) and reciprocals.
+constexpr double kVectorSlack = 1 - 1e-6;
 
-// A round that pops this many, and more than a quarter of the heap, scans the rest instead: everybody is alike.
-constexpr size_t kPopsBeforeScan = 16;
+// Added to that log2: 1 + SINR is rounded, and the SINR of the bound may differ from the exact one in its last bit.
+constexpr double kLog2Slack = 1e-15;
+
+// A round that looks at this many, and at more than a quarter of the queue, scans the rest instead: everybody is alike. After
+// rounds that came to that, the next one waits for a smaller part.
+constexpr size_t kPopsBeforeScan = 16, kLeastImpatience = 4, kMostImpatience = 4096;
 
 constexpr uint32_t kNone = ~uint32_t{0};
 
@@ -33,26 +37,43 @@ double Key(double factor, double delay_s, double local_s) {
   return std::isnan(key) ? kInfinity : key;  // 0 * infinity; see goa_policy.h
 }
 
-// bounds[j] <= the key of the record on site j, for `blocks` times four sites; NaN where the link is unknown or the site
-// closed. `sites` is per block: 1/disturbance, band share, 1/flops share, four doubles each.
-// All roundings together are far below the slack of 1e-9 taken off the delay.
-GOAD_WITH_AVX2 void BoundKeysOf(const double* record, const double* columns, const double* sites, size_t blocks,
-                                double* bounds) {
-  const double factor = record[kFactor];
-  const Four local = {record[kLocal], record[kLocal], record[kLocal], record[kLocal]};
+// Lower bounds of the keys of a record on block b of four sites; NaN where the link is unknown or the site closed. `sites` is per
+// block: 1/disturbance, band share, 1/flops share, four doubles each. The slacks are far above all roundings.
+GOAD_INLINE void BoundFour(const double* record, const double* sites, size_t b, Four* bounds) {
+  Four signal, per_disturbance, band, per_flops, log2;
+  Load(record + kFields + 4 * b, &signal);
+  Load(sites + 12 * b, &per_disturbance);
+  Load(sites + 12 * b + 4, &band);
+  Load(sites + 12 * b + 8, &per_flops);
+  const Four sinr = signal * per_disturbance;
+  Log2OnePlus<Series::kRough>(sinr, &log2);
+  log2 += kLog2Slack + (sinr - sinr);  // the difference carries NaN
+  const Four delay = record[kBits] / (band * log2) + record[kWork] * per_flops;
+  *bounds = record[kFactor] * (delay * kVectorSlack - record[kLocal]);
+}
+
+// Per site.
+GOAD_WITH_AVX2 void BoundKeysOf(const double* record, const double* sites, size_t blocks, double* bounds) {
   for (size_t b = 0; b < blocks; ++b) {
-    Four signal, per_disturbance, band, per_flops;
-    Load(columns + 4 * b, &signal);
-    Load(sites + 12 * b, &per_disturbance);
-    Load(sites + 12 * b + 4, &band);
-    Load(sites + 12 * b + 8, &per_flops);
-    const Four sinr = signal * per_disturbance;
-    Four log2;
-    Log2OnePlus(sinr, &log2);
-    log2 += sinr - sinr;  // carries NaN
-    const Four delay = record[kBits] / (band * log2) + record[kWork] * per_flops;
-    const Four key = factor * (delay * kVectorSlack - local);
-    Store(key, bounds + 4 * b);
+    Four four;
+    BoundFour(record, sites, b, &four);
+    Store(four, bounds + 4 * b);
+  }
+}
+
+// The least over the sites, of two records at once: one alone would wait for its divisions most of the time. +infinity when
+// there is none.
+GOAD_WITH_AVX2 void LeastBoundsOf(const double* const records[2], const double* sites, size_t blocks, double least[2]) {
+  Four low[2] = {{kInfinity, kInfinity, kInfinity, kInfinity}, {kInfinity, kInfinity, kInfinity, kInfinity}};
+  for (size_t b = 0; b < blocks; ++b) {
+    Four four[2];
+    BoundFour(records[0], sites, b, &four[0]);
+    BoundFour(records[1], sites, b, &four[1]);
+    for (int r = 0; r < 2; ++r) low[r] = four[r] < low[r] ? four[r] : low[r];  // NaN compares false
+  }
+  for (int r = 0; r < 2; ++r) {
+    const double x = low[r][0] < low[r][1] ? low[r][0] : low[r][1], y = low[r][2] < low[r][3] ? low[r][2] : low[r][3];
+    least[r] = x < y ? x : y;
   }
 }
 
@@ -86,25 +107,27 @@ GreedySolver::GreedySolver(const EpochSnapshot& snapshot)
     if (!plain) record[kBits] = -1;
   }
   order_.reserve(snapshot.candidates.size());
-  RefreshSites();
+  for (SiteBlock& block : site_blocks_) std::fill_n(block.per_disturbance, 4, kUnknown);
+  for (size_t j = 0; j < site_count_; ++j) RefreshSite(j);
 }
 
-void GreedySolver::RefreshSites() {
-  for (size_t j = 0; j < 4 * blocks_; ++j) {
-    SiteBlock& block = site_blocks_[j / 4];
-    block.per_disturbance[j % 4] = kUnknown;
-    if (j >= site_count_) continue;
-    const SiteState& site = snapshot_.sites[j];
-    Site& now = sites_[j];
-    now.band_share_hz = site.bandwidth_hz / (state_.uplinks(j) + 1);
-    now.disturbance_w = state_.interference_w(j) + site.noise_w;
-    now.flops_share = std::min(site.max_share_flops, site.compute_flops / (state_.queries(j) + 1));
-    now.open = site.accepting && state_.queries(j) < site.max_queries;
-    if (!now.open || !now.plain) continue;
-    block.per_disturbance[j % 4] = 1 / now.disturbance_w;
-    block.band_share_hz[j % 4] = now.band_share_hz;
-    block.per_flops[j % 4] = 1 / now.flops_share;
-  }
+// Brings site j up to what is on it; RefreshDisturbance to the interference that the others make.
+void GreedySolver::RefreshSite(size_t j) {
+  const SiteState& site = snapshot_.sites[j];
+  Site& now = sites_[j];
+  now.band_share_hz = site.bandwidth_hz / (state_.uplinks(j) + 1);
+  now.flops_share = std::min(site.max_share_flops, site.compute_flops / (state_.queries(j) + 1));
+  now.open = site.accepting && state_.queries(j) < site.max_queries;
+  SiteBlock& block = site_blocks_[j / 4];
+  block.band_share_hz[j % 4] = now.band_share_hz;
+  block.per_flops[j % 4] = 1 / now.flops_share;
+  RefreshDisturbance(j);
+}
+
+void GreedySolver::RefreshDisturbance(size_t j) {
+  Site& now = sites_[j];
+  now.disturbance_w = state_.interference_w(j) + snapshot_.sites[j].noise_w;
+  site_blocks_[j / 4].per_disturbance[j % 4] = now.open && now.plain ? 1 / now.disturbance_w : kUnknown;
 }
 
 double GreedySolver::Delay(uint32_t i, size_t j) {
@@ -126,7 +149,7 @@ void GreedySolver::BoundKeys(const double* record, double* bounds) const {
     std::fill(bounds, bounds + site_count_, -kInfinity);
     return;
   }
-  BoundKeysOf(record, record + kFields, site_blocks_[0].per_disturbance, blocks_, bounds);
+  BoundKeysOf(record, site_blocks_[0].per_disturbance, blocks_, bounds);
   if (all_plain_) return;
   for (size_t j = 0; j < site_count_; ++j) {
     if (!sites_[j].plain) bounds[j] = -kInfinity;
@@ -176,14 +199,18 @@ GreedySolver::Best GreedySolver::FindBest(uint32_t i, double* bound) {
   return best;
 }
 
-// A lower bound of the keys of candidate i, now and later: +infinity when it has no open site, -infinity when only FindBest
+// Lower bounds of the keys of two candidates, now and later: +infinity for one without an open site, -infinity when only FindBest
 // can tell.
-double GreedySolver::FreshBound(uint32_t i) {
-  double* bounds = bounds_.data();
-  BoundKeys(Record(i), bounds);
-  double least = kInfinity;
-  for (size_t j = 0; j < site_count_; ++j) least = bounds[j] < least ? bounds[j] : least;
-  return least;
+void GreedySolver::FreshBounds(uint32_t a, uint32_t b, double least[2]) {
+  const double* const records[2] = {Record(a), Record(b)};
+  if (all_plain_ && records[0][kBits] >= 0 && records[1][kBits] >= 0) {
+    return LeastBoundsOf(records, site_blocks_[0].per_disturbance, blocks_, least);
+  }
+  for (int r = 0; r < 2; ++r) {
+    BoundKeys(records[r], bounds_.data());
+    least[r] = kInfinity;
+    for (size_t j = 0; j < site_count_; ++j) least[r] = bounds_[j] < least[r] ? bounds_[j] : least[r];
+  }
 }
 
 void GreedySolver::Assign(uint32_t i, size_t j) {
@@ -194,7 +221,10 @@ void GreedySolver::Assign(uint32_t i, size_t j) {
     state_.Assign(i, j);
   }
   order_.emplace_back(i, ToSite(j));
-  RefreshSites();
+  for (size_t k = 0; k < site_count_; ++k) {
+    if (k != j) RefreshDisturbance(k);
+  }
+  RefreshSite(j);
 }
 
 // Orders candidates by all that a delay or an eligibility depends on: 0 = the same keys, whatever is assigned.
@@ -218,24 +248,33 @@ int GreedySolver::Compare(uint32_t a, uint32_t b) const {
 }
 
 void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRule stop) {
-  CandidateHeap heap;
-  heap.Reserve(members.size());
-  for (uint32_t position = 0; position < members.size(); ++position) {
-    const uint32_t i = members[position];
-    Record(i)[kFactor] = weight == Weight::kUncertainty ? snapshot_.candidates[i].uncertainty : 1.0;
-    HeapEntry entry{FreshBound(i), position, i};
-    if (std::isfinite(entry.bound) || FindBest(i, &entry.bound).eligible) heap.entries().push_back(entry);
+  std::vector<BoundEntry> entries;
+  entries.reserve(members.size());
+  for (const uint32_t i : members) Record(i)[kFactor] = weight == Weight::kUncertainty ? snapshot_.candidates[i].uncertainty : 1.0;
+  for (uint32_t position = 0; position < members.size(); position += 2) {
+    const uint32_t last = std::min<uint32_t>(position + 1, static_cast<uint32_t>(members.size()) - 1);
+    double bounds[2];
+    FreshBounds(members[position], members[last], bounds);
+    for (uint32_t at = position; at <= last; ++at) {
+      BoundEntry entry{bounds[at - position], at, members[at]};
+      if (std::isfinite(entry.bound) || FindBest(entry.candidate, &entry.bound).eligible) entries.push_back(entry);
+    }
   }
-  heap.Restore();
+  BoundQueue queue(std::move(entries));
 
-  std::vector<HeapEntry> losers;
+  std::vector<BoundEntry> losers;
   std::vector<uint32_t> next_alike;  // per position, after a collapse: the next member with the same keys
-  while (!heap.empty()) {
+  const auto prepare = [&] {         // the least entry is at hand afterwards
+    if (!queue.Refill()) return;
+    for (const BoundEntry& entry : queue.live()) __builtin_prefetch(Record(entry.candidate));
+  };
+  size_t impatience = kLeastImpatience;
+  while (!queue.empty()) {
     Best best;
-    HeapEntry winner;
+    BoundEntry winner;
     losers.clear();
-    // Takes an exactly evaluated entry as the winner, or sees to it that it is back in the heap after this round.
-    const auto consider = [&](const Best& found, HeapEntry& entry) {
+    // Takes an exactly evaluated entry as the winner, or sees to it that it is back in the queue after this round.
+    const auto consider = [&](const Best& found, BoundEntry& entry) {
       const bool wins = !best.eligible || found.key < best.key || (found.key == best.key && entry.position < winner.position);
       if (!wins) return false;
       std::swap(entry, winner);
@@ -244,19 +283,26 @@ void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRu
       return !displaced;  // entry holds the displaced winner, if there was one
     };
     size_t pops = 0;
-    uint32_t refreshed = kNone;  // the entry that was last given a bound of the present state
-    while (!heap.empty() && (!best.eligible || heap.top().bound <= best.key)) {
-      if (++pops > kPopsBeforeScan && 4 * pops > heap.size()) {
-        std::vector<HeapEntry>& all = heap.entries();
+    bool scanned = false;
+    FreshList fresh;
+    for (prepare(); !queue.empty() && (!best.eligible || queue.top().bound <= best.key); prepare()) {
+      if (++pops > kPopsBeforeScan && pops * impatience > queue.size()) {
+        scanned = true;
+        std::vector<BoundEntry> all = queue.TakeAll();
+        all.insert(all.end(), losers.begin(), losers.end());
+        losers.clear();
         if (next_alike.empty()) {
-          all.insert(all.end(), losers.begin(), losers.end());
-          losers.clear();
           next_alike.assign(members.size(), kNone);
-          CollapseAlike(heap, &next_alike);
+          CollapseAlike(all, &next_alike);
+        }
+        for (size_t k = 0; k < all.size(); k += 2) {  // the exact looks then are few
+          const size_t last = std::min(k + 1, all.size() - 1);
+          double bounds[2];
+          FreshBounds(all[k].candidate, all[last].candidate, bounds);
+          for (size_t at = k; at <= last; ++at) all[at].bound = std::max(all[at].bound, bounds[at - k]);
         }
         size_t kept = 0;
-        for (size_t k = 0; k < all.size(); ++k) {
-          HeapEntry entry = all[k];
+        for (BoundEntry entry : all) {
           if (entry.bound <= best.key) {
             const Best found = FindBest(entry.candidate, &entry.bound);
             if (!found.eligible || consider(found, entry)) continue;
@@ -264,48 +310,53 @@ void GreedySolver::Pass(std::span<const uint32_t> members, Weight weight, StopRu
           all[kept++] = entry;
         }
         all.resize(kept);
-        all.insert(all.end(), losers.begin(), losers.end());
-        losers.clear();
-        heap.Restore();
+        queue = BoundQueue(std::move(all));
         break;
       }
-      HeapEntry entry = heap.top();
-      if (entry.position != refreshed) {  // cheaply first: most stale entries then leave the top for good
-        refreshed = entry.position;
-        for (size_t child = 1; child < std::min<size_t>(5, heap.size()); ++child) {  // one of them is next
-          __builtin_prefetch(Record(heap.entries()[child].candidate));
-        }
-        const double bound = FreshBound(entry.candidate);
-        if (bound > entry.bound) {
-          heap.ReplaceTop({bound, entry.position, entry.candidate});
-          continue;
-        }
+      BoundEntry entry = queue.top();
+      if (!fresh.Has(entry.position)) {  // cheaply first: most stale entries then leave the top for good
+        RefreshTop(queue, fresh);
+        continue;
       }
       const Best found = FindBest(entry.candidate, &entry.bound);
       if (!found.eligible || consider(found, entry)) {
-        heap.PopTop();
+        queue.PopTop();
       } else if (entry.bound > best.key) {
-        heap.ReplaceTop(entry);
+        queue.ReplaceTop(entry);
       } else {  // equal within the slack: once a round is enough
-        heap.PopTop();
+        queue.PopTop();
         losers.push_back(entry);
       }
     }
     if (!best.eligible || (stop == StopRule::kNoGain && !(best.key < 0))) return;
+    impatience = scanned ? std::min(2 * impatience, kMostImpatience) : std::max(impatience / 2, kLeastImpatience);
     Assign(winner.candidate, best.site);
-    for (const HeapEntry& loser : losers) heap.Push(loser);
+    for (const BoundEntry& loser : losers) queue.Push(loser);
     if (!next_alike.empty() && next_alike[winner.position] != kNone) {
       const uint32_t position = next_alike[winner.position];
-      heap.Push({winner.bound, position, members[position]});
+      queue.Push({winner.bound, position, members[position]});
     }
   }
 }
 
-// Keeps, of all candidates in the heap that are exactly alike, only the first; the others follow when it is assigned. Done at most
-// once in a pass.
-void GreedySolver::CollapseAlike(CandidateHeap& heap, std::vector<uint32_t>* next_alike) {
-  std::vector<HeapEntry>& all = heap.entries();
-  std::sort(all.begin(), all.end(), [&](const HeapEntry& a, const HeapEntry& b) {
+// Gives the least entry, and the one that is likely to be next, bounds of the present state.
+void GreedySolver::RefreshTop(BoundQueue& queue, FreshList& fresh) {
+  const size_t second = queue.Second();
+  BoundEntry entries[2] = {queue.top(), queue.live()[second]};
+  double bounds[2];
+  FreshBounds(entries[0].candidate, entries[1].candidate, bounds);
+  fresh.Add(entries[0].position);
+  if (second != 0) {
+    fresh.Add(entries[1].position);
+    if (bounds[1] > entries[1].bound) queue.Raise(second, bounds[1]);
+  }
+  if (bounds[0] > entries[0].bound) queue.ReplaceTop({bounds[0], entries[0].position, entries[0].candidate});
+}
+
+// Keeps, of all candidates that are exactly alike, only the first; the others follow when it is assigned. Done at most once in a
+// pass.
+void GreedySolver::CollapseAlike(std::vector<BoundEntry>& all, std::vector<uint32_t>* next_alike) {
+  std::sort(all.begin(), all.end(), [&](const BoundEntry& a, const BoundEntry& b) {
     const int c = Compare(a.candidate, b.candidate);
     return c != 0 ? c < 0 : a.position < b.position;
   });

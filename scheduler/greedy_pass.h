@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "scheduler/candidate_heap.h"
+#include "scheduler/bound_queue.h"
 #include "scheduler/load_state.h"
 
 namespace goad::sched {
@@ -46,6 +46,21 @@ class GreedySolver {
     double band_share_hz[4];
     double per_flops[4];        // 1 / flops_share
   };
+  // The entries that were given a bound of the present state last; of a few before them nobody remembers.
+  class FreshList {
+   public:
+    void Add(uint32_t position) { last_[count_++ % 8] = position; }
+    bool Has(uint32_t position) const {
+      for (size_t k = 0; k < std::min<size_t>(count_, 8); ++k) {
+        if (last_[k] == position) return true;
+      }
+      return false;
+    }
+
+   private:
+    uint32_t last_[8];
+    size_t count_ = 0;
+  };
   struct Best {
     bool eligible = false;
     double key = kInfinity;
@@ -55,12 +70,14 @@ class GreedySolver {
   double* Record(uint32_t i) { return records_ + i * stride_; }
   double Delay(uint32_t i, size_t j);  // NaN = not eligible
   void BoundKeys(const double* record, double* bounds) const;
-  double FreshBound(uint32_t i);
+  void FreshBounds(uint32_t a, uint32_t b, double least[2]);
+  void RefreshTop(BoundQueue& queue, FreshList& fresh);
   Best FindBest(uint32_t i, double* bound);
   void Assign(uint32_t i, size_t j);
-  void RefreshSites();
+  void RefreshSite(size_t j);
+  void RefreshDisturbance(size_t j);
   int Compare(uint32_t a, uint32_t b) const;
-  void CollapseAlike(CandidateHeap& heap, std::vector<uint32_t>* next_alike);
+  void CollapseAlike(std::vector<BoundEntry>& all, std::vector<uint32_t>* next_alike);
 
   const EpochSnapshot& snapshot_;
   const size_t site_count_;

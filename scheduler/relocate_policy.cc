@@ -89,7 +89,7 @@ GOAD_WITH_AVX2 void MoveDeltas(const double* row, const SiteLanes* sites, size_t
     const Four quiet = disturbance + change;
     const Four after = quiet > noise ? quiet : noise;
     Four log2;
-    Log2OnePlus(signal / after, &log2);
+    Log2OnePlus<Series::kFine>(signal / after, &log2);
     const Four own = weight / (log2 * radio + (1.0 - radio));
     const Four join = (uplinks + leaving.transmits) * (term + slope * change + own) - uplinks * term +
                       next * (site_load + load) - factor * site_load + base + closed;
@@ -108,7 +108,7 @@ GOAD_WITH_AVX2 void TermsOf(const double* signal_w, const double* weight_s, size
     Four signal, weight, log2;
     Load(signal_w + k, &signal);
     Load(weight_s + k, &weight);
-    Log2OnePlus(signal * per_disturbance, &log2);
+    Log2OnePlus<Series::kFine>(signal * per_disturbance, &log2);
     const Four per_log2 = 1.0 / log2;
     const Four own = weight * per_log2;
     const Four slope = own * per_log2 * M_LOG2E * signal * per_disturbance / (disturbance_w + signal);

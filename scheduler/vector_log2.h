@@ -25,9 +25,13 @@ typedef uint64_t FourBits __attribute__((vector_size(32)));
 GOAD_INLINE void Load(const double* from, Four* to) { std::memcpy(to, from, sizeof *to); }
 GOAD_INLINE void Store(const Four& from, double* to) { std::memcpy(to, &from, sizeof from); }
 
-// *log2_y = log2(1 + x) for x in 0..2^1000, within 2e-12 of it, up to the rounding of 1 + x; no monotonicity in the last bits.
-// Any other x gives some number. y = 1 + x = 2^e m with m in [0.75, 1.5), then 2 atanh((m-1)/(m+1)) / ln 2 by its series up to
-// the 13th power.
+// How far the series goes: up to t^13, within 2e-12 of the logarithm, or up to t^7, within 3e-7 and in two thirds of the time.
+enum class Series { kFine, kRough };
+
+// *log2_y = log2(1 + x) for x in 0..2^1000, up to the rounding of 1 + x, which for a tiny x is a large part of it; no monotonicity
+// in the last bits. Any other x gives some number. y = 1 + x = 2^e m with m in [0.75, 1.5), then 2 atanh(t) / ln 2 with
+// t = (m-1)/(m+1).
+template <Series kSeries>
 GOAD_INLINE void Log2OnePlus(const Four& x, Four* log2_y) {
   const Four y = 1.0 + x;
   FourBits bits;
@@ -39,8 +43,9 @@ GOAD_INLINE void Log2OnePlus(const Four& x, Four* log2_y) {
   const FourBits e_bits = shifted | 0x4330000000000000ull;         // 2^52 + e
   std::memcpy(&e, &e_bits, sizeof e);
   const Four t = (m - 1.0) / (m + 1.0), t2 = t * t;
-  const Four series =
-      1.0 + t2 * (1.0 / 3 + t2 * (1.0 / 5 + t2 * (1.0 / 7 + t2 * (1.0 / 9 + t2 * (1.0 / 11 + t2 * (1.0 / 13))))));
+  const Four t4 = t2 * t2;
+  Four series = (1.0 + t2 * (1.0 / 3)) + t4 * (1.0 / 5 + t2 * (1.0 / 7));  // in pairs: short chains of dependent operations
+  if constexpr (kSeries == Series::kFine) series += t4 * t4 * ((1.0 / 9 + t2 * (1.0 / 11)) + t4 * (1.0 / 13));
   *log2_y = (e - 0x1p52) + t * series * 2.8853900817779268;
 }
 

@@ -12,6 +12,8 @@
 namespace goad::sched {
 namespace {
 
+using Verdict = decltype(Trend::verdict);
+
 constexpr double kTau = 0.8;      // of the charts against N, where the sweep has it
 constexpr size_t kUsers = 100;    // of the accuracy-delay plane
 
@@ -44,9 +46,16 @@ std::vector<Series> AgainstUsers(const Sweep& sweep, double tau, double SweepRow
   return lines;
 }
 
-// What holds at the points that have all of `policies`.
-template <typename Holds>
-Trend EveryPoint(const Sweep& sweep, const std::string& claim, const std::vector<std::string>& policies, const Holds& holds) {
+// How far a < b holds: broken by less than the two intervals is noise.
+Verdict Less(double a, double a_ci, double b, double b_ci) {
+  return a < b ? Trend::kHolds : a < b + a_ci + b_ci ? Trend::kWithinNoise : Trend::kDoesNotHold;
+}
+Verdict Faster(const SweepRow* a, const SweepRow* b) { return Less(a->delay_ms, a->delay_ci_ms, b->delay_ms, b->delay_ci_ms); }
+Verdict LessAccurate(const SweepRow* a, const SweepRow* b) { return Less(a->accuracy, a->accuracy_ci, b->accuracy, b->accuracy_ci); }
+
+// What holds at every point, judged from the rows of `policies` there.
+template <typename Judge>
+Trend EveryPoint(const Sweep& sweep, const std::string& claim, const std::vector<std::string>& policies, const Judge& judge) {
   Trend trend{claim};
   std::vector<std::string> not_at;
   size_t points = 0;
@@ -55,12 +64,15 @@ Trend EveryPoint(const Sweep& sweep, const std::string& claim, const std::vector
       std::vector<const SweepRow*> rows;
       for (const std::string& policy : policies) rows.push_back(Find(sweep, users, tau, policy));
       ++points;
-      if (!holds(rows)) not_at.push_back(absl::StrFormat("N=%d, tau=%.2g", users, tau));
+      const Verdict verdict = judge(rows);
+      trend.verdict = std::max(trend.verdict, verdict);
+      if (verdict != Trend::kHolds) {
+        not_at.push_back(absl::StrFormat("N=%d, tau=%.2g%s", users, tau, verdict == Trend::kWithinNoise ? " (within the intervals)" : ""));
+      }
     }
   }
-  trend.holds = not_at.empty();
-  trend.detail = trend.holds ? absl::StrCat("at all ", points, " points")
-                             : absl::StrCat("not at ", not_at.size(), " of ", points, " points: ", absl::StrJoin(not_at, "; "));
+  trend.detail = not_at.empty() ? absl::StrCat("at all ", points, " points")
+                                : absl::StrCat("not at ", not_at.size(), " of ", points, " points: ", absl::StrJoin(not_at, "; "));
   return trend;
 }
 
@@ -83,7 +95,7 @@ Trend Crossing(const Sweep& sweep) {
       slower = n;
     }
   }
-  trend.holds = slower > faster && faster >= 90 && slower <= 100;
+  trend.verdict = slower > faster && faster >= 90 && slower <= 100 ? Trend::kHolds : Trend::kDoesNotHold;
   trend.detail = slower == 0   ? absl::StrCat("all-edge is faster up to ", faster, " users, the most that were run")
                  : faster == 0 ? absl::StrCat("all-edge is slower from ", slower, " users on, the fewest that were run")
                                : absl::StrFormat("between %d and %d users", faster, slower);
@@ -98,12 +110,13 @@ Trend HigherTau(const Sweep& sweep) {
   for (const size_t users : sweep.options.users) {
     for (size_t k = 1; k < taus.size(); ++k) {
       const SweepRow &low = *Find(sweep, users, taus[k - 1], "goa"), &high = *Find(sweep, users, taus[k], "goa");
-      if (high.offloaded > low.offloaded || high.accuracy > low.accuracy) {
+      const Verdict verdict = high.offloaded > low.offloaded ? Trend::kDoesNotHold : LessAccurate(&high, &low);
+      trend.verdict = std::max(trend.verdict, verdict);
+      if (verdict != Trend::kHolds) {
         not_at.push_back(absl::StrFormat("N=%d, tau %.2g to %.2g", users, taus[k - 1], taus[k]));
       }
     }
   }
-  trend.holds = not_at.empty();
   const size_t users = Nearest(sweep.options.users, kUsers);
   std::vector<std::string> shares;
   for (const double tau : taus) {
@@ -111,7 +124,7 @@ Trend HigherTau(const Sweep& sweep) {
     shares.push_back(absl::StrFormat("tau %.2g: %.0f %% offloaded, accuracy %.1f %%", tau, 100 * row.offloaded, 100 * row.accuracy));
   }
   trend.detail = absl::StrCat("N=", users, ": ", absl::StrJoin(shares, "; "));
-  if (!trend.holds) absl::StrAppend(&trend.detail, "; not at ", absl::StrJoin(not_at, "; "));
+  if (!not_at.empty()) absl::StrAppend(&trend.detail, "; not at ", absl::StrJoin(not_at, "; "));
   return trend;
 }
 
@@ -170,24 +183,24 @@ std::vector<Trend> CheckTrends(const Sweep& sweep) {
   std::vector<Trend> trends;
   if (Has(sweep, {"goa", "all-local"})) {
     trends.push_back(EveryPoint(sweep, "GOA is faster than all-local everywhere", {"goa", "all-local"},
-                                [](const Rows& r) { return r[0]->delay_ms < r[1]->delay_ms; }));
+                                [](const Rows& r) { return Faster(r[0], r[1]); }));
   }
   if (Has(sweep, {"all-edge", "goa", "min-delay"})) {
-    trends.push_back(EveryPoint(sweep, "accuracy: all-edge above GOA above min-delay", {"all-edge", "goa", "min-delay"},
-                                [](const Rows& r) { return r[0]->accuracy > r[1]->accuracy && r[1]->accuracy > r[2]->accuracy; }));
+    trends.push_back(EveryPoint(sweep, "accuracy: all-edge above GOA above min-delay", {"min-delay", "goa", "all-edge"},
+                                [](const Rows& r) { return std::max(LessAccurate(r[0], r[1]), LessAccurate(r[1], r[2])); }));
   }
   if (Has(sweep, {"min-delay", "goa", "random", "all-edge"})) {
     trends.push_back(EveryPoint(sweep, "delay above 60 users: min-delay below GOA below random below all-edge",
                                 {"min-delay", "goa", "random", "all-edge"}, [](const Rows& r) {
-                                  return r[0]->users <= 60 || (r[0]->delay_ms < r[1]->delay_ms && r[1]->delay_ms < r[2]->delay_ms &&
-                                                               r[2]->delay_ms < r[3]->delay_ms);
+                                  if (r[0]->users <= 60) return Trend::kHolds;
+                                  return std::max({Faster(r[0], r[1]), Faster(r[1], r[2]), Faster(r[2], r[3])});
                                 }));
   }
   if (Has(sweep, {"all-edge", "all-local"})) trends.push_back(Crossing(sweep));
   if (Has(sweep, {"goa"})) trends.push_back(HigherTau(sweep));
   if (Has(sweep, {"goa-relocate", "goa"})) {
     trends.push_back(EveryPoint(sweep, "goa-relocate is faster than GOA and not less accurate", {"goa-relocate", "goa"}, [](const Rows& r) {
-      return r[0]->delay_ms < r[1]->delay_ms && r[0]->accuracy >= r[1]->accuracy;
+      return r[0]->accuracy == r[1]->accuracy ? Faster(r[0], r[1]) : std::max(Faster(r[0], r[1]), LessAccurate(r[1], r[0]));
     }));
     trends.back().of_paper = false;
     const SweepRow &better = *Find(sweep, Nearest(sweep.options.users, kUsers), Nearest(sweep.options.taus, kTau), "goa-relocate"),
@@ -196,6 +209,10 @@ std::vector<Trend> CheckTrends(const Sweep& sweep) {
                           better.tau, better.delay_ms, goa.delay_ms, 100 * better.accuracy, 100 * goa.accuracy);
   }
   return trends;
+}
+
+const char* VerdictText(const Trend& trend) {
+  return trend.verdict == Trend::kHolds ? "Holds" : trend.verdict == Trend::kWithinNoise ? "Holds within the intervals" : "Does not hold";
 }
 
 std::string SweepReport(const Sweep& sweep) {
@@ -208,7 +225,7 @@ h1{font-size:1.6rem;margin-bottom:.2rem} h2{margin-top:2.2rem} small,.quiet{colo
 figure{margin:1rem 0} svg{width:100%;height:auto;max-width:860px;border:1px solid #eee;border-radius:6px}
 table{border-collapse:collapse;font-size:.85rem;white-space:nowrap} td,th{padding:.35rem .7rem;border-bottom:1px solid #e4e4e4;text-align:right}
 .wide{overflow-x:auto} ul.trends{list-style:none;padding:0} .trends li{padding:.5rem .8rem;margin:.4rem 0;border-left:5px solid;background:#f8f8f8}
-.yes{border-color:#009e73!important} .no{border-color:#d55e00!important}
+.yes{border-color:#009e73!important} .near{border-color:#e69f00!important} .no{border-color:#d55e00!important}
 </style>
 <h1>Offloading policies in the paper's experiment</h1>
 )";
@@ -227,8 +244,8 @@ table{border-collapse:collapse;font-size:.85rem;white-space:nowrap} td,th{paddin
                              "recorded in <code>", XmlText(o.workload), "</code>.</p>\n");
   html += "<h2>What it shows</h2>\n<ul class=trends>\n";
   for (const Trend& trend : CheckTrends(sweep)) {
-    absl::StrAppend(&html, "<li class=", trend.holds ? "yes" : "no", "><b>", trend.holds ? "Holds" : "Does not hold", "</b> ",
-                    trend.of_paper ? "(the paper's trend)" : "(this project's claim)", ": ", XmlText(trend.claim), ".<br><small>",
+    absl::StrAppend(&html, "<li class=", trend.verdict == Trend::kHolds ? "yes" : trend.verdict == Trend::kWithinNoise ? "near" : "no",
+                    "><b>", VerdictText(trend), "</b> ", trend.of_paper ? "(the paper's trend)" : "(this project's claim)", ": ", XmlText(trend.claim), ".<br><small>",
                     XmlText(trend.detail), "</small></li>\n");
   }
   html += "</ul>\n<h2>Pictures</h2>\n";

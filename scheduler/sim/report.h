@@ -17,9 +17,10 @@ std::vector<std::pair<std::string, std::string>> SweepCharts(const Sweep& sweep)
 struct Trend {
   std::string claim;
   bool of_paper = true;
-  bool holds = false;
+  enum { kHolds, kWithinNoise, kDoesNotHold } verdict = kHolds;  // within noise: broken, but nowhere by more than the intervals
   std::string detail;  // the numbers, and where it does not hold
 };
+const char* VerdictText(const Trend& trend);  // for people
 std::vector<Trend> CheckTrends(const Sweep& sweep);  // those whose policies and points the sweep has
 
 // A self-contained HTML page: settings, trends, charts, tables.

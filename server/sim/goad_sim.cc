@@ -199,7 +199,7 @@ int PlotOrReport(bool report) {
   if (report) {
     files = {{"index.html", goad::sched::SweepReport(*sweep)}};
     for (const goad::sched::Trend& trend : goad::sched::CheckTrends(*sweep)) {
-      std::cout << (trend.holds ? "holds:         " : "does not hold: ") << trend.claim << " (" << trend.detail << ")\n";
+      std::cout << goad::sched::VerdictText(trend) << ": " << trend.claim << " (" << trend.detail << ")\n";
     }
   } else {
     files = goad::sched::SweepCharts(*sweep);

@@ -69,6 +69,14 @@ struct BruteForce {
   }
 };
 
+// More users than the queue keeps live: its segments are split and filled again.
+TEST(Goa, AgreesWithTheReferenceOnALargeEpoch) {
+  std::mt19937_64 random(5);
+  EpochSnapshot snapshot = DrawEpoch(random, 1200, 4, 0.8, Scaling::kWithUsers);
+  snapshot.sites[1].max_queries = 150;
+  EXPECT_EQ(Decide("goa", snapshot, 0).order, (*MakePolicy("reference"))->Decide(snapshot).order);
+}
+
 TEST(Optimal, MatchesBruteForceOnEverySmallSnapshot) {
   for (uint64_t seed = 1; seed <= 300; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);

@@ -26,7 +26,9 @@ class SnapshotMaker {
     for (size_t i = 0; i < n; ++i) {
       snapshot.candidates.push_back(User(i, coarse));
       for (size_t j = 0; j < m; ++j) {
-        const double gain = coarse ? 1e-9 * (1 + Below(2)) : std::pow(10, Uniform(-12, -7));
+        const double gain = coarse         ? 1e-9 * (1 + Below(2))
+                            : Chance(0.03) ? std::pow(10, Uniform(-29, -20))  // lost in the rounding of 1 + SINR
+                                           : std::pow(10, Uniform(-12, -7));
         snapshot.gain.push_back(Chance(0.1) ? kUnknown : Chance(0.05) ? 0 : gain);
         snapshot.uplink_bps.push_back(Chance(0.1) ? kUnknown : coarse ? 1e6 : std::pow(10, Uniform(4, 8)));
       }
