@@ -12,6 +12,7 @@ namespace {
 // there, where it cannot be aborted.
 constexpr absl::Duration kAbortSettle = absl::Milliseconds(20);
 constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
+constexpr absl::Duration kLongestRest = absl::Seconds(30);
 constexpr size_t kMaxErrorBody = 4096;
 constexpr size_t kMaxProbeBody = 1 << 20;
 constexpr uint64_t kProbeBit = uint64_t{1} << 63;
@@ -43,7 +44,9 @@ void Dispatcher::Start(DispatchRequest request, MonotonicTime now) {
   call->logprobs_wanted = request.prompt->top_logprobs > 0;
   call->tried.resize(sites_[sched::ToIndex(request.site)].backends.size());
   call->request = std::move(request);
-  Place(*calls_.emplace(id, std::move(call)).first->second);
+  // Another site may have had it before; what is left of that call is over, and nothing of it is on the stack here.
+  over_.erase(std::remove(over_.begin(), over_.end(), id), over_.end());
+  Place(*(calls_[id] = std::move(call)));
 }
 
 void Dispatcher::Abort(QueryId id, MonotonicTime now) {
@@ -75,7 +78,7 @@ int Dispatcher::PickBackend(const Call& call, bool* all_tried) const {
   *all_tried = true;
   for (size_t b = 0; b < site.backends.size(); ++b) {
     const Backend& backend = site.backends[b];
-    if (!backend.health.up() || call.tried[b]) continue;
+    if (!Usable(backend) || call.tried[b]) continue;
     if (call.request.prompt->chat && backend.config->api != BackendApi::kChat) continue;
     *all_tried = false;
     if (backend.in_flight >= backend.slots) continue;
@@ -92,8 +95,11 @@ void Dispatcher::Place(Call& call) {
   call.backend = PickBackend(call, &all_tried);
   if (call.backend < 0) {
     if (all_tried) {
-      return Fail(call, ErrorCode::kUnavailable, "NO_BACKEND",
-                  call.last_error.empty() ? "no backend of the site is up" : call.last_error);
+      ErrorInfo error;
+      error.code = ErrorCode::kUnavailable;
+      error.reason = "NO_BACKEND";
+      error.message = call.last_error.empty() ? "no backend of the site is up" : call.last_error;
+      return Return(call, std::move(error));
     }
     site.waiting.push_back(call.request.id);
     return;
@@ -109,12 +115,13 @@ void Dispatcher::Place(Call& call) {
                      config_->dispatch.connect});
 }
 
-void Dispatcher::OnHead(CallId id, int http_status) {
+void Dispatcher::OnHead(CallId id, int http_status, absl::Duration retry_after) {
   if (IsProbe(id)) {
     if (const auto probe = probes_.find(id); probe != probes_.end()) probe->second.http_status = http_status;
   } else if (const auto call = calls_.find(QueryOf(id)); call != calls_.end()) {
     Call& answering = *call->second;  // whatever an earlier attempt left unfinished is void
     answering.http_status = http_status;
+    answering.retry_after = retry_after;
     answering.error_body.clear();
     answering.sse = SseParser();
     answering.utf8 = Utf8Assembler();
@@ -242,6 +249,10 @@ void Dispatcher::OnEnd(CallId id, TransportEnd end, const std::string& detail) {
   if (found == calls_.end() || found->second->over || found->second->backend < 0) return;
   Call& call = *found->second;
   const int status = call.http_status;
+  if ((status == 429 || status == 503) && call.retry_after > absl::ZeroDuration()) {
+    sites_[sched::ToIndex(call.request.site)].backends[call.backend].rests_until = now_ + std::min(call.retry_after, kLongestRest);
+    ReportSites();
+  }
   LeaveBackend(call, /*abort=*/false);
   if (end == TransportEnd::kConnectFailed) return RequestFailed(call, "connect_failed", true, detail);
   if (end == TransportEnd::kBroken) return RequestFailed(call, "broken", true, absl::StrCat("connection lost: ", detail));
@@ -251,7 +262,8 @@ void Dispatcher::OnEnd(CallId id, TransportEnd end, const std::string& detail) {
     metrics_->BackendRequest(call.request.site, call.tried_last, absl::StrCat(status));
     return Fail(call, ErrorCode::kInvalidArgument, "BACKEND_REFUSED", message);
   }
-  RequestFailed(call, absl::StrCat(status), status != 429, message);
+  const bool at_fault = status != 429 && !(status == 503 && call.retry_after > absl::ZeroDuration());  // busy, and says so
+  RequestFailed(call, absl::StrCat(status), at_fault, message);
 }
 
 // REQUIRES: the call has left its backend (tried_last names it).
@@ -301,16 +313,23 @@ void Dispatcher::LeaveBackend(Call& call, bool abort) {
   }
 }
 
-// The query is through. The engine frees its site slot no earlier than the backend does.
 void Dispatcher::Finish(Call& call, DispatchOutcome outcome, int output_tokens) {
+  Over(call, QueryDone{call.request.id, outcome, output_tokens});
+}
+
+void Dispatcher::Return(Call& call, ErrorInfo error) {
+  Over(call, QueryReturned{call.request, std::move(error)});
+}
+
+// The query is through here. The engine frees its site slot no earlier than the backend does.
+void Dispatcher::Over(Call& call, Event answer) {
   call.over = true;
   std::deque<QueryId>& waiting = sites_[sched::ToIndex(call.request.site)].waiting;
   waiting.erase(std::remove(waiting.begin(), waiting.end(), call.request.id), waiting.end());
-  QueryDone done{call.request.id, outcome, output_tokens};
   if (call.settles > now_) {
-    settling_.push_back({call.settles, 0, -1, done});
+    settling_.push_back({call.settles, 0, -1, std::move(answer)});
   } else {
-    to_engine_(done);
+    to_engine_(std::move(answer));
   }
   over_.push_back(call.request.id);  // freed by Tick: its parser may be on the stack
 }
@@ -374,13 +393,13 @@ void Dispatcher::Tick(MonotonicTime now) {
   now_ = now;
   for (const QueryId id : std::exchange(over_, {})) calls_.erase(id);
   while (!settling_.empty() && settling_.front().until <= now) {
-    const Settling settled = std::move(settling_.front());
+    Settling settled = std::move(settling_.front());
     settling_.pop_front();
     if (settled.backend >= 0) {
       --sites_[settled.site].backends[settled.backend].in_flight;
       FillFreeSlots(settled.site);
     }
-    if (settled.done) to_engine_(*settled.done);
+    if (settled.answer) to_engine_(*std::move(settled.answer));
   }
   std::vector<QueryId> ids;  // limits first: acting on one may change the table
   for (const auto& [id, call] : calls_) {
@@ -400,7 +419,12 @@ void Dispatcher::Tick(MonotonicTime now) {
   }
   for (size_t s = 0; s < sites_.size(); ++s) {
     for (size_t b = 0; b < sites_[s].backends.size(); ++b) {
-      if (sites_[s].backends[b].health.next_probe() <= now) StartProbe(s, b);
+      Backend& backend = sites_[s].backends[b];
+      if (backend.health.next_probe() <= now) StartProbe(s, b);
+      if (backend.rests_until == MonotonicTime() || backend.rests_until > now) continue;
+      backend.rests_until = MonotonicTime();
+      ReportSites();
+      FillFreeSlots(s);
     }
   }
 }
@@ -414,7 +438,10 @@ MonotonicTime Dispatcher::NextWake() const {
   }
   for (const auto& [id, probe] : probes_) wake = std::min(wake, probe.started + kProbeTimeout);
   for (const Site& site : sites_) {
-    for (const Backend& backend : site.backends) wake = std::min(wake, backend.health.next_probe());
+    for (const Backend& backend : site.backends) {
+      wake = std::min(wake, backend.health.next_probe());
+      if (backend.rests_until != MonotonicTime()) wake = std::min(wake, backend.rests_until);
+    }
   }
   return wake;
 }
@@ -451,7 +478,7 @@ void Dispatcher::ReportSites() {
                      backend.reported_up, backend.slots);
       }
       metrics_->BackendUp(health.site, b, backend.health.up());
-      if (!backend.health.up()) continue;
+      if (!Usable(backend)) continue;
       ++health.backends_up;
       health.slots += backend.slots;
     }

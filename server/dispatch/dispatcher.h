@@ -20,10 +20,11 @@
 
 namespace goad::server {
 
-// Thread-compatible; lives on the dispatch thread. Every Start is answered by exactly one QueryDone through `to_engine`.
+// Thread-compatible; lives on the dispatch thread. Every Start is answered by exactly one QueryDone or QueryReturned through `to_engine`.
 //
-// Before the first token a failed request moves to another backend of the site that it has not tried; after it the query
-// is Failed with what was sent. An answer is complete only with a finish_reason and, for a stream, its [DONE]. A request
+// Before the first token a failed request moves to another backend of the site that it has not tried, and when none is left back
+// to the engine, which may know another site; after it the query is Failed with what was sent. A backend that answers 429 or 503
+// is left alone for its Retry-After, at most 30 s. An answer is complete only with a finish_reason and, for a stream, its [DONE]. A request
 // waits here when every backend of its site is full, because what a server queues cannot be aborted.
 class Dispatcher final : public HttpListener {
  public:
@@ -36,7 +37,7 @@ class Dispatcher final : public HttpListener {
   void SetConfig(std::shared_ptr<const Config> config) { config_ = std::move(config); }
 
   void set_now(MonotonicTime now) override { now_ = now; }
-  void OnHead(CallId id, int http_status) override;
+  void OnHead(CallId id, int http_status, absl::Duration retry_after = absl::ZeroDuration()) override;
   void OnBody(CallId id, std::string_view bytes) override;
   void OnEnd(CallId id, TransportEnd end, const std::string& detail) override;
 
@@ -59,6 +60,7 @@ class Dispatcher final : public HttpListener {
     int slots = 1;
     int in_flight = 0;
     bool reported_up = false;
+    MonotonicTime rests_until;          // by its own Retry-After
   };
   struct Site {
     std::vector<Backend> backends;
@@ -72,6 +74,7 @@ class Dispatcher final : public HttpListener {
     int attempt = 0;
     std::vector<bool> tried;
     int http_status = 0;
+    absl::Duration retry_after;
     std::string error_body;             // of an answer that is not 200; bounded
     SseParser sse;
     Utf8Assembler utf8;
@@ -95,10 +98,11 @@ class Dispatcher final : public HttpListener {
     MonotonicTime until;
     size_t site = 0;
     int backend = -1;                   // its slot becomes free
-    std::optional<QueryDone> done;      // the engine hears of it
+    std::optional<Event> answer;        // the engine hears of it
   };
 
   void Place(Call& call);
+  bool Usable(const Backend& backend) const { return backend.health.up() && backend.rests_until <= now_; }
   int PickBackend(const Call& call, bool* all_tried) const;
   void OnEvent(Call& call, const std::string& data);
   void Emit(Call& call, std::string text, int tokens, std::vector<TokenLogprob> logprobs);
@@ -108,6 +112,8 @@ class Dispatcher final : public HttpListener {
   void Fail(Call& call, ErrorCode code, const char* reason, const std::string& message);
   void LeaveBackend(Call& call, bool abort);
   void Finish(Call& call, DispatchOutcome outcome, int output_tokens = 0);
+  void Return(Call& call, ErrorInfo error);
+  void Over(Call& call, Event answer);
   void FillFreeSlots(size_t site);
   MonotonicTime TimeLimit(const Call& call, const char** what) const;
   void CheckTimeLimit(Call& call);

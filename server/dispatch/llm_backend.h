@@ -38,7 +38,8 @@ class HttpListener {
  public:
   virtual ~HttpListener() = default;
   virtual void set_now(MonotonicTime now) = 0;         // the time of the reports that follow
-  virtual void OnHead(CallId id, int http_status) = 0;
+  // `retry_after`: of a Retry-After header (RFC 9110, 10.2.3); 0 = none.
+  virtual void OnHead(CallId id, int http_status, absl::Duration retry_after) = 0;
   virtual void OnBody(CallId id, std::string_view bytes) = 0;
   virtual void OnEnd(CallId id, TransportEnd end, const std::string& detail) = 0;  // exactly once, unless aborted
 };

@@ -44,7 +44,9 @@ void ReportHead(Transfer& transfer) {
   long status = 0;
   curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
   transfer.head_reported = true;
-  transfer.listener->OnHead(transfer.id, static_cast<int>(status));
+  curl_off_t retry_after_s = 0;  // in seconds or as a date, which curl turns into seconds
+  curl_easy_getinfo(transfer.easy, CURLINFO_RETRY_AFTER, &retry_after_s);
+  transfer.listener->OnHead(transfer.id, static_cast<int>(status), absl::Seconds(retry_after_s));
 }
 
 size_t OnWrite(char* bytes, size_t size, size_t count, void* user) {

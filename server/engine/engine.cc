@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "scheduler/load_state.h"
 #include "scheduler/snapshot_check.h"
 #include "server/engine/snapshot_builder.h"
 #include "spdlog/spdlog.h"
@@ -122,6 +123,65 @@ void Engine::On(QueryDone& event, MonotonicTime now) {
   }
   ReleaseSlot(*query, now);
   Erase(*query);
+}
+
+// The new site's slot is taken before the old one's is given back, so that nobody gets between.
+void Engine::On(QueryReturned& event, MonotonicTime now) {
+  Query* query = Find(event.request.id);
+  if (query == nullptr) return;
+  query->failed_sites |= uint64_t{1} << sched::ToIndex(query->site);
+  double predicted_compute_s = 0;
+  const SiteIndex other =
+      query->state == QueryState::kRunning ? OtherSite(*query, now, &predicted_compute_s) : SiteIndex::kNone;
+  if (other == SiteIndex::kNone) {
+    if (query->state == QueryState::kRunning) {
+      FailedEvent failed;
+      failed.id = query->id;
+      failed.error = std::move(event.error);
+      ports_.sink->Deliver(query->session, std::move(failed));
+    }
+    ReleaseSlot(*query, now);
+    return Erase(*query);
+  }
+  ++sites_[sched::ToIndex(other)].active_queries;
+  ReleaseSlot(*query, now);
+  ports_.metrics->BackendFailover();
+  query->site = event.request.site = other;
+  query->dispatched = now;
+  query->predicted_compute_s = event.request.predicted_compute_s = predicted_compute_s;
+  ports_.dispatch->Start(std::move(event.request));
+}
+
+// Of the sites that have not failed the query, have a free slot and are predicted to meet its deadline, the fastest; its prompt is
+// here, so no link matters.
+SiteIndex Engine::OtherSite(const Query& query, MonotonicTime now, double* predicted_compute_s) const {
+  if (query.deadline() <= now) return SiteIndex::kNone;
+  Query uploaded;
+  uploaded.id = query.id;
+  uploaded.session = query.session;
+  uploaded.received = query.received;
+  uploaded.meta = query.meta;
+  uploaded.meta.prompt_bits = 0;
+  const sched::EpochSnapshot snapshot = BuildSnapshot({.config = *config_,
+                                                       .tau = tau_,
+                                                       .epoch = epoch_,
+                                                       .expected_output_tokens = mean_output_tokens_,
+                                                       .sites = sites_,
+                                                       .links = links_,
+                                                       .candidates = {&uploaded},
+                                                       .residents = {}},
+                                                      now);
+  const sched::LoadState state(snapshot);
+  SiteIndex best = SiteIndex::kNone;
+  for (size_t j = 0; j < sites_.size(); ++j) {
+    if ((query.failed_sites >> j & 1) != 0) continue;
+    const sched::LoadState::PairCost cost = state.Evaluate(0, j);
+    if (cost.eligibility != sched::Eligibility::kEligible) continue;
+    if (best != SiteIndex::kNone && cost.compute_s >= *predicted_compute_s) continue;
+    best = sched::ToSite(j);
+    *predicted_compute_s = cost.compute_s;
+  }
+  return best;
 }
 
 void Engine::On(SiteHealth& event, MonotonicTime now) {

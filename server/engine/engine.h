@@ -52,6 +52,7 @@ class Engine {
   void On(CancelQuery& event, MonotonicTime now);
   void On(SessionClosed& event, MonotonicTime now);
   void On(QueryDone& event, MonotonicTime now);
+  void On(QueryReturned& event, MonotonicTime now);
   void On(SiteHealth& event, MonotonicTime now);
   void On(Drain& event, MonotonicTime now);
   void On(DrainExpired& event, MonotonicTime now);
@@ -68,6 +69,7 @@ class Engine {
   void DeclineEarly(Query& query, sched::Reason reason, MonotonicTime now);
   void PublishEarly();                             // what DeclineEarly gathered, where no epoch does
   void Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now);
+  sched::SiteIndex OtherSite(const Query& query, MonotonicTime now, double* predicted_compute_s) const;
   void Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
   void Expire(MonotonicTime now);
   void ReleaseUplink(Query& query);

@@ -79,13 +79,43 @@ struct SessionClosed {                 // the stream ended: its queries are canc
   SessionId session{};
 };
 
+enum class ErrorCode {
+  kInvalidArgument, kFailedPrecondition, kNotFound, kResourceExhausted, kUnavailable, kDeadlineExceeded,
+  kGrantExpired, kSlowConsumer, kUnauthenticated, kInternal,
+};
+struct ErrorInfo {
+  ErrorCode code = ErrorCode::kInternal;
+  std::string reason;   // UPPER_SNAKE, a closed set per code
+  std::string field;    // empty when no field is at fault
+  std::string message;  // for people: the value and what is allowed
+  double retry_after_s = 0;
+};
+
+// An admitted query with its prompt, ready to run.
+struct DispatchRequest {
+  QueryId id{};
+  SessionId session{};
+  sched::SiteIndex site = sched::SiteIndex::kNone;
+  std::shared_ptr<const PromptBody> prompt;
+  int max_output_tokens = 0;
+  MonotonicTime received, prompt_ready, deadline;  // deadline: Infinite() = none
+  double upload_s = 0, predicted_upload_s = 0, predicted_compute_s = 0;
+};
+
 enum class DispatchOutcome { kCompleted, kFailed, kAborted };
 
-// The dispatcher is through with a query: its slot is free again. Sent exactly once per DispatchPort::Start.
+// The dispatcher is through with a query: its slot is free again. Sent once per DispatchPort::Start, or QueryReturned is.
 struct QueryDone {
   QueryId id{};
   DispatchOutcome outcome = DispatchOutcome::kFailed;
   int output_tokens = 0;
+};
+
+// No backend of its site is left that could take it, and no token has reached the device: perhaps another site can. Instead of
+// QueryDone.
+struct QueryReturned {
+  DispatchRequest request;
+  ErrorInfo error;                     // what the last backend said
 };
 
 struct SiteHealth {
@@ -124,7 +154,7 @@ struct Inspect {
   std::function<void(const EngineStatus&)> reply;  // called on the engine thread; must not block
 };
 
-using Event = std::variant<SubmitQuery, LinkUpdate, PromptReady, CancelQuery, SessionClosed, QueryDone, SiteHealth, Drain,
+using Event = std::variant<SubmitQuery, LinkUpdate, PromptReady, CancelQuery, SessionClosed, QueryDone, QueryReturned, SiteHealth, Drain,
                            DrainExpired, ApplyConfig, SetTau, SetPolicy, Inspect>;
 
 }  // namespace goad::server

@@ -11,18 +11,6 @@
 
 namespace goad::server {
 
-enum class ErrorCode {
-  kInvalidArgument, kFailedPrecondition, kNotFound, kResourceExhausted, kUnavailable, kDeadlineExceeded,
-  kGrantExpired, kSlowConsumer, kUnauthenticated, kInternal,
-};
-struct ErrorInfo {
-  ErrorCode code = ErrorCode::kInternal;
-  std::string reason;   // UPPER_SNAKE, a closed set per code
-  std::string field;    // empty when no field is at fault
-  std::string message;  // for people: the value and what is allowed
-  double retry_after_s = 0;
-};
-
 struct DecisionEvent {
   QueryId id{};
   uint64_t epoch = 0;
@@ -80,18 +68,7 @@ class SessionSink {
   virtual Delivery Deliver(SessionId session, SessionEvent event) = 0;
 };
 
-// An admitted query with its prompt, ready to run.
-struct DispatchRequest {
-  QueryId id{};
-  SessionId session{};
-  sched::SiteIndex site = sched::SiteIndex::kNone;
-  std::shared_ptr<const PromptBody> prompt;
-  int max_output_tokens = 0;
-  MonotonicTime received, prompt_ready, deadline;  // deadline: Infinite() = none
-  double upload_s = 0, predicted_upload_s = 0, predicted_compute_s = 0;
-};
-
-// Runs admitted queries. Thread-safe; never blocks. Every Start is answered by exactly one QueryDone event.
+// Runs admitted queries. Thread-safe; never blocks. Every Start is answered by exactly one QueryDone or QueryReturned event.
 class DispatchPort {
  public:
   virtual ~DispatchPort() = default;

@@ -16,6 +16,7 @@ namespace goad::server {
 //   kPending inline   leaves          kRunning           -          leaves                 -
 //   kGranted          -               -                  kRunning   leaves                 -
 //   kRunning          -               -                  -          kAborting              leaves
+//   (QueryReturned leaves a kRunning query as it is when another site takes it; else it is as QueryDone)
 //   kAborting         -               -                  -          -                      leaves
 //
 // A site slot is held in kGranted, kRunning and kAborting; an uplink in kGranted.
@@ -34,6 +35,7 @@ struct Query {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   MonotonicTime decided, dispatched;
   double predicted_upload_s = 0, predicted_compute_s = 0;
+  uint64_t failed_sites = 0;                          // a bit for each site that could not run it; there are at most 64
   MonotonicTime expires = MonotonicTime::Infinite();  // the grant, or the wait for a decision
 
   bool transmits() const { return meta.prompt_bits > 0; }

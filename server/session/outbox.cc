@@ -140,7 +140,7 @@ void Outbox::PutUrgent(v1::ServerFrame frame) {
   if (!closed_) Push(urgent_, std::move(frame), QueryId{});
 }
 
-bool Outbox::PutProtocolError(v1::ServerFrame frame) {
+bool Outbox::PutIfRoom(v1::ServerFrame frame) {
   MutexLock lock(mutex_);
   if (closed_ || bytes_ > max_bytes_ / 2) return false;
   Push(urgent_, std::move(frame), QueryId{});

@@ -19,7 +19,7 @@ namespace goad::server {
 // wait together become one frame.
 //
 // Bounds: above half of `max_bytes` Put answers kPause; beyond `max_bytes` the query whose tokens came fails with
-// SLOW_CONSUMER, and protocol errors are dropped. Decisions and terminals always fit: they are bounded by live queries.
+// SLOW_CONSUMER, and protocol errors and repeated answers are dropped. Decisions and terminals always fit: they are bounded by live queries.
 //
 // Also the stream's write state machine, so that a reactor only does what Next says. Thread-safe, pure.
 class Outbox {
@@ -55,8 +55,9 @@ class Outbox {
   PutResult Put(const SessionEvent& event, const std::vector<SiteConfig>& sites);
 
   void PutUrgent(v1::ServerFrame frame);
-  // False (and counted) when the device does not read what it is sent.
-  bool PutProtocolError(v1::ServerFrame frame);
+  // For what a device can cause at will, protocol errors and answers to repeated queries: false when it does not read what it is
+  // sent.
+  bool PutIfRoom(v1::ServerFrame frame);
 
   void HalfClose();                                     // finish OK once no query is live and all is written
   void Close(std::optional<ErrorInfo> why);             // drop everything; finish with `why` (none: it was lost)

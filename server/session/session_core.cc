@@ -34,7 +34,7 @@ SessionCore::SessionCore(std::shared_ptr<Session> session, std::string identity,
 
 void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
   ports_.metrics->Refused("BAD_FRAME");
-  session_->outbox.PutProtocolError(EncodeProtocolError(error, frames_, query_id.size() <= 64 ? query_id : ""));
+  session_->outbox.PutIfRoom(EncodeProtocolError(error, frames_, query_id.size() <= 64 ? query_id : ""));
 }
 
 void SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
@@ -113,7 +113,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
     }
     case QueryMemory::Recall::kLive:
     case QueryMemory::Recall::kFinished:
-      if (memory.frame) session_->outbox.PutUrgent(*memory.frame);
+      if (memory.frame) session_->outbox.PutIfRoom(*memory.frame);
       return std::nullopt;
   }
 

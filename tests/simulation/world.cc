@@ -40,7 +40,8 @@ struct World::SimStream : SessionStream, std::enable_shared_from_this<SimStream>
   std::unique_ptr<SessionCore> core;
   bool dead = false;
   absl::Duration last_arrival;  // frames arrive in order
-  std::map<std::string, int> decisions, terminals;
+  std::map<std::string, std::string> decisions, terminals;  // by query id, as first sent
+  std::map<std::string, uint64_t> text_end;
 
   void Pump() override;
   void Count(const v1::ServerFrame& frame);
@@ -72,7 +73,8 @@ class World::Backends final : public HttpTransport {
     if (how == 0) return End(id, ticket, at, TransportEnd::kConnectFailed);
     if (how == 1) return;  // hangs
     if (how == 2) {
-      Head(id, ticket, at, world_->Chance(0.5) ? 503 : 429);
+      const absl::Duration rest = world_->Chance(0.3) ? world_->Between(1, 2000) : absl::ZeroDuration();
+      Head(id, ticket, at, world_->Chance(0.5) ? 503 : 429, rest);
       Body(id, ticket, at, "{\"error\":{\"message\":\"busy\"}}");
       return End(id, ticket, at, TransportEnd::kComplete);
     }
@@ -103,8 +105,8 @@ class World::Backends final : public HttpTransport {
       if (live != live_.end() && live->second == ticket) what();
     });
   }
-  void Head(CallId id, uint64_t ticket, absl::Duration delay, int status) {
-    Later(id, ticket, delay, [this, id, status] { world_->dispatcher_->OnHead(id, status); });
+  void Head(CallId id, uint64_t ticket, absl::Duration delay, int status, absl::Duration retry_after = absl::ZeroDuration()) {
+    Later(id, ticket, delay, [this, id, status, retry_after] { world_->dispatcher_->OnHead(id, status, retry_after); });
   }
   void Body(CallId id, uint64_t ticket, absl::Duration delay, std::string bytes) {
     const size_t cut = world_->random_() % bytes.size();  // anywhere, in the middle of a code point too
@@ -127,7 +129,10 @@ class World::Backends final : public HttpTransport {
 class World::Port final : public DispatchPort {
  public:
   explicit Port(World* world) : world_(world) {}
-  void Start(DispatchRequest request) override { world_->dispatcher_->Start(std::move(request), world_->now_); }
+  void Start(DispatchRequest request) override {
+    if (request.deadline <= world_->now_) world_->Broken("dispatched past its deadline");
+    world_->dispatcher_->Start(std::move(request), world_->now_);
+  }
   void Abort(QueryId id) override { world_->dispatcher_->Abort(id, world_->now_); }
   void Resume(SessionId session) override { world_->dispatcher_->Resume(session); }
 
@@ -135,7 +140,8 @@ class World::Port final : public DispatchPort {
   World* const world_;
 };
 
-World::World(uint64_t seed, int clients, Faults faults) : random_(seed), faults_(faults) {
+World::World(uint64_t seed, int clients, Faults faults)
+    : random_(seed), faults_(faults), inbox_(faults.tiny_queues ? 2 : 1000) {
   config_ = std::make_unique<ConfigStore>(MakeConfig());
   const auto config = config_->Current();
   MetricsLabels labels;
@@ -175,24 +181,39 @@ void World::At(absl::Duration delay, std::function<void()> what) {
   agenda_.emplace((now_ - MonotonicTime()) + delay, std::move(what));
 }
 
+// A frame that is sent again must be the one that was sent first.
 void World::SimStream::Count(const v1::ServerFrame& frame) {
   std::string over;
+  const auto once = [&](std::map<std::string, std::string>& sent, const std::string& id, const char* what) {
+    const std::string bytes = frame.SerializeAsString();
+    const auto [first, fresh] = sent.emplace(id, bytes);
+    if (fresh) return;
+    if (world->faults_.duplicate == 0) world->Broken(absl::StrCat("two ", what, " for ", id));
+    if (first->second != bytes) world->Broken(absl::StrCat("two different ", what, " for ", id));
+  };
   if (frame.has_decision()) {
-    if (++decisions[frame.decision().query_id()] > 1) world->Broken("two decisions for " + frame.decision().query_id());
+    once(decisions, frame.decision().query_id(), "decisions");
     if (frame.decision().verdict() == v1::VERDICT_LOCAL) over = frame.decision().query_id();
   }
-  if (frame.has_tokens() && terminals[frame.tokens().query_id()] > 0) world->Broken("tokens after the terminal");
+  if (frame.has_tokens()) {
+    uint64_t& end = text_end[frame.tokens().query_id()];
+    if (frame.tokens().text_offset() != end) world->Broken("tokens twice or out of order");
+    end += frame.tokens().text().size();
+    if (terminals.count(frame.tokens().query_id()) != 0) world->Broken("tokens after the terminal");
+  }
   if (frame.has_completed()) over = frame.completed().query_id();
   if (frame.has_failed()) over = frame.failed().query_id();
   if (frame.has_cancelled()) over = frame.cancelled().query_id();
-  if (!over.empty() && ++terminals[over] > 1) world->Broken("two terminals for " + over);
+  if (!over.empty()) once(terminals, over, "terminals");
+  if (session->outbox.bytes() > 64 * 1024 + (world->faults_.tiny_queues ? 0 : 1 << 20)) world->Broken("an outbox beyond its bound");
 }
 
 void World::SimStream::Pump() {
   Outbox::Step step = session->outbox.Next();
   if (step.resume) world->port_->Resume(session->id);
   if (step.kind == Outbox::Step::kNothing) return;
-  const absl::Duration at = std::max(last_arrival, (world->now_ - MonotonicTime()) + world->Between(0.1, 8));
+  const absl::Duration late = world->Chance(world->faults_.stall) ? world->Between(100, 3000) : world->Between(0.1, 8);
+  const absl::Duration at = std::max(last_arrival, (world->now_ - MonotonicTime()) + late);
   last_arrival = at;
   auto self = shared_from_this();
   if (step.kind == Outbox::Step::kFinish) {
@@ -239,22 +260,32 @@ void World::Apply(Device& device) {
       stream->world = this;
       stream->device = &device;
       stream->generation = open->generation;
-      stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", 1 << 20, metrics_.get(), now_);
+      stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", faults_.tiny_queues ? 600 : 1 << 20, metrics_.get(), now_);
       SessionPorts ports{config_.get(), &inbox_, registry_.get(), &memory_, metrics_.get(), &next_query_id_,
                          &inline_prompt_bytes_, [this] { return engine_->tau(); }};
       stream->core = std::make_unique<SessionCore>(stream->session, "", ports);
-      if (!registry_->Add(stream->session, stream, 100).ok()) Broken("session refused");
+      if (!registry_->Add(stream->session, stream, 100).ok()) {
+        if (!draining_) Broken("session refused");
+        At(Between(0, 30), [this, &device, generation = stream->generation] {
+          device.core->OnStreamLost(generation, "draining", now_ - MonotonicTime());
+          Apply(device);
+        });
+        continue;
+      }
       device.stream = stream;
     } else if (const auto* send = std::get_if<internal::SendFrame>(&action)) {
       const auto stream = device.stream;
       if (stream == nullptr) continue;
       const absl::Duration late =
           send->frame.has_prompt() && Chance(faults_.late_prompt) ? Between(200, 500) : Between(0.1, 4);
-      At(send->frame.has_prompt() ? late : absl::Milliseconds(1), [this, stream, frame = send->frame] {
-        if (stream->dead) return;
-        stream->core->OnFrame(frame, now_);
-        stream->Pump();
-      });
+      const absl::Duration after = send->frame.has_prompt() ? late : absl::Milliseconds(1);
+      for (int copies = Chance(faults_.duplicate) && !send->frame.has_hello() ? 2 : 1; copies > 0; --copies) {
+        At(after, [this, stream, frame = send->frame] {
+          if (stream->dead) return;
+          stream->core->OnFrame(frame, now_);
+          stream->Pump();
+        });
+      }
     } else if (auto* notify = std::get_if<internal::Notify>(&action)) {
       notify->call();
     } else if (device.stream != nullptr) {
@@ -289,6 +320,7 @@ void World::AskOne() {
       Apply(device);
     });
   }
+  if (Chance(faults_.jump)) jump_ = Between(0, 3000);
   if (Chance(faults_.reload)) {
     Config next = *config_->Current();
     next.policy.tau = Chance(0.5) ? 0.3 : 0.9;
@@ -333,7 +365,15 @@ void World::Check() {
 
 std::string World::Run(int queries) {
   for (int q = 0; q < queries; ++q) At(Between(0, 3.0 * queries), [this] { AskOne(); });
-  const MonotonicTime last = now_ + absl::Milliseconds(3.0 * queries) + absl::Seconds(30);
+  if (Chance(faults_.drain)) {
+    At(Between(0, 3.0 * queries), [this] {
+      draining_ = true;
+      inbox_.Push(Drain{});
+      registry_->StartDrain(absl::Seconds(1));
+      At(absl::Seconds(2), [this] { inbox_.Push(DrainExpired{}); });
+    });
+  }
+  const MonotonicTime last = now_ + absl::Milliseconds(3.0 * queries) + absl::Seconds(60) + faults_.jump * queries * absl::Seconds(3);
   for (;;) {
     Settle();
     Check();
@@ -342,9 +382,9 @@ std::string World::Run(int queries) {
     MonotonicTime next = std::min(engine_->NextWake(), dispatcher_->NextWake());
     if (!agenda_.empty()) next = std::min(next, MonotonicTime::FromOrigin(agenda_.begin()->first));
     for (auto& device : devices_) next = std::min(next, MonotonicTime::FromOrigin(device->core->NextWake()));
-    now_ = std::max(next, now_ + absl::Nanoseconds(1));
+    now_ = std::max(next, now_ + absl::Nanoseconds(1)) + std::exchange(jump_, absl::ZeroDuration());
     if (now_ > last) {
-      return absl::StrCat("not quiet 30 s after the last question: ", answered_, " of ", asked_, " answered, engine ",
+      return absl::StrCat("not quiet long after the last question: ", answered_, " of ", asked_, " answered, engine ",
                           engine_->idle() ? "idle" : "busy");
     }
     dispatcher_->set_now(now_);

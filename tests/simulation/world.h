@@ -1,6 +1,7 @@
 // A whole goad in one thread and virtual time: client cores, session cores, outboxes, inbox, engine, dispatcher and
 // scripted backends, with faults at every boundary drawn from one seed. After every step it checks that each query got at
-// most one decision and exactly one terminal per stream, that text is contiguous, and that site slots equal live grants.
+// most one decision and exactly one terminal per stream (a repeated question may get them again, the same ones), that tokens are
+// contiguous, that queues keep their bounds, that nothing is dispatched past its deadline, and that site slots equal live grants.
 #ifndef GOAD_TESTS_SIMULATION_WORLD_H_
 #define GOAD_TESTS_SIMULATION_WORLD_H_
 
@@ -28,6 +29,11 @@ struct Faults {                      // probabilities per opportunity
   double late_prompt = 0.0;          // the grant runs out before the device sends
   double cancel = 0.0;               // per ask
   double reload = 0.0;               // per ask
+  double stall = 0.0;                // per delivered frame: the device reads no further for up to 3 s
+  double duplicate = 0.0;            // per frame of a device: it comes twice
+  double jump = 0.0;                 // per ask: the clock leaps by up to 3 s
+  double drain = 0.0;                // per run: the daemon drains in the middle of it
+  bool tiny_queues = false;          // inbox and outboxes are full at once
 };
 
 class World {
@@ -69,10 +75,12 @@ class World {
   int asked_ = 0, answered_ = 0, edge_ = 0, lost_streams_ = 0;
   std::map<std::string, int> why_local_;
 
+  bool draining_ = false;
+  absl::Duration jump_;
   std::unique_ptr<ConfigStore> config_;
   std::unique_ptr<Metrics> metrics_;
   QueryMemory memory_{1000};
-  Inbox inbox_{1000};
+  Inbox inbox_;
   std::atomic<uint64_t> next_query_id_{1};
   std::atomic<int64_t> inline_prompt_bytes_{0};
   std::vector<std::shared_ptr<SessionStream>> woken_;

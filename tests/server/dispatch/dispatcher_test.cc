@@ -93,6 +93,19 @@ class DispatcherTest : public testing::Test {
     return outcomes;
   }
 
+  std::vector<QueryReturned> Returned() const {
+    std::vector<QueryReturned> returned;
+    for (const Event& event : to_engine_) {
+      if (const auto* back = std::get_if<QueryReturned>(&event)) returned.push_back(*back);
+    }
+    return returned;
+  }
+  const SiteHealth& LastHealth() const {
+    const SiteHealth* last = nullptr;
+    for (const Event& event : to_engine_) last = std::holds_alternative<SiteHealth>(event) ? &std::get<SiteHealth>(event) : last;
+    return *last;
+  }
+
   Config config_;
   MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(5));
   FakeTransport transport_;
@@ -226,18 +239,52 @@ TEST_F(DispatcherTest, AQueryThatIsOverAtTheDeviceIsAborted) {
   EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kAborted});
 }
 
+TEST_F(DispatcherTest, AQueryThatWasReturnedMayComeBackAtOnceAsAnothersCall) {
+  CallId id = Start(1);
+  dispatcher_->OnEnd(id, TransportEnd::kConnectFailed, "refused");
+  dispatcher_->OnEnd(id, TransportEnd::kConnectFailed, "refused");
+  ASSERT_EQ(Returned().size(), 1u);
+  dispatcher_->Start(Returned()[0].request, now_);  // before a Tick has freed the first call
+  dispatcher_->OnHead(id, 200);
+  dispatcher_->OnBody(id, std::string(kToken) + kStop + kDone);
+  EXPECT_EQ(sink_.Text(), "hi ");
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
+  Advance(kMs);
+}
+
+TEST_F(DispatcherTest, ABusyBackendIsLeftAloneForItsRetryAfter) {
+  const CallId id = Start(1);
+  const std::string busy = transport_.started[0].url;
+  dispatcher_->OnHead(id, 503, absl::Seconds(7));
+  dispatcher_->OnEnd(id, TransportEnd::kComplete, "");
+  ASSERT_EQ(transport_.started.size(), 2u);  // the other one takes it
+  EXPECT_EQ(LastHealth().slots, 1);
+  Start(2);
+  EXPECT_EQ(transport_.started.size(), 2u) << "the other is full and the first rests";
+  Advance(absl::Seconds(6));
+  const auto sent_to_busy = [&] {
+    size_t count = 0;
+    for (const auto& started : transport_.started) count += started.url == busy && !started.body.empty();
+    return count;
+  };
+  EXPECT_EQ(sent_to_busy(), 1u);
+  Advance(absl::Seconds(1));
+  EXPECT_EQ(sent_to_busy(), 2u);
+  EXPECT_EQ(LastHealth().slots, 2);
+}
+
 TEST_F(DispatcherTest, FailuresOpenTheCircuitAndAProbeClosesIt) {
   for (uint64_t k = 1; k <= 3; ++k) {
     const CallId id = Start(k);
     dispatcher_->OnEnd(id, TransportEnd::kConnectFailed, "refused");
     dispatcher_->OnEnd(id, TransportEnd::kConnectFailed, "refused");
-    EXPECT_EQ(Failure().error.reason, "NO_BACKEND");
+    EXPECT_TRUE(sink_.events.empty());  // perhaps another site can
+    ASSERT_EQ(Returned().size(), k);
+    EXPECT_EQ(Returned().back().error.reason, "NO_BACKEND");
+    EXPECT_TRUE(Outcomes().empty());
     Advance(kMs);
   }
-  const SiteHealth* last = nullptr;
-  for (const Event& event : to_engine_) last = std::holds_alternative<SiteHealth>(event) ? &std::get<SiteHealth>(event) : last;
-  ASSERT_NE(last, nullptr);
-  EXPECT_EQ(last->backends_up, 0);
+  EXPECT_EQ(LastHealth().backends_up, 0);
   transport_.started.clear();
   Advance(absl::Seconds(1));
   ASSERT_EQ(transport_.started.size(), 2u);

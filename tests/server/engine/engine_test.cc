@@ -97,7 +97,7 @@ class EngineTest : public testing::Test {
   MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(100));
   RecordingSink sink_;
   RecordingDispatch dispatch_;
-  Metrics metrics_{{{"a"}, {{"u"}}}};
+  Metrics metrics_{{{"a", "b"}, {{"u"}, {"v"}}}};
   std::unique_ptr<Engine> engine_;
   uint64_t next_id_ = 1;
 };
@@ -278,6 +278,57 @@ TEST_F(EngineTest, TauAndPolicyOverridesHoldUntilTheNextReload) {
   EXPECT_EQ(Status().policy, "goa");
   EXPECT_EQ(Status().tau, 0.8);
   EXPECT_FALSE(Status().tau_overridden || Status().policy_overridden);
+}
+
+// A site's last backend fails before the first token: another site takes the query, its slot before the old one's.
+class TwoSitesTest : public EngineTest {
+ protected:
+  TwoSitesTest() {
+    config_.sites.push_back(config_.sites[0]);
+    config_.sites[1].name = "b";
+    Restart();
+    engine_->Handle(SiteHealth{SiteIndex{1}, 1, 1}, now_);
+    running_ = Submit(1);
+    Advance(3 * kMs);
+    engine_->Handle(PromptReady{running_, std::make_shared<PromptBody>()}, now_);
+  }
+  void ReturnLast() {
+    QueryReturned returned{dispatch_.started.back()};
+    returned.error.reason = "NO_BACKEND";
+    engine_->Handle(std::move(returned), now_);
+  }
+  QueryId running_{};
+};
+
+TEST_F(TwoSitesTest, FailoverTakesAnotherSitesSlotAndGivesTheFirstBack) {
+  ASSERT_EQ(dispatch_.started.size(), 1u);
+  EXPECT_EQ(dispatch_.started[0].site, SiteIndex{0});
+  ReturnLast();
+  ASSERT_EQ(dispatch_.started.size(), 2u);
+  EXPECT_EQ(dispatch_.started[1].site, SiteIndex{1});
+  EXPECT_EQ(dispatch_.started[1].id, running_);
+  EXPECT_EQ(Status().sites[0].active_queries, 0);
+  EXPECT_EQ(Status().sites[1].active_queries, 1);
+  ReturnLast();  // that one fails too: no third, and the first is not tried again
+  EXPECT_EQ(Count<FailedEvent>(), 1u);
+  EXPECT_EQ(Status().sites[1].active_queries, 0);
+  EXPECT_TRUE(engine_->idle());
+}
+
+TEST_F(TwoSitesTest, FailoverWithoutAFreeSlotElsewhereIsFailedAnswerLocally) {
+  engine_->Handle(SiteHealth{SiteIndex{1}, 1, 0}, now_);
+  ReturnLast();
+  ASSERT_EQ(Count<FailedEvent>(), 1u);
+  EXPECT_TRUE(std::get<FailedEvent>(sink_.events.back().second).answer_locally);
+  EXPECT_TRUE(engine_->idle());
+}
+
+TEST_F(TwoSitesTest, AQueryThatWasCancelledMeanwhileGoesNowhere) {
+  engine_->Handle(CancelQuery{running_}, now_);
+  ReturnLast();
+  EXPECT_EQ(dispatch_.started.size(), 1u);
+  EXPECT_EQ(Count<FailedEvent>(), 0u);
+  EXPECT_TRUE(engine_->idle());
 }
 
 // GOA looks at the newcomer alone; goa-relocate sees that the query that runs would lose more than the newcomer gains.
