@@ -97,8 +97,7 @@ GreedySolver::GreedySolver(const EpochSnapshot& snapshot)
     record[kLocal] = candidate.local_delay_s;
     record[kBits] = candidate.prompt_bits;
     record[kWork] = candidate.edge_work_flop;
-    bool plain = candidate.uncertainty > 0 && candidate.prompt_bits > 0 && candidate.deadline_s == kInfinity &&
-                 !candidate.chat && snapshot.tenant_caps.empty();
+    bool plain = candidate.uncertainty > 0 && candidate.prompt_bits > 0;
     for (size_t j = 0; j < site_count_; ++j) {
       const double signal = candidate.tx_power_w * snapshot.Gain(i, j);
       record[kFields + j] = signal;
@@ -136,8 +135,11 @@ double GreedySolver::Delay(uint32_t i, size_t j) {
   ++evaluations_;
   const double* record = Record(i);
   if (site.plain && record[kBits] > 0) {  // an unknown gain makes this NaN by itself
+    const Candidate& candidate = snapshot_.candidates[i];
+    if (state_.TenantFull(i) || (candidate.chat && !snapshot_.sites[j].chat)) return kUnknown;
     const double sinr = record[kFields + j] / site.disturbance_w;
-    return record[kBits] / (site.band_share_hz * std::log2(1.0 + sinr)) + record[kWork] / site.flops_share;
+    const double delay_s = record[kBits] / (site.band_share_hz * std::log2(1.0 + sinr)) + record[kWork] / site.flops_share;
+    return delay_s > candidate.deadline_s ? kUnknown : delay_s;
   }
   const LoadState::PairCost cost = state_.Evaluate(i, j);
   return cost.eligibility == Eligibility::kEligible ? cost.upload_s + cost.compute_s : kUnknown;
@@ -216,7 +218,7 @@ void GreedySolver::FreshBounds(uint32_t a, uint32_t b, double least[2]) {
 void GreedySolver::Assign(uint32_t i, size_t j) {
   const double* record = Record(i);
   if (record[kBits] > 0 && sites_[j].plain) {
-    state_.AssignTransmitter(j, record + kFields);
+    state_.AssignTransmitter(i, j, record + kFields);
   } else {
     state_.Assign(i, j);
   }

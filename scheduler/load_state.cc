@@ -33,7 +33,7 @@ LoadState::PairCost LoadState::Evaluate(size_t i, size_t j) const {
     }
   }
   if (queries_[j] >= site.max_queries) return cost.eligibility = Eligibility::kSiteFull, cost;
-  if (!tenant_free_.empty() && tenant_free_[candidate.tenant] <= 0) return cost.eligibility = Eligibility::kQuota, cost;
+  if (TenantFull(i)) return cost.eligibility = Eligibility::kQuota, cost;
   cost.upload_s =
       UploadSeconds(site, candidate, snapshot_.Gain(i, j), uplink_bps, interference_w_[j], uplinks_[j] + 1);
   cost.compute_s = ComputeSeconds(site, candidate, queries_[j] + 1);
@@ -54,7 +54,8 @@ void LoadState::Assign(size_t i, size_t j) {
   }
 }
 
-void LoadState::AssignTransmitter(size_t j, const double* received_w) {
+void LoadState::AssignTransmitter(size_t i, size_t j, const double* received_w) {
+  if (!tenant_free_.empty()) --tenant_free_[static_cast<size_t>(snapshot_.candidates[i].tenant)];
   ++queries_[j];
   ++uplinks_[j];
   for (size_t other = 0; other < snapshot_.sites.size(); ++other) AddInterference(j, other, received_w[other]);

@@ -28,9 +28,12 @@ class LoadState {
 
   // REQUIRES: i is not assigned yet.
   void Assign(size_t i, size_t j);
-  // The same for a candidate without a tenant that transmits to shannon site j, from its received power p|h|^2 per site
-  // (NaN = unknown), which a policy may have at hand.
-  void AssignTransmitter(size_t j, const double* received_w);
+  // The same for a candidate that transmits to shannon site j, from its received power p|h|^2 per site (NaN = unknown), which
+  // a policy may have at hand.
+  void AssignTransmitter(size_t i, size_t j, const double* received_w);
+  bool TenantFull(size_t i) const {
+    return !tenant_free_.empty() && tenant_free_[static_cast<size_t>(snapshot_.candidates[i].tenant)] <= 0;
+  }
 
   // Why candidate i, left local, has no site: kNoGain when some site was eligible. `i` must not be assigned.
   Reason LocalReason(size_t i) const;

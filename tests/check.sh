@@ -4,6 +4,8 @@
 #   tests/check.sh          everything: layers, thread annotations, all tests, the real llama-server among them
 #   tests/check.sh quick    build and tests without the real llama-server
 #   tests/check.sh asan     all tests under AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)
+#   tests/check.sh tsan     the tests with threads under ThreadSanitizer (build-tsan/)
+#   tests/check.sh fuzz [SECONDS]  each parser of foreign bytes under libFuzzer, 20 seconds each by default (build-fuzz/)
 #   tests/check.sh layers   only: who includes whom
 #   tests/check.sh threads  only: clang's thread-safety analysis of our locks
 set -euo pipefail
@@ -11,8 +13,8 @@ cd "$(dirname "$0")/.."
 
 what=${1:-all}
 case $what in
-  all | quick | asan | layers | threads) ;;
-  *) sed -n '2,8p' "$0" | sed 's/^# \?//' >&2; exit 2 ;;
+  all | quick | asan | tsan | fuzz | layers | threads) ;;
+  *) sed -n '2,10p' "$0" | sed 's/^# \?//' >&2; exit 2 ;;
 esac
 step() { echo "== $*"; }
 
@@ -52,6 +54,15 @@ case $what in
     build build-asan -DCMAKE_BUILD_TYPE=Debug -DGOAD_SANITIZE=address,undefined
     step "tests under ASan and UBSan"
     ctest --test-dir build-asan --output-on-failure -j2
+    ;;
+  tsan)
+    build build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGOAD_SANITIZE=thread
+    step "tests under ThreadSanitizer"
+    TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
+      ctest --test-dir build-tsan --output-on-failure -j2 -R "daemon|session|engine|telemetry|dispatch|sweep|simulation"
+    ;;
+  fuzz)
+    tests/fuzz/run.sh "${2:-20}"
     ;;
   quick)
     build build

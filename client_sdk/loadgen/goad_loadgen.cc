@@ -23,6 +23,7 @@ ABSL_FLAG(int, questions, 1500, "questions to ask in all; 1..10000000");
 ABSL_FLAG(double, rate, 25, "questions a second over the whole fleet (Poisson); above 0");
 ABSL_FLAG(double, device_factor, 8, "devices take this many times the recorded local time; above 0");
 ABSL_FLAG(uint64_t, seed, 1, "of the questions' order, their arrival times and the radio");
+ABSL_FLAG(std::string, token_file, "", "file with the bearer token of the fleet's tenant");
 ABSL_FLAG(std::string, ca, "", "PEM file of the certificate authority; set = TLS");
 
 int main(int argc, char** argv) {
@@ -46,6 +47,10 @@ int main(int argc, char** argv) {
   options.client.address = absl::GetFlag(FLAGS_address);
   options.client.device_name = "loadgen";
   options.client.root_ca_file = absl::GetFlag(FLAGS_ca);
+  if (const std::string path = absl::GetFlag(FLAGS_token_file); !path.empty()) {
+    std::ifstream in(path);
+    if (!(in >> options.client.token)) return fail(2, absl::StrFormat("--token_file: %s: holds no token", path));
+  }
   options.devices = absl::GetFlag(FLAGS_devices);
   options.questions = absl::GetFlag(FLAGS_questions);
   options.rate_per_s = absl::GetFlag(FLAGS_rate);

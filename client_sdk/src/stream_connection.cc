@@ -18,8 +18,10 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
                          public StreamConnection,
                          public std::enable_shared_from_this<GrpcStream> {
  public:
-  GrpcStream(std::shared_ptr<grpc::Channel> channel, Reports reports)
-      : stub_(v1::Offload::NewStub(channel)), reports_(std::move(reports)) {}
+  GrpcStream(std::shared_ptr<grpc::Channel> channel, const std::string& token, Reports reports)
+      : stub_(v1::Offload::NewStub(channel)), reports_(std::move(reports)) {
+    if (!token.empty()) context_.AddMetadata("authorization", absl::StrCat("Bearer ", token));
+  }
 
   void Begin() {
     self_ = shared_from_this();
@@ -85,7 +87,7 @@ std::string ReadFile(const std::string& path) {
 
 class GrpcOpener final : public StreamOpener {
  public:
-  explicit GrpcOpener(const ClientOptions& options) {
+  explicit GrpcOpener(const ClientOptions& options) : token_(options.token) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
@@ -104,12 +106,13 @@ class GrpcOpener final : public StreamOpener {
     channel_ = grpc::CreateCustomChannel(options.address, credentials, arguments);
   }
   std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) override {
-    auto stream = std::make_shared<GrpcStream>(channel_, std::move(reports));
+    auto stream = std::make_shared<GrpcStream>(channel_, token_, std::move(reports));
     stream->Begin();
     return stream;
   }
 
  private:
+  const std::string token_;
   std::shared_ptr<grpc::Channel> channel_;
 };
 

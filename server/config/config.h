@@ -77,9 +77,34 @@ struct PolicyConfig {          // hot
   double lambda_s = 0.05;      // goa-relocate: what a local answer costs per unit of uncertainty; 0 = delay only; 0..3600
 };
 
+// A caller is of the tenant that its bearer token names, else of the first whose certificates match its client certificate, else of
+// "default", which need not be listed.
+struct TenantConfig {          // hot
+  std::string name;            // 1..63 of a-z 0-9 - _ . ; a metric label
+  double weight = 1;           // of its share of the slots when they are short; 0.001..1000
+  std::vector<std::string> certificates;  // names in client certificates; "*.example" = all that end in .example
+  int max_queries = 0;                    // granted or running at once; 0 = no limit
+  double queries_per_second = 0;          // more are LOCAL/QUOTA; a second's worth may come at once; 0 = no limit
+  double prompt_tokens_per_minute = 0;    // the same, a minute's worth; 0 = no limit
+  double max_offloaded_share = 1;         // of its last 1000 or so decisions, whatever it says of its uncertainty; 0..1
+};
+inline constexpr char kDefaultTenant[] = "default";
+
+struct AuthConfig {            // hot
+  std::string tokens_file;     // lines "TENANT:HEX", HEX the SHA-256 of a bearer token; read again at every reload; empty = none
+  bool required = false;       // callers with neither a token nor a client certificate are refused
+  struct Token {
+    std::string tenant;
+    std::string sha256;        // 32 bytes
+  };
+  std::vector<Token> tokens;   // what the file holds
+};
+
 struct LimitsConfig {          // hot, but for sessions
   int sessions = 10000;                    // streams at once; 1..1000000
+  int sessions_per_identity = 0;           // of one certificate name, token or, without those, address; 0 = no limit
   int queries_per_session = 4;             // live at once; 1..64
+  int frames_per_second = 500;             // of one session; a second's worth may come at once; more end it; 1..1000000
   int waiting_queries = 10000;             // submitted and not yet seen by the engine; more are LOCAL/OVERLOAD
   int64_t prompt_bytes = 256 << 10;        // 1..3MiB
   int64_t inline_prompt_bytes = 64 << 20;  // held for all queries that came with their prompt; more are LOCAL/OVERLOAD
@@ -119,6 +144,8 @@ struct Config {
   std::string lock_file;                                    // restart-only; empty = none; one daemon per file
   EpochConfig epoch;
   PolicyConfig policy;
+  AuthConfig auth;
+  std::vector<TenantConfig> tenants;                        // 0..1000
   std::vector<SiteConfig> sites;                            // 1..64
   LimitsConfig limits;
   DispatchConfig dispatch;

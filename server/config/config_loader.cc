@@ -11,9 +11,12 @@
 #include <set>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "server/config/config_validator.h"
 
 namespace goad::server {
@@ -93,6 +96,17 @@ class Section {
 
   void Text(const char* key, std::string* out) {
     if (const auto found = Scalar(key)) *out = found->text;
+  }
+  void Texts(const char* key, std::vector<std::string>* out) {
+    known_.insert(key);
+    const auto found = entries_.find(key);
+    if (found == entries_.end()) return;
+    bool good = found->second.IsSequence();
+    for (size_t k = 0; good && k < found->second.size(); ++k) {
+      good = found->second[k].IsScalar();
+      if (good) out->push_back(found->second[k].Scalar());
+    }
+    if (!good) document_->Add(found->second.Mark(), PathOf(key), "is not a list of texts");
   }
   void Integer(const char* key, int* out) {
     if (const auto found = Scalar(key); found && !absl::SimpleAtoi(found->text, out)) {
@@ -253,11 +267,26 @@ void ReadRoot(Section& root, Config* config) {
     policy.Number("tau", &config->policy.tau);
     policy.Seconds("lambda", &config->policy.lambda_s);
   });
+  root.Child("auth", [&](Section& auth) {
+    auth.Text("tokens_file", &config->auth.tokens_file);
+    auth.Boolean("required", &config->auth.required);
+  });
+  root.List("tenants", &config->tenants, [](Section& entry, TenantConfig* tenant) {
+    entry.Text("name", &tenant->name);
+    entry.Number("weight", &tenant->weight);
+    entry.Texts("certificates", &tenant->certificates);
+    entry.Integer("max_queries", &tenant->max_queries);
+    entry.Number("queries_per_second", &tenant->queries_per_second);
+    entry.Number("prompt_tokens_per_minute", &tenant->prompt_tokens_per_minute);
+    entry.Number("max_offloaded_share", &tenant->max_offloaded_share);
+  });
   root.List("sites", &config->sites, ReadSite);
   root.Child("limits", [&](Section& limits) {
     LimitsConfig& out = config->limits;
     limits.Integer("sessions", &out.sessions);
+    limits.Integer("sessions_per_identity", &out.sessions_per_identity);
     limits.Integer("queries_per_session", &out.queries_per_session);
+    limits.Integer("frames_per_second", &out.frames_per_second);
     limits.Integer("waiting_queries", &out.waiting_queries);
     limits.Bytes("prompt", &out.prompt_bytes);
     limits.Bytes("inline_prompts", &out.inline_prompt_bytes);
@@ -298,6 +327,31 @@ void ReadRoot(Section& root, Config* config) {
   root.Duration("drain_timeout", &config->drain_timeout);
 }
 
+// What is wrong with the tokens file, or nothing.
+std::string ReadTokens(AuthConfig* auth) {
+  constexpr size_t kMost = 16 << 20;
+  std::ifstream in(auth->tokens_file, std::ios::binary);
+  std::string text(kMost + 1, '\0');
+  if (!in || (in.read(text.data(), static_cast<std::streamsize>(text.size())), in.bad())) {
+    return absl::StrCat(auth->tokens_file, ": cannot be read");
+  }
+  text.resize(static_cast<size_t>(in.gcount()));
+  if (text.size() > kMost) return absl::StrCat(auth->tokens_file, ": is larger than 16MiB");
+  int number = 0;
+  for (absl::string_view row : absl::StrSplit(text, '\n')) {
+    ++number;
+    std::string line(absl::StripAsciiWhitespace(row));
+    if (line.empty() || line[0] == '#') continue;
+    const size_t colon = line.rfind(':');
+    const std::string hex = colon == std::string::npos ? "" : line.substr(colon + 1);
+    if (hex.size() != 64 || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
+      return absl::StrCat(auth->tokens_file, ":", number, ": want TENANT:HEX, HEX the 64 digits of a token's SHA-256");
+    }
+    auth->tokens.push_back({line.substr(0, colon), absl::HexStringToBytes(hex)});
+  }
+  return "";
+}
+
 }  // namespace
 
 absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml) {
@@ -309,6 +363,11 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
     {
       Section section(root, "", &document);
       ReadRoot(section, &config);
+    }
+    if (!config.auth.tokens_file.empty()) {
+      if (const std::string wrong = ReadTokens(&config.auth); !wrong.empty()) {
+        document.Add(document.MarkOf("auth.tokens_file"), "auth.tokens_file", wrong);
+      }
     }
     std::set<std::string> already;
     for (const auto& [mark, text] : document.problems) already.insert(text.substr(0, text.find(": ")));

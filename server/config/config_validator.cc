@@ -101,6 +101,33 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   }
   problems.Range("policy.tau", config.policy.tau, 0, 1);
   problems.Range("policy.lambda", absl::Seconds(config.policy.lambda_s), absl::ZeroDuration(), absl::Hours(1));
+  if (config.tenants.size() > 1000) {
+    problems.Add("tenants", absl::StrCat(config.tenants.size(), " entries, want at most 1000"));
+  }
+  std::set<std::string> tenants;
+  for (size_t t = 0; t < config.tenants.size(); ++t) {
+    const TenantConfig& tenant = config.tenants[t];
+    const std::string path = absl::StrCat("tenants[", t, "]");
+    if (!IsName(tenant.name)) {
+      problems.Add(path + ".name", absl::StrCat("\"", tenant.name, "\" is not 1 to 63 of a-z 0-9 - _ ."));
+    } else if (!tenants.insert(tenant.name).second) {
+      problems.Add(path + ".name", absl::StrCat("\"", tenant.name, "\" is used twice"));
+    }
+    problems.Range(path + ".weight", tenant.weight, 0.001, 1000);
+    problems.Range(path + ".max_queries", tenant.max_queries, 0, 1e6);
+    problems.Range(path + ".queries_per_second", tenant.queries_per_second, 0, 1e9);
+    problems.Range(path + ".prompt_tokens_per_minute", tenant.prompt_tokens_per_minute, 0, 1e12);
+    problems.Range(path + ".max_offloaded_share", tenant.max_offloaded_share, 0, 1);
+  }
+  tenants.insert(kDefaultTenant);
+  for (const AuthConfig::Token& token : config.auth.tokens) {
+    if (tenants.count(token.tenant) != 0) continue;
+    problems.Add("auth.tokens_file", absl::StrCat("names tenant \"", token.tenant, "\", which is not listed under tenants"));
+    break;
+  }
+  if (config.auth.required && config.auth.tokens.empty() && config.listen.tls.client_ca.empty()) {
+    problems.Add("auth.required", "is true, but there are neither tokens nor listen.tls.client_ca: nobody could come in");
+  }
   if (config.sites.empty() || config.sites.size() > 64) {
     problems.Add("sites", absl::StrCat(config.sites.size(), " entries, want 1 to 64"));
   }
@@ -114,7 +141,9 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   }
   const LimitsConfig& limits = config.limits;
   problems.Range("limits.sessions", limits.sessions, 1, 1e6);
+  problems.Range("limits.sessions_per_identity", limits.sessions_per_identity, 0, 1e6);
   problems.Range("limits.queries_per_session", limits.queries_per_session, 1, 64);
+  problems.Range("limits.frames_per_second", limits.frames_per_second, 1, 1e6);
   problems.Range("limits.waiting_queries", limits.waiting_queries, 1, 1e6);
   problems.Range("limits.prompt", static_cast<double>(limits.prompt_bytes), 1, 3 << 20);
   problems.Range("limits.inline_prompts", static_cast<double>(limits.inline_prompt_bytes), 0, 1e12);

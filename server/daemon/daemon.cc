@@ -151,6 +151,7 @@ struct Daemon::Rooms {
   QueryMemory memory;
   EpochFeed epochs;
   std::atomic<int64_t> inline_prompt_bytes{0};  // outlives every prompt
+  TenantLimiter limiter;
   Inbox inbox;
   std::atomic<uint64_t> next_query_id{1}, next_session_id{1};
   SessionWriter writer;
@@ -212,7 +213,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   r.metrics.ConfigVersion(c->version);
 
   const OffloadPorts offload{{&r.config_store, &r.inbox, &r.registry, &r.memory, &r.metrics, &r.next_query_id,
-                              &r.inline_prompt_bytes, [&r] { return r.engine->tau(); }},
+                              &r.inline_prompt_bytes, &r.limiter, [&r] { return r.engine->tau(); }},
                              r.dispatch.get(),
                              &r.next_session_id};
   r.offload_service = MakeOffloadService(offload);

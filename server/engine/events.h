@@ -44,6 +44,7 @@ struct QueryMeta {
   bool chat = false;
   std::optional<double> edge_work_flop;
   double tx_power_w = 0.2;
+  std::string tenant = kDefaultTenant;
 };
 
 struct SubmitQuery {

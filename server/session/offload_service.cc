@@ -28,12 +28,21 @@ grpc::StatusCode CodeOf(ErrorCode code) {
   }
 }
 
-std::string IdentityOf(const grpc::CallbackServerContext& context) {
+absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, const Config& config) {
+  std::vector<std::string> names;
   const auto auth = context.auth_context();
-  if (auth == nullptr || !auth->IsPeerAuthenticated()) return "";
-  const auto names = auth->GetPeerIdentity();
-  return names.empty() ? "" : absl::StrCat("certificate ", std::string(names[0].data(), names[0].size()));
+  if (auth != nullptr && auth->IsPeerAuthenticated()) {
+    for (const auto& name : auth->GetPeerIdentity()) names.emplace_back(name.data(), name.size());
+    for (const auto& name : auth->FindPropertyValues("x509_common_name")) names.emplace_back(name.data(), name.size());
+  }
+  std::optional<std::string> authorization;
+  const auto found = context.client_metadata().find("authorization");
+  if (found != context.client_metadata().end()) authorization = std::string(found->second.data(), found->second.size());
+  return IdentifyCaller(config, names, authorization);
 }
+
+// "ipv4:192.0.2.7:50123" -> "ipv4:192.0.2.7"
+std::string AddressOf(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
 
 template <typename Message>
 bool Parse(const grpc::ByteBuffer& bytes, Message* message) {
@@ -51,20 +60,33 @@ class StreamReactor : public GrpcReactor, public SessionStream,
         session_(std::make_shared<Session>(SessionId{ports.next_session_id->fetch_add(1)}, context->peer(),
                                            ports.session.config->Current()->limits.outbox_bytes, ports.session.metrics,
                                            MonotonicTime::Now())),
-        core_(session_, IdentityOf(*context), ports.session) {}
+        caller_(CallerOf(*context, *ports.session.config->Current())),
+        core_(session_, caller_.ok() ? *caller_ : Caller(), ports.session) {}
 
   // False when the stream is refused; it then finishes by itself.
   bool Register() {
     self_ = this->shared_from_this();
-    const auto limit = static_cast<size_t>(ports_.session.config->Current()->limits.sessions);
-    const absl::Status added = ports_.session.registry->Add(session_, self_, limit);
+    const auto config = ports_.session.config->Current();
+    const LimitsConfig& limits = config->limits;
+    const std::string holder = caller_.ok() && !caller_->identity.empty() ? caller_->identity : AddressOf(session_->peer);
+    const absl::Status added =
+        caller_.ok() ? ports_.session.registry->Add(session_, self_, holder, limits) : caller_.status();
     if (added.ok()) return true;
-    ports_.session.metrics->Refused(absl::IsUnavailable(added) ? "DRAINING" : "SESSIONS");
     ErrorInfo error;
-    error.code = absl::IsUnavailable(added) ? ErrorCode::kUnavailable : ErrorCode::kResourceExhausted;
-    error.reason = absl::IsUnavailable(added) ? "DRAINING" : "SESSIONS";
     error.message = std::string(added.message());
-    error.retry_after_s = absl::ToDoubleSeconds(ports_.session.config->Current()->limits.retry_after);
+    if (absl::IsUnauthenticated(added)) {
+      error.code = ErrorCode::kUnauthenticated;
+      error.reason = "UNAUTHENTICATED";
+      error.field = "authorization";
+    } else if (absl::IsUnavailable(added)) {
+      error.code = ErrorCode::kUnavailable;
+      error.reason = "DRAINING";
+    } else {
+      error.code = ErrorCode::kResourceExhausted;
+      error.reason = error.message.find("per_identity") != std::string::npos ? "SESSIONS_PER_IDENTITY" : "SESSIONS";
+    }
+    ports_.session.metrics->Refused(error.reason.c_str());
+    if (error.code != ErrorCode::kUnauthenticated) error.retry_after_s = absl::ToDoubleSeconds(limits.retry_after);
     Refuse(error);
     return false;
   }
@@ -122,6 +144,7 @@ class StreamReactor : public GrpcReactor, public SessionStream,
   grpc::CallbackServerContext* const context_;
   const OffloadPorts ports_;
   const std::shared_ptr<Session> session_;
+  const absl::StatusOr<Caller> caller_;
   SessionCore core_;
 
  private:
@@ -152,8 +175,9 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
       error.message = "frame: the bytes are not a goad.v1.DeviceFrame";
       return Refuse(error);
     }
-    core_.OnFrame(frame, MonotonicTime::Now());
+    const bool read_on = core_.OnFrame(frame, MonotonicTime::Now());
     Pump();
+    if (!read_on) return;
     in_.Clear();
     StartRead(&in_);
   }

@@ -17,6 +17,9 @@ ErrorInfo Precondition(const char* reason, std::string field, std::string messag
   return error;
 }
 
+// 1..1.5 by the query's number, so that those who were refused together do not come back together.
+double Jitter(QueryId id) { return 1 + 0.5 * static_cast<double>(static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15ull >> 11) * 0x1p-53; }
+
 std::string QueryIdOf(const v1::DeviceFrame& frame) {
   switch (frame.frame_case()) {
     case v1::DeviceFrame::kQuery: return frame.query().query_id();
@@ -29,16 +32,28 @@ std::string QueryIdOf(const v1::DeviceFrame& frame) {
 
 }  // namespace
 
-SessionCore::SessionCore(std::shared_ptr<Session> session, std::string identity, const SessionPorts& ports)
-    : session_(std::move(session)), ports_(ports), identity_(std::move(identity)) {}
+SessionCore::SessionCore(std::shared_ptr<Session> session, Caller caller, const SessionPorts& ports)
+    : session_(std::move(session)), ports_(ports), caller_(std::move(caller)) {}
 
 void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
   ports_.metrics->Refused("BAD_FRAME");
   session_->outbox.PutIfRoom(EncodeProtocolError(error, frames_, query_id.size() <= 64 ? query_id : ""));
 }
 
-void SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
+bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
   ++frames_;
+  const double rate = ports_.config->Current()->limits.frames_per_second;
+  if (const absl::Duration wait = frame_bucket_.Take(1, rate, rate, now); wait > absl::ZeroDuration()) {
+    ports_.metrics->Refused("FRAMES_PER_SECOND");
+    ErrorInfo error;
+    error.code = ErrorCode::kResourceExhausted;
+    error.reason = "FRAMES_PER_SECOND";
+    error.message = absl::StrCat("limits.frames_per_second: this session sent more than ", rate, " a second");
+    error.retry_after_s = absl::ToDoubleSeconds(ports_.config->Current()->limits.retry_after);
+    session_->outbox.Close(error);
+    OnEnd();
+    return false;
+  }
   std::optional<ErrorInfo> error;
   if (!greeted_ && frame.frame_case() != v1::DeviceFrame::kHello) {
     error = Precondition("HELLO_FIRST", "hello", "must be the first frame");
@@ -66,13 +81,15 @@ void SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
   }
   if (error) Refuse(*error, QueryIdOf(frame));
   if (ended_) Forget();  // it ended while we were at it: nothing of this frame may outlive that
+  return true;
 }
 
 void SessionCore::OnHello(const v1::Hello& hello) {
   greeted_ = true;
-  if (identity_.empty()) {
-    identity_ = hello.device_name().empty() ? session_->Name() : absl::StrCat("device ", hello.device_name());
-  }
+  identity_ = absl::StrCat(caller_.identity, "/",
+                           !hello.device_name().empty()  ? absl::StrCat("device ", hello.device_name())
+                           : caller_.identity.empty() ? session_->Name()
+                                                      : "");
   ports_.registry->Describe(session_->id, identity_, hello.device_name());
   const auto config = ports_.config->Current();
   session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.tau()));
@@ -93,6 +110,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   SubmitQuery submit;
   if (auto error = DecodeQuery(query, config->limits, &submit.meta, &submit.inline_prompt)) return error;
   submit.meta.tx_power_w = tx_power_w_;
+  submit.meta.tenant = caller_.tenant;
 
   const uint64_t fingerprint = QueryFingerprint(query);
   const QueryMemory::Answer memory =
@@ -125,7 +143,13 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.received = submit.received = now;
   submit.session = session_->id;
   const char* refused = nullptr;
-  if (session_->outbox.live() >= static_cast<size_t>(config->limits.queries_per_session)) {
+  absl::Duration retry_after = config->limits.retry_after;
+  sched::Reason reason = sched::Reason::kOverload;
+  if (const absl::Duration wait = TenantWait(*config, submit.meta.prompt_tokens, now); wait > absl::ZeroDuration()) {
+    refused = "TENANT_RATE";
+    reason = sched::Reason::kQuota;
+    retry_after = std::max(retry_after, wait);
+  } else if (session_->outbox.live() >= static_cast<size_t>(config->limits.queries_per_session)) {
     refused = "QUERIES_PER_SESSION";
   } else if (!HoldInlinePrompt(config->limits.inline_prompt_bytes, &submit.inline_prompt)) {
     refused = "INLINE_PROMPTS";
@@ -140,11 +164,18 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   ports_.metrics->Refused(refused);
   DecisionEvent refusal;
   refusal.id = id;
-  refusal.reason = sched::Reason::kOverload;
+  refusal.reason = reason;
   refusal.predicted_local_s = local_delay_s;
-  refusal.retry_after_s = absl::ToDoubleSeconds(config->limits.retry_after);
+  refusal.retry_after_s = absl::ToDoubleSeconds(retry_after) * Jitter(id);
   ports_.registry->Deliver(session_->id, refusal);
   return std::nullopt;
+}
+
+absl::Duration SessionCore::TenantWait(const Config& config, int prompt_tokens, MonotonicTime now) {
+  for (const TenantConfig& tenant : config.tenants) {
+    if (tenant.name == caller_.tenant) return ports_.limiter->Admit(tenant, prompt_tokens, now);
+  }
+  return absl::ZeroDuration();
 }
 
 // Counts the prompt's bytes for as long as anybody holds it; false when that is too much.
@@ -204,7 +235,7 @@ void SessionCore::OnCancel(const v1::Cancel& cancel) {
 
 std::optional<ErrorInfo> SessionCore::OnAsk(const v1::AskRequest& request, MonotonicTime now) {
   greeted_ = true;
-  if (identity_.empty()) identity_ = session_->Name();
+  identity_ = caller_.identity.empty() ? session_->Name() : absl::StrCat(caller_.identity, "/");
   ports_.registry->Describe(session_->id, identity_, "Ask");
   if (!request.query().has_inline_prompt()) {
     ErrorInfo error = Precondition("NO_PROMPT", "query.inline_prompt", "is required by Ask");

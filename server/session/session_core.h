@@ -10,7 +10,9 @@
 #include "goad/v1/offload.pb.h"
 #include "server/config/config_store.h"
 #include "server/engine/inbox.h"
+#include "server/session/identity.h"
 #include "server/session/session_registry.h"
+#include "server/session/tenant_limiter.h"
 
 namespace goad::server {
 
@@ -22,6 +24,7 @@ struct SessionPorts {  // not owned, outlive every session
   Metrics* metrics = nullptr;
   std::atomic<uint64_t>* next_query_id = nullptr;
   std::atomic<int64_t>* inline_prompt_bytes = nullptr;  // held by queries that came with their prompt
+  TenantLimiter* limiter = nullptr;
   std::function<double()> tau;                          // in force now
 };
 
@@ -29,10 +32,11 @@ struct SessionPorts {  // not owned, outlive every session
 // another thread and is idempotent. The caller pumps the stream after each call.
 class SessionCore {
  public:
-  // `identity` is the authenticated caller, or empty: then query ids are scoped to the device name, or else the session.
-  SessionCore(std::shared_ptr<Session> session, std::string identity, const SessionPorts& ports);
+  // Query ids are scoped to the caller's identity and the device name; without either to the session.
+  SessionCore(std::shared_ptr<Session> session, Caller caller, const SessionPorts& ports);
 
-  void OnFrame(const v1::DeviceFrame& frame, MonotonicTime now);
+  // False when the session is at an end by it (too many frames a second): read no further.
+  bool OnFrame(const v1::DeviceFrame& frame, MonotonicTime now);
   // A session made for one Ask: no Hello, no Welcome. Returns what is wrong with the request, if anything.
   std::optional<ErrorInfo> OnAsk(const v1::AskRequest& request, MonotonicTime now);
   void OnHalfClose();
@@ -44,6 +48,7 @@ class SessionCore {
   std::optional<ErrorInfo> OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, MonotonicTime now);
   std::optional<ErrorInfo> OnQuery(const v1::Query& query, MonotonicTime now);
   std::optional<ErrorInfo> OnPrompt(const v1::Prompt& prompt);
+  absl::Duration TenantWait(const Config& config, int prompt_tokens, MonotonicTime now);
   bool HoldInlinePrompt(int64_t most, std::shared_ptr<const PromptBody>* prompt);
   void OnCancel(const v1::Cancel& cancel);
   void Refuse(const ErrorInfo& error, const std::string& query_id);
@@ -51,7 +56,9 @@ class SessionCore {
 
   const std::shared_ptr<Session> session_;
   const SessionPorts ports_;
-  std::string identity_;
+  const Caller caller_;
+  std::string identity_;               // scope of query ids
+  TokenBucket frame_bucket_;
   double tx_power_w_ = 0.2;
   bool greeted_ = false;
   uint64_t frames_ = 0;

@@ -9,16 +9,23 @@ SessionRegistry::SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics
                                  std::function<MonotonicTime()> clock, Wake wake)
     : sites_(std::move(sites)), metrics_(metrics), memory_(memory), clock_(std::move(clock)), wake_(std::move(wake)) {}
 
-absl::Status SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, size_t limit) {
+absl::Status SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream,
+                                  const std::string& holder, const LimitsConfig& limits) {
   size_t open = 0;
   {
     MutexLock lock(mutex_);
     if (draining_) return absl::UnavailableError("draining: reconnect later");
-    if (entries_.size() >= limit) {
-      return absl::ResourceExhaustedError(absl::StrCat("limits.sessions: ", limit, " sessions are open"));
+    if (entries_.size() >= static_cast<size_t>(limits.sessions)) {
+      return absl::ResourceExhaustedError(absl::StrCat("limits.sessions: ", limits.sessions, " sessions are open"));
     }
+    int& held = held_[holder];
+    if (limits.sessions_per_identity > 0 && held >= limits.sessions_per_identity) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("limits.sessions_per_identity: ", limits.sessions_per_identity, " sessions of yours are open"));
+    }
+    ++held;
     const SessionId id = session->id;
-    entries_[id] = {std::move(session), std::move(stream), "", ""};
+    entries_[id] = {std::move(session), std::move(stream), "", "", holder};
     open = entries_.size();
   }
   metrics_->Sessions(open);
@@ -42,6 +49,7 @@ void SessionRegistry::Remove(SessionId id) {
     if (entry == entries_.end()) return;
     removed = std::move(entry->second);
     entries_.erase(entry);
+    if (const auto held = held_.find(removed.holder); --held->second == 0) held_.erase(held);
     open = entries_.size();
   }
   metrics_->Sessions(open);

@@ -45,8 +45,10 @@ class SessionRegistry final : public SessionSink {
   SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics, QueryMemory* memory,
                   std::function<MonotonicTime()> clock, Wake wake);
 
-  // RESOURCE_EXHAUSTED at `limit` sessions, UNAVAILABLE when draining.
-  absl::Status Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, size_t limit);
+  // RESOURCE_EXHAUSTED at limits.sessions sessions, or at limits.sessions_per_identity of `holder` (an identity or an address);
+  // UNAVAILABLE when draining.
+  absl::Status Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, const std::string& holder,
+                   const LimitsConfig& limits);
   void Describe(SessionId id, std::string identity, std::string device_name);  // at Hello
   void Remove(SessionId id);
 
@@ -69,7 +71,7 @@ class SessionRegistry final : public SessionSink {
   struct Entry {
     std::shared_ptr<Session> session;
     std::shared_ptr<SessionStream> stream;
-    std::string identity, device_name;
+    std::string identity, device_name, holder;
   };
 
   // Constant after construction.
@@ -81,6 +83,7 @@ class SessionRegistry final : public SessionSink {
 
   mutable Mutex mutex_;
   std::unordered_map<SessionId, Entry> entries_ GOAD_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, int> held_ GOAD_GUARDED_BY(mutex_);  // sessions per holder
   bool draining_ GOAD_GUARDED_BY(mutex_) = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_map>
 
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
@@ -29,7 +30,7 @@ const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 // Zero from the start, so that a rate over them is right from the first one on.
 constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT",         "BAD_ASK",         "UNDECODABLE",
                                      "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
-                                     "INLINE_PROMPTS"};
+                                     "INLINE_PROMPTS", "TENANT_RATE", "FRAMES_PER_SECOND", "SESSIONS_PER_IDENTITY", "UNAUTHENTICATED"};
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {
@@ -109,6 +110,15 @@ struct Metrics::Families {
   prometheus::Family<Counter>& refused = BuildCounter().Name("goad_refused_total")
       .Help("Frames and queries refused at the door, by reason.").Register(r);
 
+  prometheus::Family<Counter>& tenant_decisions = BuildCounter().Name("goad_tenant_decisions_total")
+      .Help("Decisions by tenant and verdict.").Register(r);
+  prometheus::Family<Counter>& tenant_uncertainty = BuildCounter().Name("goad_tenant_uncertainty_total")
+      .Help("Sum of the uncertainties that a tenant's queries reported; over its decisions, their mean.").Register(r);
+  struct Tenant {
+    Counter *local, *offloaded, *uncertainty;
+  };
+  std::unordered_map<std::string, Tenant> tenants;
+
   prometheus::Family<Counter>& reloads = BuildCounter().Name("goad_config_reloads_total")
       .Help("Configuration reloads by result.").Register(r);
   Counter& reload_ok = reloads.Add({{"result", "ok"}});
@@ -185,6 +195,16 @@ void Metrics::BackendRequest(sched::SiteIndex site, size_t backend, const std::s
   const size_t j = sched::ToIndex(site);
   f_->backend_requests.Add({{"site", f_->labels.sites[j]}, {"backend", f_->labels.backends[j][backend]}, {"code", code}})
       .Increment();
+}
+void Metrics::TenantDecision(const std::string& tenant, double uncertainty, bool offloaded) {
+  auto found = f_->tenants.find(tenant);
+  if (found == f_->tenants.end()) {
+    found = f_->tenants.emplace(tenant, Families::Tenant{&f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "LOCAL"}}),
+                                                         &f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "OFFLOAD"}}),
+                                                         &f_->tenant_uncertainty.Add({{"tenant", tenant}})}).first;
+  }
+  (offloaded ? found->second.offloaded : found->second.local)->Increment();
+  found->second.uncertainty->Increment(uncertainty);
 }
 void Metrics::BackendFailover() { f_->failovers.Increment(); }
 void Metrics::Sessions(size_t open) { f_->sessions.Set(static_cast<double>(open)); }

@@ -24,7 +24,7 @@ struct MetricsLabels {                             // the closed label sets, fix
 };
 
 // Thread-safe. Label sets are resolved to series when the object is made, so recording never looks anything up, with the
-// exception of backend_requests_total, whose codes are what backends answer.
+// exception of backend_requests_total, whose codes are what backends answer, and of the tenants, which a reload may add to.
 class Metrics {
  public:
   explicit Metrics(const MetricsLabels& labels);
@@ -42,6 +42,7 @@ class Metrics {
   void Uncertainty(double uncertainty);
   void QueueWait(double wait_s);
   void TauInfeasible();
+  void TenantDecision(const std::string& tenant, double uncertainty, bool offloaded);  // engine thread only
   void StaleLink();
   void Tau(double tau);
   void LinkReportAge(double age_s);

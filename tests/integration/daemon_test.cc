@@ -3,6 +3,7 @@
 #include <future>
 #include <limits>
 
+#include "absl/strings/escaping.h"
 #include "goad/v1/admin.grpc.pb.h"
 #include "goad/v1/planner.grpc.pb.h"
 #include "tests/support/daemon_fixture.h"
@@ -408,6 +409,54 @@ TEST_F(DaemonTest, TheSdkAnswersLocallyWhenGoadDies) {
   EXPECT_EQ(answer.get().text, "local");
   const Answer later = client->Ask(Unsure(), [] { return "local"; });
   EXPECT_EQ(later.why_local, "UNREACHABLE");
+}
+
+TEST_F(DaemonTest, ABearerTokenNamesTheTenantAndAWrongOneComesNotIn) {
+  config_.auth.required = true;
+  config_.auth.tokens = {{"acme", absl::HexStringToBytes("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b")}};
+  config_.tenants.resize(1);
+  config_.tenants[0].name = "acme";
+  config_.tenants[0].queries_per_second = 0.001;
+  StartDaemon();
+  ClientOptions options{.address = address_, .device_name = "d", .token = "guessed"};
+  const auto guesser = Client::Connect(options);
+  EXPECT_EQ(guesser->Ask(Unsure(), [] { return "local"; }).why_local, "UNREACHABLE");
+  options.token = "secret";
+  const auto known = Client::Connect(options);
+  known->ReportLinks({{.site = "a", .gain_db = -80}});
+  WaitUntil([&] { return known->connected(); });
+  EXPECT_EQ(known->Ask(Unsure(), {}).text, "hi there");
+  EXPECT_EQ(known->Ask(Unsure(), [] { return "local"; }).why_local, "QUOTA");
+  EXPECT_EQ(Metric("goad_tenant_decisions_total", "acme"), 1);
+  EXPECT_GE(Metric("goad_refused_total", "UNAUTHENTICATED"), 1);
+  EXPECT_EQ(Metric("goad_refused_total", "TENANT_RATE"), 1);
+}
+
+TEST_F(DaemonTest, TooManyFramesOrSessionsEndThatStreamOnly) {
+  config_.limits.frames_per_second = 10;
+  config_.limits.sessions_per_identity = 2;
+  StartDaemon();
+  RawSession well_behaved(Channel());
+  well_behaved.Open();
+  {
+    RawSession flood(Channel());
+    flood.Hello();
+    for (int k = 0; k < 50 && flood.Send(v1::DeviceFrame()); ++k) {
+    }
+    const grpc::Status status = flood.Finish();
+    EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED) << status.error_message();
+    EXPECT_NE(status.error_message().find("limits.frames_per_second"), std::string::npos);
+  }
+  WaitUntil([&] { return Metric("goad_sessions") == 1; });
+  RawSession second(Channel());
+  second.Open();
+  RawSession third(Channel());
+  third.Hello();
+  const grpc::Status status = third.Finish();
+  EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  EXPECT_NE(status.error_message().find("limits.sessions_per_identity: 2"), std::string::npos) << status.error_message();
+  well_behaved.Query("q");
+  EXPECT_TRUE(well_behaved.Read().has_decision());
 }
 
 // Test certificates of tests/data/tls, valid for a century; the authority's key was thrown away.

@@ -191,7 +191,9 @@ void World::SimStream::Count(const v1::ServerFrame& frame) {
     if (world->faults_.duplicate == 0) world->Broken(absl::StrCat("two ", what, " for ", id));
     if (first->second != bytes) world->Broken(absl::StrCat("two different ", what, " for ", id));
   };
-  if (frame.has_decision()) {
+  const v1::Reason reason = frame.decision().reason();
+  const bool refused = reason == v1::REASON_OVERLOAD || reason == v1::REASON_QUOTA || reason == v1::REASON_DRAINING;
+  if (frame.has_decision() && !(refused && world->faults_.duplicate > 0)) {  // who was refused may ask anew, and is decided anew
     once(decisions, frame.decision().query_id(), "decisions");
     if (frame.decision().verdict() == v1::VERDICT_LOCAL) over = frame.decision().query_id();
   }
@@ -262,9 +264,9 @@ void World::Apply(Device& device) {
       stream->generation = open->generation;
       stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", faults_.tiny_queues ? 600 : 1 << 20, metrics_.get(), now_);
       SessionPorts ports{config_.get(), &inbox_, registry_.get(), &memory_, metrics_.get(), &next_query_id_,
-                         &inline_prompt_bytes_, [this] { return engine_->tau(); }};
-      stream->core = std::make_unique<SessionCore>(stream->session, "", ports);
-      if (!registry_->Add(stream->session, stream, 100).ok()) {
+                         &inline_prompt_bytes_, &limiter_, [this] { return engine_->tau(); }};
+      stream->core = std::make_unique<SessionCore>(stream->session, Caller(), ports);
+      if (!registry_->Add(stream->session, stream, "sim", config_->Current()->limits).ok()) {
         if (!draining_) Broken("session refused");
         At(Between(0, 30), [this, &device, generation = stream->generation] {
           device.core->OnStreamLost(generation, "draining", now_ - MonotonicTime());

@@ -83,6 +83,7 @@ class World {
   Inbox inbox_;
   std::atomic<uint64_t> next_query_id_{1};
   std::atomic<int64_t> inline_prompt_bytes_{0};
+  TenantLimiter limiter_;
   std::vector<std::shared_ptr<SessionStream>> woken_;
   std::unique_ptr<SessionRegistry> registry_;
   std::unique_ptr<Backends> backends_;

@@ -94,6 +94,7 @@ struct ClientOptions {
   int asks_per_query = 3;                         // a query is asked again on a new stream while no token was seen
   // TLS when `root_ca_file` is set; mTLS with certificate and key (PEM files).
   std::string root_ca_file, certificate_file, key_file;
+  std::string token;                              // sent as "authorization: Bearer TOKEN"; only over TLS does it stay secret
 };
 
 // What a caller may hear about one query, in this order; any may be empty. Called on the client's own thread, which must

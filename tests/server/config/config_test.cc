@@ -1,5 +1,8 @@
+#include <unistd.h>
+
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "gtest/gtest.h"
 #include "server/config/config_loader.h"
@@ -28,6 +31,8 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
   EXPECT_EQ(file->epoch.min_period, defaults.epoch.min_period);
   EXPECT_EQ(file->policy.name, defaults.policy.name);
   EXPECT_EQ(file->policy.tau, defaults.policy.tau);
+  EXPECT_EQ(file->policy.lambda_s, defaults.policy.lambda_s);
+  EXPECT_TRUE(file->auth.tokens_file.empty() && !file->auth.required && file->tenants.empty());
   const UplinkConfig &u = file->sites[0].uplink, &du = site.uplink;
   EXPECT_TRUE(u.model == du.model && u.bandwidth_hz == du.bandwidth_hz && u.shared == du.shared &&
               u.noise_density_dbm_hz == du.noise_density_dbm_hz && u.reference_power_dbm == du.reference_power_dbm);
@@ -37,6 +42,7 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
   EXPECT_EQ(file->sites[0].max_queries, site.max_queries);
   const LimitsConfig &l = file->limits, &dl = defaults.limits;
   EXPECT_TRUE(l.sessions == dl.sessions && l.queries_per_session == dl.queries_per_session &&
+              l.sessions_per_identity == dl.sessions_per_identity && l.frames_per_second == dl.frames_per_second &&
               l.waiting_queries == dl.waiting_queries && l.prompt_bytes == dl.prompt_bytes &&
               l.inline_prompt_bytes == dl.inline_prompt_bytes &&
               l.outbox_bytes == dl.outbox_bytes && l.max_output_tokens == dl.max_output_tokens &&
@@ -101,6 +107,50 @@ TEST(ConfigLoader, UnknownAndDuplicateKeysAndWrongTypesAreMistakes) {
   EXPECT_NE(Problems("").find("sites: 0 entries, want 1 to 64"), std::string::npos);
   EXPECT_NE(Problems("just text").find("configuration: is not a map"), std::string::npos);
   EXPECT_EQ(Problems(kSmall), "");
+}
+
+TEST(ConfigLoader, TheCommentedTenantOfTheReferenceIsTheDefaultOne) {
+  std::ifstream in(std::string(GOAD_SOURCE_DIR) + "/deploy/goad.yaml");
+  std::string yaml(std::istreambuf_iterator<char>(in), {});
+  const size_t from = yaml.find("tenants: []\n"), to = yaml.find("\nsites:");
+  ASSERT_LT(from, to);
+  std::string rows = yaml.substr(from + 12, to - from - 12), tenants = "tenants:\n";
+  std::istringstream lines(rows);
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.empty()) tenants += line.substr(1) + "\n";  // without the #
+  }
+  const auto config = ParseConfig("f", std::string(kSmall) + tenants);
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_EQ(config->tenants.size(), 1u);
+  const TenantConfig &tenant = config->tenants[0], defaults;
+  EXPECT_EQ(tenant.name, "acme");
+  EXPECT_EQ(tenant.certificates, std::vector<std::string>{"*.acme.example"});
+  EXPECT_TRUE(tenant.weight == defaults.weight && tenant.max_queries == defaults.max_queries &&
+              tenant.queries_per_second == defaults.queries_per_second &&
+              tenant.prompt_tokens_per_minute == defaults.prompt_tokens_per_minute &&
+              tenant.max_offloaded_share == defaults.max_offloaded_share);
+}
+
+TEST(ConfigLoader, TokensAreReadAndTheirMistakesNamed) {
+  const std::string path = testing::TempDir() + "goad_tokens_" + std::to_string(getpid());
+  const std::string hex(64, 'a');
+  const auto problems = [&](const std::string& tokens) {
+    std::ofstream(path) << tokens;
+    return Problems(std::string(kSmall) + "auth: {tokens_file: \"" + path + "\"}\ntenants: [{name: acme}]\n");
+  };
+  EXPECT_EQ(problems("# comment\n\nacme:" + hex + "\ndefault:" + hex + "\n"), "");
+  EXPECT_EQ(problems("acme:" + hex + "\nacme:12\n"),
+            "f.yaml:2:8: auth.tokens_file: " + path + ":2: want TENANT:HEX, HEX the 64 digits of a token's SHA-256");
+  EXPECT_EQ(problems("other:" + hex + "\n"),
+            "f.yaml:2:8: auth.tokens_file: names tenant \"other\", which is not listed under tenants");
+  std::remove(path.c_str());
+  EXPECT_EQ(Problems(std::string(kSmall) + "auth: {tokens_file: /nowhere}\n"),
+            "f.yaml:2:8: auth.tokens_file: /nowhere: cannot be read");
+  EXPECT_NE(Problems(std::string(kSmall) + "auth: {required: true}\n").find("nobody could come in"), std::string::npos);
+  EXPECT_EQ(Problems(std::string(kSmall) + "tenants: [{name: a}, {name: a, weight: 0, certificates: b}]\n"),
+            "f.yaml:2:23: tenants[1].name: \"a\" is used twice\n"
+            "f.yaml:2:32: tenants[1].weight: 0 is not in 0.001..1000\n"
+            "f.yaml:2:57: tenants[1].certificates: is not a list of texts");
 }
 
 TEST(ConfigReload, RestartOnlyFieldsAreNamed) {

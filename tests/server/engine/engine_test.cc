@@ -1,6 +1,8 @@
 #include "server/engine/engine.h"
 
 #include <cmath>
+#include <deque>
+#include <map>
 
 #include "gtest/gtest.h"
 #include "scheduler/snapshot_check.h"
@@ -66,6 +68,7 @@ class EngineTest : public testing::Test {
     submit.meta.prompt_tokens = 10;
     submit.meta.max_output_tokens = 4;
     submit.meta.local_delay_s = 1;
+    submit.meta.tenant = tenant_;
     submit.received = now_;
     if (prompt_bits == 0) submit.inline_prompt = std::make_shared<PromptBody>();
     const QueryId query = submit.id;
@@ -100,6 +103,7 @@ class EngineTest : public testing::Test {
   Metrics metrics_{{{"a", "b"}, {{"u"}, {"v"}}}};
   std::unique_ptr<Engine> engine_;
   uint64_t next_id_ = 1;
+  std::string tenant_ = kDefaultTenant;
 };
 
 TEST_F(EngineTest, ALoneQueryWaitsMinPeriod) {
@@ -329,6 +333,95 @@ TEST_F(TwoSitesTest, AQueryThatWasCancelledMeanwhileGoesNowhere) {
   EXPECT_EQ(dispatch_.started.size(), 1u);
   EXPECT_EQ(Count<FailedEvent>(), 0u);
   EXPECT_TRUE(engine_->idle());
+}
+
+TEST_F(EngineTest, WhenSlotsAreShortTenantsShareThemAndAFloodDoesNotStarveTheOther) {
+  config_.tenants.resize(2);
+  config_.tenants[0].name = "flood";
+  config_.tenants[1].name = "other";
+  Restart();
+  engine_->Handle(SiteHealth{SiteIndex{0}, 1, 4}, now_);
+  const auto ask = [&](uint64_t session, const char* tenant) {
+    tenant_ = tenant;
+    return Submit(session, 0.95);
+  };
+  for (uint64_t s = 1; s <= 10; ++s) ask(s, "flood");
+  for (uint64_t s = 11; s <= 12; ++s) ask(s, "other");
+  Advance(3 * kMs);
+  int flood = 0, other = 0;
+  for (const DecisionEvent& d : sink_.Decisions()) (static_cast<uint64_t>(d.id) <= 10 ? flood : other) += d.verdict == Verdict::kOffload;
+  EXPECT_EQ(flood, 2);
+  EXPECT_EQ(other, 2);
+}
+
+// 8 slots that take 20 ms: 400 answers a second. "other" asks 150 a second of which all could be answered; "flood" asks 4,000.
+TEST_F(EngineTest, AFloodingTenantCostsAnotherAtMostATenthOfItsGoodput) {
+  config_.tenants.resize(2);
+  config_.tenants[0].name = "flood";
+  config_.tenants[1].name = "other";
+  const auto goodput = [&](bool with_flood) {
+    sink_ = {};
+    dispatch_ = {};
+    Restart();
+    engine_->Handle(SiteHealth{SiteIndex{0}, 1, 8}, now_);
+    std::map<QueryId, std::string> tenant_of;
+    std::deque<std::pair<MonotonicTime, QueryId>> running;
+    size_t started = 0;
+    uint64_t session = 1;
+    std::map<std::string, int> answered;
+    for (int ms = 0; ms < 4000; ++ms) {
+      for (int k = 0; k < (with_flood ? 4 : 0); ++k) {
+        tenant_ = "flood";
+        tenant_of[Submit(session++, 0.95, 0)] = tenant_;
+      }
+      if (ms % 20 < 3) {
+        tenant_ = "other";
+        tenant_of[Submit(session++, 0.95, 0)] = tenant_;
+      }
+      Advance(kMs);
+      for (; started < dispatch_.started.size(); ++started) {
+        running.emplace_back(now_ + 20 * kMs, dispatch_.started[started].id);
+      }
+      for (; !running.empty() && running.front().first <= now_; running.pop_front()) {
+        ++answered[tenant_of.at(running.front().second)];
+        engine_->Handle(QueryDone{running.front().second, DispatchOutcome::kCompleted, 1}, now_);
+      }
+    }
+    return answered;
+  };
+  const auto alone = goodput(false), flooded = goodput(true);
+  EXPECT_GE(alone.at("other"), 590);  // of 600
+  EXPECT_GE(flooded.at("other"), 0.9 * alone.at("other"));
+  EXPECT_GE(flooded.at("flood"), 900) << "what the other leaves is not wasted";
+}
+
+TEST_F(EngineTest, ATenantsOwnCapsHold) {
+  config_.tenants.resize(2);
+  config_.tenants[0].name = "few";
+  config_.tenants[0].max_queries = 1;
+  config_.tenants[1].name = "modest";
+  config_.tenants[1].max_offloaded_share = 0.25;
+  config_.limits.mandatory_wait = absl::ZeroDuration();
+  Restart();
+  engine_->Handle(SiteHealth{SiteIndex{0}, 1, 100}, now_);
+  tenant_ = "few";
+  for (uint64_t s = 1; s <= 4; ++s) Submit(s, 0.5);
+  Advance(3 * kMs);
+  int offloaded = 0;
+  for (const DecisionEvent& d : sink_.Decisions()) {
+    offloaded += d.verdict == Verdict::kOffload;
+    EXPECT_TRUE(d.verdict == Verdict::kOffload || d.reason == Reason::kQuota);
+  }
+  EXPECT_EQ(offloaded, 1);
+  sink_.events.clear();
+  tenant_ = "modest";  // says that it is unsure of everything
+  for (uint64_t s = 10; s < 50; ++s) {
+    Submit(s, 1.0);
+    Advance(3 * kMs);
+  }
+  offloaded = 0;
+  for (const DecisionEvent& d : sink_.Decisions()) offloaded += d.verdict == Verdict::kOffload;
+  EXPECT_NEAR(offloaded, 10, 1);  // a quarter; the counts fade
 }
 
 // GOA looks at the newcomer alone; goa-relocate sees that the query that runs would lose more than the newcomer gains.

@@ -1,0 +1,27 @@
+// Who a caller is: from its verified client certificate or its bearer token to an identity and a tenant.
+#ifndef GOAD_SERVER_SESSION_IDENTITY_H_
+#define GOAD_SERVER_SESSION_IDENTITY_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/config/config.h"
+
+namespace goad::server {
+
+struct Caller {
+  std::string identity;               // scopes query ids and counts sessions; empty = it did not say who it is
+  std::string tenant = kDefaultTenant;
+};
+
+// `certificate_names`: of a verified client certificate (common and alternative names); `authorization`: the value of that call
+// metadata, "Bearer TOKEN" (RFC 6750). UNAUTHENTICATED for a token that is not in the file, whatever the certificate, and for
+// nobody when auth.required. Every token of the file is compared, each in constant time. Thread-safe, pure.
+absl::StatusOr<Caller> IdentifyCaller(const Config& config, const std::vector<std::string>& certificate_names,
+                                      const std::optional<std::string>& authorization);
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_SESSION_IDENTITY_H_

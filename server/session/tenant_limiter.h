@@ -1,0 +1,64 @@
+// Token buckets per tenant: queries per second and prompt tokens per minute, over all its sessions.
+#ifndef GOAD_SERVER_SESSION_TENANT_LIMITER_H_
+#define GOAD_SERVER_SESSION_TENANT_LIMITER_H_
+
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+
+#include "server/base/monotonic_time.h"
+#include "server/base/mutex.h"
+#include "server/config/config.h"
+
+namespace goad::server {
+
+// A level that refills at `rate_per_s` up to `most`. An amount above `most` needs a full bucket and is paid for by those after it.
+// Thread-compatible.
+class TokenBucket {
+ public:
+  // Zero when it was taken, else the time until there is enough. A first call finds the bucket full.
+  absl::Duration Take(double amount, double rate_per_s, double most, MonotonicTime now) {
+    level_ = std::min(most, fresh_ ? most : level_ + rate_per_s * SecondsBetween(at_, now));
+    fresh_ = false;
+    at_ = now;
+    const double needed = std::min(amount, most);
+    if (level_ < needed) return absl::Seconds((needed - level_) / rate_per_s) + absl::Nanoseconds(1);
+    level_ -= amount;
+    return absl::ZeroDuration();
+  }
+
+ private:
+  bool fresh_ = true;
+  double level_ = 0;
+  MonotonicTime at_;
+};
+
+// Thread-safe. Bounded by the tenants there ever were in the configuration.
+class TenantLimiter {
+ public:
+  // Zero when the tenant may ask now, else when to try again.
+  absl::Duration Admit(const TenantConfig& tenant, int prompt_tokens, MonotonicTime now) {
+    if (tenant.queries_per_second <= 0 && tenant.prompt_tokens_per_minute <= 0) return absl::ZeroDuration();
+    MutexLock lock(mutex_);
+    Buckets& buckets = buckets_[tenant.name];
+    absl::Duration wait;
+    if (tenant.queries_per_second > 0) {
+      wait = buckets.queries.Take(1, tenant.queries_per_second, std::max(1.0, tenant.queries_per_second), now);
+    }
+    if (wait == absl::ZeroDuration() && tenant.prompt_tokens_per_minute > 0) {
+      wait = buckets.tokens.Take(prompt_tokens, tenant.prompt_tokens_per_minute / 60, tenant.prompt_tokens_per_minute, now);
+    }
+    return wait;
+  }
+
+ private:
+  struct Buckets {
+    TokenBucket queries, tokens;
+  };
+  Mutex mutex_;
+  std::unordered_map<std::string, Buckets> buckets_ GOAD_GUARDED_BY(mutex_);
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_SESSION_TENANT_LIMITER_H_

@@ -1,0 +1,50 @@
+// libFuzzer targets for the parsers of foreign bytes that need nothing around them; GOAD_FUZZ names the one to build.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#if GOAD_FUZZ_SSE || GOAD_FUZZ_COMPLETION
+#include "server/dispatch/completion_json.h"
+#include "server/dispatch/sse_parser.h"
+#include "server/dispatch/utf8.h"
+#elif GOAD_FUZZ_CONFIG
+#include "server/config/config_loader.h"
+#else
+#include <sstream>
+
+#include "server/sim/replay.h"
+#endif
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+#if GOAD_FUZZ_SSE
+  // However the bytes are cut, the same events come out. The first byte says where.
+  if (bytes.empty()) return 0;
+  const std::string_view stream = bytes.substr(1);
+  const auto events = [&](size_t cut) {
+    std::string all;
+    goad::server::SseParser parser;
+    const auto add = [&](const std::string& event) { all += event + '\1'; };
+    if (parser.Push(stream.substr(0, cut), add)) parser.Push(stream.substr(cut), add);
+    return all;
+  };
+  if (events(0) != events(stream.empty() ? 0 : data[0] % stream.size())) abort();
+#elif GOAD_FUZZ_COMPLETION
+  (void)goad::server::ParseChunk(std::string(bytes));
+  (void)goad::server::ParseSlots(std::string(bytes));
+  (void)goad::server::ErrorMessage(500, std::string(bytes));
+  // Whole code points come out, however the text arrives.
+  goad::server::Utf8Assembler whole, pieces;
+  std::string at_once = whole.Push(std::string(bytes)) + whole.Finish(), piecewise;
+  for (const char c : bytes) piecewise += pieces.Push(std::string(1, c));
+  if (at_once != piecewise + pieces.Finish()) abort();
+#elif GOAD_FUZZ_CONFIG
+  (void)goad::server::ParseConfig("fuzz.yaml", std::string(bytes));
+#else
+  std::istringstream in{std::string(bytes)};
+  goad::server::ReplayReport report;
+  (void)goad::server::Replay(in, "fuzz.jsonl", {}, &report);
+#endif
+  return 0;
+}

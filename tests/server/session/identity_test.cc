@@ -1,0 +1,77 @@
+#include "server/session/identity.h"
+
+#include "absl/strings/escaping.h"
+#include "gtest/gtest.h"
+#include "server/session/tenant_limiter.h"
+
+namespace goad::server {
+namespace {
+
+Config Tenants() {
+  Config config;
+  config.tenants.resize(2);
+  config.tenants[0].name = "acme";
+  config.tenants[0].certificates = {"*.acme.example", "boss"};
+  config.tenants[1].name = "umbrella";
+  // echo -n secret | sha256sum
+  config.auth.tokens = {
+      {"acme", std::string(32, 'x')},
+      {"umbrella", absl::HexStringToBytes("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b")}};
+  return config;
+}
+
+TEST(IdentifyCaller, CertificateNamesTheTenant) {
+  const Config config = Tenants();
+  EXPECT_EQ(IdentifyCaller(config, {"phone-1.acme.example"}, {})->tenant, "acme");
+  EXPECT_EQ(IdentifyCaller(config, {"phone-1.acme.example"}, {})->identity, "certificate phone-1.acme.example");
+  EXPECT_EQ(IdentifyCaller(config, {"x", "BOSS"}, {})->tenant, "acme");
+  EXPECT_EQ(IdentifyCaller(config, {".acme.example"}, {})->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, {"acme.example"}, {})->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, {"phone.acme.example.evil"}, {})->tenant, "default");
+}
+
+TEST(IdentifyCaller, ATokenDecidesAndAWrongOneIsRefused) {
+  const Config config = Tenants();
+  EXPECT_EQ(IdentifyCaller(config, {}, "Bearer secret")->tenant, "umbrella");
+  EXPECT_EQ(IdentifyCaller(config, {"boss"}, "bearer secret")->tenant, "umbrella");
+  for (const char* wrong : {"Bearer secrets", "Bearer ", "secret", "", "Basic secret"}) {
+    EXPECT_TRUE(absl::IsUnauthenticated(IdentifyCaller(config, {"boss"}, wrong).status())) << wrong;
+  }
+}
+
+TEST(IdentifyCaller, NobodyIsOfTheDefaultTenantUnlessAuthIsRequired) {
+  Config config = Tenants();
+  EXPECT_EQ(IdentifyCaller(config, {}, {})->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, {}, {})->identity, "");
+  config.auth.required = true;
+  EXPECT_TRUE(absl::IsUnauthenticated(IdentifyCaller(config, {}, {}).status()));
+  EXPECT_TRUE(IdentifyCaller(config, {"anybody"}, {}).ok());
+}
+
+TEST(TenantLimiter, QueriesPerSecondAndPromptTokensPerMinute) {
+  TenantLimiter limiter;
+  TenantConfig tenant;
+  tenant.name = "acme";
+  MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(9));
+  for (int k = 0; k < 100; ++k) EXPECT_EQ(limiter.Admit(tenant, 1000000, now), absl::ZeroDuration());  // no limits
+  tenant.queries_per_second = 2;
+  EXPECT_EQ(limiter.Admit(tenant, 1, now), absl::ZeroDuration());
+  EXPECT_EQ(limiter.Admit(tenant, 1, now), absl::ZeroDuration());
+  EXPECT_GT(limiter.Admit(tenant, 1, now), absl::ZeroDuration());
+  now = now + absl::Milliseconds(501);
+  EXPECT_EQ(limiter.Admit(tenant, 1, now), absl::ZeroDuration());
+  EXPECT_GT(limiter.Admit(tenant, 1, now), absl::ZeroDuration());
+  TenantConfig other = tenant;
+  other.name = "other";
+  EXPECT_EQ(limiter.Admit(other, 1, now), absl::ZeroDuration());
+  tenant = {"tokens"};
+  tenant.prompt_tokens_per_minute = 600;
+  EXPECT_EQ(limiter.Admit(tenant, 900, now), absl::ZeroDuration());  // more than there is: paid for afterwards
+  const absl::Duration wait = limiter.Admit(tenant, 1, now);
+  EXPECT_NEAR(absl::ToDoubleSeconds(wait), 30.1, 0.001);
+  EXPECT_GT(limiter.Admit(tenant, 1, now + absl::Seconds(29)), absl::ZeroDuration());
+  EXPECT_EQ(limiter.Admit(tenant, 1, now + absl::Seconds(31)), absl::ZeroDuration());
+}
+
+}  // namespace
+}  // namespace goad::server
