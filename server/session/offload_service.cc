@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "goad/v1/offload.grpc.pb.h"
+#include "server/base/reaction.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
@@ -113,16 +114,19 @@ class StreamReactor : public GrpcReactor, public SessionStream,
   }
 
   void OnWriteDone(bool ok) override {
+    const Reaction reaction(static_cast<SessionStream*>(this));
     out_.Clear();
     session_->outbox.WriteDone();
     if (!ok) core_.OnEnd();
     Pump();
   }
   void OnCancel() override {
+    const Reaction reaction(static_cast<SessionStream*>(this));
     core_.OnEnd();
     Pump();
   }
   void OnDone() override {
+    const Reaction reaction(static_cast<SessionStream*>(this));
     core_.OnEnd();
     ports_.session.registry->Remove(session_->id);
     self_.reset();  // the last use of this
@@ -161,9 +165,19 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
   }
 
   void OnReadDone(bool ok) override {
+    if (!Take(ok)) return;
+    in_.Clear();
+    StartRead(&in_);
+  }
+
+ private:
+  // False when there is nothing more to read.
+  bool Take(bool ok) {
+    const Reaction reaction(static_cast<SessionStream*>(this));
     if (!ok) {
       if (!context_->IsCancelled()) core_.OnHalfClose();
-      return Pump();
+      Pump();
+      return false;
     }
     v1::DeviceFrame frame;
     if (!Parse(in_, &frame)) {
@@ -173,16 +187,14 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
       error.reason = "UNDECODABLE";
       error.field = "frame";
       error.message = "frame: the bytes are not a goad.v1.DeviceFrame";
-      return Refuse(error);
+      Refuse(error);
+      return false;
     }
     const bool read_on = core_.OnFrame(frame, MonotonicTime::Now());
     Pump();
-    if (!read_on) return;
-    in_.Clear();
-    StartRead(&in_);
+    return read_on;
   }
 
- private:
   grpc::ByteBuffer in_;
 };
 
@@ -214,12 +226,14 @@ class OffloadService final
 
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Session(grpc::CallbackServerContext* context) override {
     auto reactor = std::make_shared<SessionReactor>(context, ports_);
+    { const Reaction made(static_cast<SessionStream*>(reactor.get())); }
     reactor->Begin();
     return reactor.get();  // keeps itself until OnDone
   }
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Ask(grpc::CallbackServerContext* context,
                                                   const grpc::ByteBuffer* request) override {
     auto reactor = std::make_shared<AskReactor>(context, ports_);
+    { const Reaction made(static_cast<SessionStream*>(reactor.get())); }
     reactor->Begin(*request);
     return reactor.get();
   }
