@@ -62,7 +62,7 @@ void LoadState::AssignTransmitter(size_t i, size_t j, const double* received_w) 
 }
 
 void LoadState::AddInterference(size_t j, size_t other, double received_w) {
-  interference_w_[other] += (other == j) | std::isnan(received_w) ? 0 : received_w;  // adding 0 changes no bit
+  interference_w_[other] += ((other == j) | std::isnan(received_w)) ? 0 : received_w;  // adding 0 changes no bit
 }
 
 LoadState ReplayOrder(const EpochSnapshot& snapshot, const AssignmentOrder& order) {

@@ -74,7 +74,7 @@ case $what in
     build build
     threads
     step "tests"
-    ctest --test-dir build --output-on-failure -j2
+    GOAD_SIM_RUNS=300 ctest --test-dir build --output-on-failure -j2
     ;;
 esac
 echo "tests/check.sh $what: passed"

@@ -109,7 +109,9 @@ class DaemonTest : public testing::Test {
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = std::move(*daemon);
     address_ = absl::StrCat("127.0.0.1:", daemon_->listen_port());
-    WaitUntil([this] { return Metric("goad_backend_up") == 1; });
+    double backends = 0;
+    for (const SiteConfig& site : config_.sites) backends += static_cast<double>(site.backends.size());
+    WaitUntil([&] { return Metric("goad_backend_up") == backends; });
   }
   std::shared_ptr<grpc::Channel> Channel() {
     grpc::ChannelArguments arguments;
