@@ -5,6 +5,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <google/protobuf/stubs/logging.h>
 #include <grpcpp/impl/service_type.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -175,6 +176,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::channelz::experimental::InitChannelzService();
+    google::protobuf::SetLogHandler(nullptr);  // it has a line for every string that is no UTF-8: a device could fill the log
   });
   auto daemon = std::unique_ptr<Daemon>(new Daemon(std::make_unique<Rooms>(std::move(config), std::move(options))));
   Rooms& r = *daemon->rooms_;

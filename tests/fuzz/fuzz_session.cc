@@ -1,5 +1,7 @@
 // libFuzzer: bytes as a device's frames into a session, with an engine that answers at random. The input is a row of
 // (length byte, that many bytes of a DeviceFrame); a length of 0 is an engine step, told by the byte that follows.
+#include <google/protobuf/stubs/logging.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <set>
@@ -21,7 +23,24 @@ Config OneSite() {
   return config;
 }
 
+SessionEvent Answer(QueryId id, uint8_t what) {
+  if (what < 32) return DecisionEvent{id, 1};
+  if (what < 64) {
+    DecisionEvent offload{id, 1, sched::Verdict::kOffload, sched::Reason::kUncertain, sched::SiteIndex{0}};
+    offload.upload_within_s = what % 2;
+    return offload;
+  }
+  if (what < 128) return TokensEvent{id, 0, "x", 1};
+  if (what < 192) {
+    CompletedEvent completed{id, "stop"};
+    completed.site = sched::SiteIndex{0};
+    return completed;
+  }
+  return FailedEvent{id};
+}
+
 void Run(const uint8_t* data, size_t size) {
+  google::protobuf::SetLogHandler(nullptr);
   static ConfigStore* const config = new ConfigStore(OneSite());
   static Metrics* const metrics = new Metrics({{"a"}, {{"b"}}});
   Inbox inbox(8);
@@ -48,10 +67,7 @@ void Run(const uint8_t* data, size_t size) {
       const uint8_t what = data[at++];
       if (!live.empty()) {
         const QueryId id = *std::next(live.begin(), what % static_cast<uint8_t>(std::min<size_t>(live.size(), 255)));
-        if (what < 64) registry.Deliver(SessionId{1}, DecisionEvent{id, 1, what < 32 ? sched::Verdict::kLocal : sched::Verdict::kOffload});
-        else if (what < 128) registry.Deliver(SessionId{1}, TokensEvent{id, 0, "x", 1});
-        else if (what < 192) registry.Deliver(SessionId{1}, CompletedEvent{id});
-        else registry.Deliver(SessionId{1}, FailedEvent{id});
+        registry.Deliver(SessionId{1}, Answer(id, what));
       }
     }
     for (const Event& event : inbox.Drain(MonotonicTime())) {
