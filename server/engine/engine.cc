@@ -1,13 +1,11 @@
 #include "server/engine/engine.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "scheduler/load_state.h"
 #include "scheduler/snapshot_check.h"
-#include "server/engine/fair_share.h"
 #include "server/engine/snapshot_builder.h"
 #include "spdlog/spdlog.h"
 
@@ -146,7 +144,7 @@ void Engine::On(QueryReturned& event, MonotonicTime now) {
     return Erase(*query);
   }
   ++sites_[sched::ToIndex(other)].active_queries;
-  ++tenants_[query->meta.tenant].active;
+  tenants_.TakeSlot(query->meta.tenant);
   ReleaseSlot(*query, now);
   ports_.metrics->BackendFailover();
   query->site = event.request.site = other;
@@ -220,16 +218,7 @@ void Engine::On(DrainExpired&, MonotonicTime now) {
 void Engine::On(ApplyConfig& event, MonotonicTime now) {
   config_ = std::move(event.config);
   UsePolicy(config_->policy.name);  // validated by the config room
-  tenant_rows_ = {TenantConfig{kDefaultTenant}};
-  tenant_row_ = {{kDefaultTenant, 0}};
-  for (const TenantConfig& tenant : config_->tenants) {
-    if (tenant.name == kDefaultTenant) {
-      tenant_rows_[0] = tenant;
-    } else {
-      tenant_row_[tenant.name] = static_cast<int>(tenant_rows_.size());
-      tenant_rows_.push_back(tenant);
-    }
-  }
+  tenants_.SetConfig(config_->tenants);
   tau_ = config_->policy.tau;
   policy_overridden_ = tau_overridden_ = false;
   ports_.metrics->Tau(tau_);
@@ -314,7 +303,7 @@ void Engine::RunEpoch(MonotonicTime now) {
                                     .candidates = candidates,
                                     .residents = residents},
                                    now);
-  if (!config_->tenants.empty()) CapTenants(candidates, &record->snapshot);
+  tenants_.Cap(candidates, &record->snapshot);
   std::vector<QueryId> held;
   if (const absl::Status status = sched::CheckSnapshot(record->snapshot); status.ok()) {
     const MonotonicTime solve = ports_.stopwatch ? ports_.stopwatch() : MonotonicTime();
@@ -348,37 +337,8 @@ void Engine::RunEpoch(MonotonicTime now) {
   if (ports_.on_epoch) ports_.on_epoch(std::move(record));
 }
 
-// Numbers the candidates' tenants and says how many new assignments each may get.
-void Engine::CapTenants(const std::vector<const Query*>& candidates, sched::EpochSnapshot* snapshot) {
-  std::vector<TenantDemand> demands;
-  for (const TenantConfig& tenant : tenant_rows_) demands.push_back({tenant.weight, tenants_[tenant.name].active});
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    const auto row = tenant_row_.find(candidates[i]->meta.tenant);  // a reload may have removed it
-    snapshot->candidates[i].tenant = row == tenant_row_.end() ? 0 : row->second;
-    ++demands[static_cast<size_t>(snapshot->candidates[i].tenant)].asking;
-  }
-  for (size_t t = 0; t < demands.size(); ++t) {
-    const TenantConfig& config = tenant_rows_[t];
-    const Tenant& tenant = tenants_[config.name];
-    TenantDemand& demand = demands[t];
-    demand.most_new = demand.asking;
-    if (config.max_queries > 0) demand.most_new = std::clamp(config.max_queries - demand.active, 0, demand.most_new);
-    if (config.max_offloaded_share < 1) {
-      const double room = config.max_offloaded_share * (tenant.decided + demand.asking) - tenant.offloaded;
-      demand.most_new = std::clamp(static_cast<int>(std::floor(room)), 0, demand.most_new);
-    }
-  }
-  int slots = 0;
-  for (const sched::SiteState& site : snapshot->sites) slots += site.accepting ? std::max(site.max_queries, site.active_queries) : 0;
-  snapshot->tenant_caps = FairCaps(demands, slots);
-}
-
 void Engine::CountDecision(const Query& query, bool offloaded) {
-  constexpr double kFading = 1 - 1e-3;
-  Tenant& tenant = tenants_[query.meta.tenant];
-  tenant.decided = kFading * tenant.decided + 1;
-  tenant.offloaded = kFading * tenant.offloaded + offloaded;
-  tenant.active += offloaded;
+  tenants_.Decided(query.meta.tenant, offloaded);
   ports_.metrics->TenantDecision(query.meta.tenant, query.meta.uncertainty, offloaded);
 }
 
@@ -389,6 +349,7 @@ void Engine::Offload(Query& query, const sched::Decision& decision, uint64_t epo
   query.predicted_upload_s = decision.predicted_upload_s;
   query.predicted_compute_s = decision.predicted_compute_s;
   ++site.active_queries;
+  tenants_.TakeSlot(query.meta.tenant);
   CountDecision(query, true);
   DecisionEvent event;
   event.id = query.id;
@@ -507,7 +468,7 @@ void Engine::ReleaseUplink(Query& query) {
 
 void Engine::ReleaseSlot(Query& query, MonotonicTime now) {
   --sites_[sched::ToIndex(query.site)].active_queries;
-  --tenants_[query.meta.tenant].active;
+  tenants_.ReleaseSlot(query.meta.tenant);
   WakeHeld(now);
 }
 

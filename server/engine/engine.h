@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "scheduler/policy.h"
-#include "server/config/config.h"
 #include "server/engine/link_table.h"
 #include "server/engine/ports.h"
 #include "server/engine/query.h"
 #include "server/engine/site_table.h"
+#include "server/engine/tenant_table.h"
 #include "server/telemetry/epoch_record.h"
 #include "server/telemetry/metrics.h"
 
@@ -65,7 +65,6 @@ class Engine {
 
   void RunEpoch(MonotonicTime now);
   std::vector<const Query*> PickCandidates(MonotonicTime now);
-  void CapTenants(const std::vector<const Query*>& candidates, sched::EpochSnapshot* snapshot);
   void CountDecision(const Query& query, bool offloaded);
   void Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now);
   void DeclineAndErase(Query& query, sched::Reason reason, uint64_t epoch, MonotonicTime now);
@@ -100,14 +99,7 @@ class Engine {
   LinkTable links_;
   SiteTable sites_;
 
-  // What is known of a tenant, by its name; bounded by the tenants there ever were in the configuration.
-  struct Tenant {
-    int active = 0;                                            // slots it holds
-    double decided = 0, offloaded = 0;                         // fading counts, over about the last 1000 decisions
-  };
-  std::unordered_map<std::string, Tenant> tenants_;
-  std::vector<TenantConfig> tenant_rows_;                      // of config_, "default" first: a row is a candidate's tenant
-  std::unordered_map<std::string, int> tenant_row_;
+  TenantTable tenants_;
   uint64_t epoch_ = 0;
   std::vector<EarlyDecline> early_;                            // for the next record
   MonotonicTime oldest_fresh_ = MonotonicTime::Infinite();     // arrivals that no epoch has looked at
