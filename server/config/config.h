@@ -14,7 +14,7 @@
 
 namespace goad::server {
 
-struct TlsConfig {             // restart-only paths
+struct TlsConfig {             // restart-only paths; what the files hold is hot
   std::string certificate;     // PEM chain; empty = plaintext
   std::string key;             // PEM
   std::string client_ca;       // PEM; set = client certificates are required (mTLS)

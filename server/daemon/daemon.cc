@@ -28,6 +28,7 @@
 #include "server/config/config_loader.h"
 #include "server/config/config_store.h"
 #include "server/config/config_validator.h"
+#include "server/daemon/tls_files.h"
 #include "server/dispatch/dispatch_thread.h"
 #include "server/engine/engine.h"
 #include "server/engine/engine_thread.h"
@@ -50,30 +51,6 @@ MetricsLabels LabelsOf(const Config& config) {
     for (const BackendConfig& backend : site.backends) urls.push_back(backend.url);
   }
   return labels;
-}
-
-absl::StatusOr<std::string> ReadPem(const char* field, const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return absl::FailedPreconditionError(absl::StrCat(field, ": ", path, ": cannot be read"));
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CredentialsOf(const TlsConfig& tls) {
-  if (tls.certificate.empty()) return grpc::InsecureServerCredentials();
-  auto certificate = ReadPem("listen.tls.certificate", tls.certificate);
-  if (!certificate.ok()) return certificate.status();
-  auto key = ReadPem("listen.tls.key", tls.key);
-  if (!key.ok()) return key.status();
-  grpc::SslServerCredentialsOptions options(tls.client_ca.empty()
-                                                ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-                                                : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_key_cert_pairs.push_back({*key, *certificate});
-  if (!tls.client_ca.empty()) {
-    auto ca = ReadPem("listen.tls.client_ca", tls.client_ca);
-    if (!ca.ok()) return ca.status();
-    options.pem_root_certs = *ca;
-  }
-  return grpc::SslServerCredentials(options);
 }
 
 // One daemon per lock file; the file stays locked as long as this lives.
@@ -163,6 +140,7 @@ struct Daemon::Rooms {
   std::unique_ptr<DecisionLog> decision_log;
   std::unique_ptr<prometheus::Exposer> exposer;
   int metrics_port = 0;
+  std::unique_ptr<TlsFiles> tls_files;  // null = plaintext
   std::unique_ptr<grpc::Service> offload_service, admin_service, planner_service;
   Listener admin, devices;
   bool stopped = false;
@@ -184,8 +162,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   if (!c->lock_file.empty()) {
     if (absl::Status status = r.lock_file.Lock(c->lock_file); !status.ok()) return status;
   }
-  auto credentials = CredentialsOf(c->listen.tls);
-  if (!credentials.ok()) return credentials.status();
+  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+  if (!c->listen.tls.certificate.empty()) {
+    auto files = TlsFiles::Open(c->listen.tls);
+    if (!files.ok()) return files.status();
+    r.tls_files = std::move(*files);
+    credentials = r.tls_files->Credentials();
+  }
 
   r.dispatch = std::make_unique<DispatchThread>(c, &r.registry, &r.metrics, &r.inbox);
   Engine::Ports ports;
@@ -247,7 +230,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     if (r.options.on_drain_requested) r.options.on_drain_requested();
   };
   r.admin_service = MakeAdminService(std::move(admin));
-  auto devices = Listen("listen.address", c->listen.address, *credentials, {r.offload_service.get()});
+  auto devices = Listen("listen.address", c->listen.address, credentials, {r.offload_service.get()});
   if (!devices.ok()) return devices.status();
   r.devices = std::move(*devices);
   r.devices.server->GetHealthCheckService()->SetServingStatus("goad.v1.Offload", true);
@@ -279,6 +262,9 @@ absl::StatusOr<uint64_t> Daemon::Reload() {
   const std::vector<std::string> fixed = RestartOnlyChanges(*r.config_store.Current(), *next);
   if (!fixed.empty()) {
     return refuse(absl::FailedPreconditionError(absl::StrCat("needs a restart: ", absl::StrJoin(fixed, ", "))));
+  }
+  if (r.tls_files != nullptr) {
+    if (absl::Status status = r.tls_files->Refresh(next->listen.tls); !status.ok()) return refuse(std::move(status));
   }
   const std::shared_ptr<const Config> published = r.config_store.Publish(std::move(*next));
   r.inbox.set_max_submits(published->limits.waiting_queries);

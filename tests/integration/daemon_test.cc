@@ -1,4 +1,8 @@
 // The daemon in this process, the SDK and raw streams before it, a scripted LLM server behind it.
+#include <openssl/ssl.h>
+#include <unistd.h>
+
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <limits>
@@ -474,9 +478,63 @@ TEST_F(DaemonTest, TlsWithClientCertificates) {
   WaitUntil([&] { return known->connected(); });
   EXPECT_EQ(known->Ask(Unsure(), {}).text, "hi there");
 
-  Config bad = config_;
-  bad.listen.tls.key = dir + "missing.key";
-  EXPECT_NE(Daemon::Start(bad, {}).status().message().find("listen.tls.key"), absl::string_view::npos);
+  const auto refused = [&](const std::string& certificate, const std::string& key) {
+    Config bad = config_;
+    bad.listen.tls = {certificate, key, ""};
+    return std::string(Daemon::Start(bad, {}).status().message());
+  };
+  EXPECT_NE(refused(dir + "server.pem", dir + "missing.key").find("missing.key: cannot be read"), std::string::npos);
+  EXPECT_NE(refused(dir + "server.pem", dir + "device.key").find("is not the key of the certificate"), std::string::npos);
+  EXPECT_NE(refused(dir + "server.key", dir + "server.key").find("holds no PEM certificate"), std::string::npos);
+}
+
+// The subject of the certificate that `address` shows; empty when there is no handshake.
+std::string ServedSubject(const std::string& address) {
+  const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_client_method()), &SSL_CTX_free);
+  SSL_CTX_set_alpn_protos(context.get(), reinterpret_cast<const unsigned char*>("\x02h2"), 3);
+  const std::unique_ptr<BIO, decltype(&BIO_free_all)> connection(BIO_new_ssl_connect(context.get()), &BIO_free_all);
+  BIO_set_conn_hostname(connection.get(), address.c_str());
+  if (BIO_do_connect(connection.get()) != 1 || BIO_do_handshake(connection.get()) != 1) return "";
+  SSL* ssl = nullptr;
+  BIO_get_ssl(connection.get(), &ssl);
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(SSL_get1_peer_certificate(ssl), &X509_free);
+  char name[256] = "";
+  X509_NAME_oneline(X509_get_subject_name(certificate.get()), name, sizeof name);
+  return name;
+}
+
+TEST_F(DaemonTest, AChangedCertificateIsServedAfterAReloadAndABrokenOneIsNot) {
+  const std::string data = std::string(GOAD_TEST_DATA) + "/tls/", dir = testing::TempDir() + "goad_tls_" + std::to_string(getpid()) + "/";
+  const auto copy = [&](const std::string& from, const std::string& to) {
+    std::filesystem::copy_file(data + from, dir + to, std::filesystem::copy_options::overwrite_existing);
+  };
+  std::filesystem::create_directories(dir);
+  copy("device.pem", "live.pem");
+  copy("device.key", "live.key");
+  config_.listen.tls = {dir + "live.pem", dir + "live.key", ""};
+  const std::string yaml = absl::StrCat("listen: {address: \"", config_.listen.address, "\", tls: {certificate: ", dir, "live.pem, key: ",
+                                        dir, "live.key}}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
+                                        "sites: [{name: a, uplink: {model: shannon}, backends: [{url: \"", backend_.url(), "\"}]}]\n");
+  std::ofstream(dir + "goad.yaml") << yaml;
+  StartDaemon({.config_path = dir + "goad.yaml"});
+  const std::string first = ServedSubject(address_);
+  EXPECT_NE(first.find("CN="), std::string::npos) << first;
+
+  std::ofstream(dir + "live.pem") << "half of a";
+  EXPECT_NE(daemon_->Reload().status().message().find("holds no PEM certificate"), absl::string_view::npos);
+  copy("server.pem", "live.pem");  // without its key
+  EXPECT_NE(daemon_->Reload().status().message().find("is not the key of the certificate"), absl::string_view::npos);
+  EXPECT_EQ(Metric("goad_config_reloads_total", "failed"), 2);
+
+  copy("server.key", "live.key");
+  const auto reloaded = daemon_->Reload();
+  ASSERT_TRUE(reloaded.ok()) << reloaded.status();
+  WaitUntil([&] {
+    const std::string now = ServedSubject(address_);
+    return !now.empty() && now != first;
+  });
+  daemon_.reset();
+  std::filesystem::remove_all(dir);
 }
 
 TEST_F(DaemonTest, AdminShowsAndTurns) {

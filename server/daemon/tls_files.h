@@ -1,0 +1,44 @@
+// The daemon's certificates: validated, then copied into a private directory, where gRPC's file watcher reads them. The watcher
+// takes any file for a certificate, and refuses every handshake while one is broken; so it is shown good ones only, and both files of
+// a pair change at once.
+#ifndef GOAD_SERVER_DAEMON_TLS_FILES_H_
+#define GOAD_SERVER_DAEMON_TLS_FILES_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/config/config.h"
+
+namespace grpc {
+class ServerCredentials;
+}
+
+namespace goad::server {
+
+// Thread-compatible. Removes its directory when destroyed.
+class TlsFiles {
+ public:
+  // REQUIRES: tls.certificate is not empty. The directory is made in $RUNTIME_DIRECTORY, which systemd sets, else in the
+  // temporary one. FAILED_PRECONDITION names the field, the file and what is wrong with it.
+  static absl::StatusOr<std::unique_ptr<TlsFiles>> Open(const TlsConfig& tls);
+  ~TlsFiles();
+
+  // Validates the files again and publishes them if they changed; new handshakes use them within a second, open connections
+  // stay. On an error what was published stays.
+  absl::Status Refresh(const TlsConfig& tls);
+
+  std::shared_ptr<grpc::ServerCredentials> Credentials() const;
+
+ private:
+  TlsFiles(std::string directory, bool client_ca) : directory_(std::move(directory)), client_ca_(client_ca) {}
+
+  const std::string directory_;
+  const bool client_ca_;
+  int version_ = 0;
+  std::string published_;  // the contents, to see a change
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_DAEMON_TLS_FILES_H_
