@@ -16,6 +16,7 @@ namespace goad::server {
 namespace {
 
 constexpr size_t kMaxPairs = 1000000;
+constexpr size_t kMaxOptimalPairs = 48;  // 12 candidates, 4 sites: about a second
 constexpr size_t kMaxSlowPairs = 2000;  // reference: its time grows with the cube of the candidates; genetic: 2,400 tries
 
 grpc::Status Invalid(const std::string& message) { return {grpc::StatusCode::INVALID_ARGUMENT, message}; }
@@ -72,7 +73,9 @@ class PlannerService final : public v1::Planner::CallbackService {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const std::string name = request->policy().empty() ? "goa" : request->policy();
     const size_t pairs = static_cast<size_t>(request->candidates_size()) * static_cast<size_t>(request->sites_size());
-    const size_t most = name == "reference" || name == "genetic" ? kMaxSlowPairs : kMaxPairs;
+    const size_t most = name == "optimal"                             ? kMaxOptimalPairs
+                        : name == "reference" || name == "genetic" ? kMaxSlowPairs
+                                                                   : kMaxPairs;
     if (pairs > most) {
       reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
                        absl::StrCat("candidates x sites: ", pairs, " is above ", most, " for policy ", name)});

@@ -11,9 +11,9 @@ namespace {
 
 thread_local int64_t live = 0, peak = 0, base = 0;
 
-void* Allocate(size_t size) {
+void* Allocate(size_t size) noexcept {  // null when there is none
   void* memory = std::malloc(size);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) return nullptr;
   live += static_cast<int64_t>(malloc_usable_size(memory));
   peak = std::max(peak, live);
   return memory;
@@ -25,8 +25,14 @@ void Free(void* memory) noexcept {
 
 }  // namespace
 
-void* operator new(size_t size) { return Allocate(size); }
-void* operator new[](size_t size) { return Allocate(size); }
+void* operator new(size_t size) {
+  void* memory = Allocate(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void* operator new[](size_t size) { return operator new(size); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return Allocate(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return Allocate(size); }
 void operator delete(void* memory) noexcept { Free(memory); }
 void operator delete[](void* memory) noexcept { Free(memory); }
 void operator delete(void* memory, size_t) noexcept { Free(memory); }

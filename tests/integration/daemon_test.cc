@@ -644,8 +644,16 @@ TEST_F(DaemonTest, PlannerDecidesWithoutChangingAnything) {
   ASSERT_TRUE(planner->Plan(&good, request, &response).ok());
   EXPECT_EQ(response.decisions(0).verdict(), v1::VERDICT_OFFLOAD);
   EXPECT_DOUBLE_EQ(response.total_s(), 2);
+  response.Clear();
   request.mutable_candidates(0)->set_uncertainty(7);
   EXPECT_EQ(planner->Plan(&bad, request, &response).error_message(), "candidates[0].uncertainty: 7 is not in 0..1");
+  request.set_policy("optimal");
+  request.mutable_candidates(0)->set_uncertainty(0.9);
+  grpc::ClientContext small, many;
+  ASSERT_TRUE(planner->Plan(&small, request, &response).ok());
+  for (int k = 0; k < 12; ++k) *request.add_candidates() = request.candidates(0);
+  EXPECT_EQ(planner->Plan(&many, request, &response).error_message(),
+            "candidates: 13 are more than the 12 that this policy can decide on");
   request.set_policy("reference");
   for (int k = 0; k < 3000; ++k) *request.add_candidates() = request.candidates(0);
   EXPECT_EQ(planner->Plan(&large, request, &response).error_code(), grpc::RESOURCE_EXHAUSTED);
