@@ -92,11 +92,12 @@ class PlannerService final : public v1::Planner::CallbackService {
       reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "another plan is running; try again"});
       return reactor;
     }
-    job_ = [reactor, request, response, policy = std::shared_ptr<const sched::OffloadPolicy>(std::move(*policy))] {
+    reactor_ = reactor;
+    job_ = [request, response, policy = std::shared_ptr<const sched::OffloadPolicy>(std::move(*policy))] {
       sched::EpochSnapshot snapshot;
-      if (const grpc::Status status = ToSnapshot(*request, &snapshot); !status.ok()) return reactor->Finish(status);
+      if (const grpc::Status status = ToSnapshot(*request, &snapshot); !status.ok()) return status;
       if (const absl::Status status = sched::CheckFor(*policy, snapshot); !status.ok()) {
-        return reactor->Finish(Invalid(std::string(status.message())));
+        return Invalid(std::string(status.message()));
       }
       const auto start = std::chrono::steady_clock::now();
       const sched::EpochResult result = policy->Decide(snapshot);
@@ -111,7 +112,7 @@ class PlannerService final : public v1::Planner::CallbackService {
       }
       for (const auto& [i, site] : result.order) response->add_order(i);
       response->set_total_s(result.TotalDelaySeconds());
-      reactor->Finish(grpc::Status::OK);
+      return grpc::Status::OK;
     };
     wake_.notify_one();
     return reactor;
@@ -123,18 +124,23 @@ class PlannerService final : public v1::Planner::CallbackService {
     for (;;) {
       wake_.wait(lock, [this] { return stop_ || job_; });
       if (!job_) return;
-      const std::function<void()> job = std::exchange(job_, nullptr);
+      const std::function<grpc::Status()> job = std::exchange(job_, nullptr);
+      grpc::ServerUnaryReactor* const reactor = reactor_;
       running_ = true;
       lock.unlock();
-      job();
+      const grpc::Status status = job();
       lock.lock();
-      running_ = false;
+      running_ = false;  // before the caller hears of it: its next plan must not be refused
+      lock.unlock();
+      reactor->Finish(status);
+      lock.lock();
     }
   }
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::function<void()> job_;  // guarded by mutex_, as the next two
+  std::function<grpc::Status()> job_;              // guarded by mutex_, as the next three
+  grpc::ServerUnaryReactor* reactor_ = nullptr;    // whom it is for
   bool running_ = false;
   bool stop_ = false;
   std::thread thread_;
