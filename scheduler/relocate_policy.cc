@@ -31,9 +31,7 @@ void Relocation::Round(size_t batch) {
     if (rows_[i].pinned) continue;
     const Move move = BestMove(i);
     if (!move.found || !(move.delta_s < -kLeastGain * std::abs(verified_s_))) continue;
-    undo_.emplace_back(i, rows_[i].site);
-    MoveTo(i, move.to);
-    rows_[i].moved = ++moves_;
+    Shift(i, move.to);
     if (undo_.size() >= batch) Settle();
   }
   if (!undo_.empty()) Settle();
@@ -42,13 +40,9 @@ void Relocation::Round(size_t batch) {
 // Makes rows i and k change places, if that lowers the objective.
 bool Relocation::TrySwap(uint32_t i, uint32_t k) {
   const int at_i = rows_[i].site, at_k = rows_[k].site;
-  undo_ = {{k, at_k}, {i, at_i}};
-  MoveTo(i, at_k);
-  MoveTo(k, at_i);
-  if (!Settle()) return false;
-  rows_[i].moved = ++moves_;
-  rows_[k].moved = ++moves_;
-  return true;
+  Shift(i, at_k);
+  Shift(k, at_i);
+  return Settle();
 }
 
 // One round of swaps of a local candidate with an offloaded one, per site. With n and the site's own disturbance unchanged the
@@ -63,8 +57,7 @@ bool Relocation::SwapWithLocal() {
     // What row m costs everybody while it is on site j, as far as it differs from another row there.
     const auto cost_s = [&](uint32_t m, double own_s) {
       const double others_s = rows_[m].transmits && lanes.radio[l] == 1
-                                  ? InterferenceSeconds(m) -
-                                        lanes.uplinks[l] * lanes.slope[l] * At(m, j, kSignal)
+                                  ? InterferenceSeconds(m) - lanes.uplinks[l] * lanes.slope[l] * At(m, j, kSignal)
                                   : 0;
       return lanes.uplinks[l] * own_s + lanes.factor[l] * At(m, j, kLoad) + At(m, j, kBase) + others_s - rows_[m].local_s;
     };

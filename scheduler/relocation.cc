@@ -306,6 +306,13 @@ void Relocation::MoveTo(uint32_t i, int to) {
   Publish(to);
 }
 
+// A move that Settle may undo.
+void Relocation::Shift(uint32_t i, int to) {
+  undo_.push_back({i, rows_[i].moved, rows_[i].site});
+  MoveTo(i, to);
+  rows_[i].moved = ++moves_;
+}
+
 // Makes the stale sums afresh. When the moves since the last time did not lower the objective they are undone: false.
 bool Relocation::Settle() {
   const auto refresh = [&] {
@@ -319,7 +326,10 @@ bool Relocation::Settle() {
   if (better) {
     verified_s_ = now_s;
   } else {
-    for (; !undo_.empty(); undo_.pop_back()) MoveTo(undo_.back().first, undo_.back().second);
+    for (; !undo_.empty(); undo_.pop_back()) {
+      MoveTo(undo_.back().row, undo_.back().site);
+      rows_[undo_.back().row].moved = undo_.back().moved;
+    }
     verified_s_ = refresh();
   }
   undo_.clear();

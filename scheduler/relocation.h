@@ -14,8 +14,8 @@ namespace goad::sched {
 
 inline constexpr int kLocal = -1;
 
-// Four sites at a time, all that the cost of a move depends on beside the row. Relocation::Site has
-// the meaning.
+// Four sites at a time, all that the cost of a move depends on beside the row. Relocation::Site
+// has the meaning.
 struct SiteLanes {
   double noise_w[4] = {1, 1, 1, 1}, disturbance_w[4] = {1, 1, 1, 1};
   double radio[4] = {};                // 1 = shannon
@@ -76,6 +76,10 @@ class Relocation {
     bool found = false;
   };
 
+  struct Undo {
+    uint32_t row = 0, moved = 0;  // moved: as it was before
+    int site = kLocal;
+  };
   struct Balance {
     double delay_s = 0, local_uncertainty = 0;  // sums
   };
@@ -104,6 +108,7 @@ class Relocation {
   void Refresh(int j);
   double ObjectiveSeconds() const;
   void MoveTo(uint32_t i, int to);
+  void Shift(uint32_t i, int to);
   bool Settle();
   Leaving LeavingOf(uint32_t i) const;
   Move BestMove(uint32_t i);
@@ -124,7 +129,7 @@ class Relocation {
   std::vector<int> tenant_free_;
   std::vector<double> delta_s_, own_s_;         // scratch of BestMove, per site
   AssignmentOrder start_;
-  std::vector<std::pair<uint32_t, int>> undo_;  // (row, where it was): moves since the sums were last made afresh
+  std::vector<Undo> undo_;  // moves since the sums were last made afresh
   double fixed_s_ = 0;      // bases of who is offloaded, local_s of who is not
   double verified_s_ = 0;   // the objective when the sums were last made afresh
   double lambda_s_;         // in force; the rows' local_s are made with it

@@ -16,6 +16,11 @@
 #include "scheduler/sim/scenario.h"
 
 namespace goad::sched {
+
+// One list of fields for both directions; threads make no difference to a sweep.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SweepOptions, policies, users, taus, sites, draws, seed, lambda_s, workload)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SweepRow, users, tau, policy, delay_ms, delay_ci_ms, accuracy, accuracy_ci, offloaded, solver_us)
+
 namespace {
 
 using nlohmann::json;
@@ -87,37 +92,9 @@ std::vector<SweepRow> RunPoint(const SweepOptions& options, const QuestionSource
 }
 
 json HeaderJson(const SweepOptions& options) {
-  return {{"format", "goad-sweep/1"}, {"policies", options.policies}, {"users", options.users},     {"taus", options.taus},
-          {"sites", options.sites},   {"draws", options.draws},       {"seed", options.seed},       {"lambda_s", options.lambda_s},
-          {"workload", options.workload}};
-}
-
-json PointJson(const std::vector<SweepRow>& rows) {
-  json list = json::array();
-  for (const SweepRow& row : rows) {
-    list.push_back({{"policy", row.policy},           {"delay_ms", row.delay_ms},       {"delay_ci_ms", row.delay_ci_ms},
-                    {"accuracy", row.accuracy},       {"accuracy_ci", row.accuracy_ci}, {"offloaded", row.offloaded},
-                    {"solver_us", row.solver_us}});
-  }
-  return {{"users", rows[0].users}, {"tau", rows[0].tau}, {"policies", list}};
-}
-
-std::vector<SweepRow> PointFromJson(const json& point) {
-  std::vector<SweepRow> rows;
-  for (const json& entry : point.at("policies")) {
-    SweepRow row;
-    row.users = point.at("users").get<size_t>();
-    row.tau = point.at("tau").get<double>();
-    row.policy = entry.at("policy").get<std::string>();
-    row.delay_ms = entry.at("delay_ms").get<double>();
-    row.delay_ci_ms = entry.at("delay_ci_ms").get<double>();
-    row.accuracy = entry.at("accuracy").get<double>();
-    row.accuracy_ci = entry.at("accuracy_ci").get<double>();
-    row.offloaded = entry.at("offloaded").get<double>();
-    row.solver_us = entry.at("solver_us").get<double>();
-    rows.push_back(row);
-  }
-  return rows;
+  json header = options;
+  header["format"] = "goad-sweep/1";
+  return header;
 }
 
 // Whatever a file holds: its options, and its points in the order in which they were run. A last line without its end is what an
@@ -133,21 +110,13 @@ absl::StatusOr<Sweep> ReadFile(const std::string& path, std::streamoff* end) {
     try {
       const json row = json::parse(line);
       if (number > 1) {
-        for (SweepRow& each : PointFromJson(row)) sweep.rows.push_back(std::move(each));
+        for (const json& each : row) sweep.rows.push_back(each.get<SweepRow>());
         continue;
       }
       if (row.value("format", "") != "goad-sweep/1") {
         return absl::InvalidArgumentError(absl::StrCat(path, ":1: format: want \"goad-sweep/1\""));
       }
-      SweepOptions& options = sweep.options;
-      row.at("policies").get_to(options.policies);
-      row.at("users").get_to(options.users);
-      row.at("taus").get_to(options.taus);
-      row.at("sites").get_to(options.sites);
-      row.at("draws").get_to(options.draws);
-      row.at("seed").get_to(options.seed);
-      row.at("lambda_s").get_to(options.lambda_s);
-      row.at("workload").get_to(options.workload);
+      row.get_to(sweep.options);
     } catch (const json::exception& error) {
       return absl::InvalidArgumentError(absl::StrCat(path, ":", number, ": ", error.what()));
     }
@@ -232,7 +201,7 @@ absl::StatusOr<Sweep> RunSweep(const SweepOptions& options, const std::string& p
                                      [&](const SweepRow& row) { return row.users == users && row.tau == tau; });
       if (known) continue;
       const std::vector<SweepRow> rows = RunPoint(options, *questions, users, tau);
-      out << PointJson(rows).dump() << std::endl;
+      out << json(rows).dump() << std::endl;
       if (!out) return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
       sweep.rows.insert(sweep.rows.end(), rows.begin(), rows.end());
     }

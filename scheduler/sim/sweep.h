@@ -43,7 +43,7 @@ struct Sweep {
 absl::Status CheckSweepOptions(const SweepOptions& options);
 
 // Runs what `path` does not hold yet and appends it there point by point, so that an interrupted sweep goes on where it
-// stopped: a JSON line of options, then one per point. FAILED_PRECONDITION when the file is of another sweep.
+// stopped: a JSON line of options, then one per point, a list of rows. FAILED_PRECONDITION when the file is of another sweep.
 // `progress(done, all)` counts points; it may be empty.
 absl::StatusOr<Sweep> RunSweep(const SweepOptions& options, const std::string& path,
                                const std::function<void(size_t done, size_t all)>& progress);

@@ -135,10 +135,7 @@ void Engine::On(QueryReturned& event, MonotonicTime now) {
       query->state == QueryState::kRunning ? OtherSite(*query, now, &predicted_compute_s) : SiteIndex::kNone;
   if (other == SiteIndex::kNone) {
     if (query->state == QueryState::kRunning) {
-      FailedEvent failed;
-      failed.id = query->id;
-      failed.error = std::move(event.error);
-      ports_.sink->Deliver(query->session, std::move(failed));
+      ports_.sink->Deliver(query->session, FailedEvent{query->id, std::move(event.error)});
     }
     ReleaseSlot(*query, now);
     return Erase(*query);
@@ -163,15 +160,7 @@ SiteIndex Engine::OtherSite(const Query& query, MonotonicTime now, double* predi
   uploaded.received = query.received;
   uploaded.meta = query.meta;
   uploaded.meta.prompt_bits = 0;
-  const sched::EpochSnapshot snapshot = BuildSnapshot({.config = *config_,
-                                                       .tau = tau_,
-                                                       .epoch = epoch_,
-                                                       .expected_output_tokens = mean_output_tokens_,
-                                                       .sites = sites_,
-                                                       .links = links_,
-                                                       .candidates = {&uploaded},
-                                                       .residents = {}},
-                                                      now);
+  const sched::EpochSnapshot snapshot = Snapshot({&uploaded}, {}, now);
   const sched::LoadState state(snapshot);
   SiteIndex best = SiteIndex::kNone;
   for (size_t j = 0; j < sites_.size(); ++j) {
@@ -294,15 +283,7 @@ void Engine::RunEpoch(MonotonicTime now) {
   record->policy = policy_name_;
   record->lambda_s = config_->policy.lambda_s;
   record->early = std::exchange(early_, {});
-  record->snapshot = BuildSnapshot({.config = *config_,
-                                    .tau = tau_,
-                                    .epoch = epoch_,
-                                    .expected_output_tokens = mean_output_tokens_,
-                                    .sites = sites_,
-                                    .links = links_,
-                                    .candidates = candidates,
-                                    .residents = residents},
-                                   now);
+  record->snapshot = Snapshot(candidates, residents, now);
   tenants_.Cap(candidates, &record->snapshot);
   std::vector<QueryId> held;
   if (const absl::Status status = sched::CheckSnapshot(record->snapshot); status.ok()) {
@@ -335,6 +316,19 @@ void Engine::RunEpoch(MonotonicTime now) {
   const double epoch_s = ports_.stopwatch ? SecondsBetween(start, ports_.stopwatch()) : 0;
   ports_.metrics->Epoch(policy_name_, candidates.size(), record->solver_s, epoch_s);
   if (ports_.on_epoch) ports_.on_epoch(std::move(record));
+}
+
+sched::EpochSnapshot Engine::Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
+                                      MonotonicTime now) const {
+  return BuildSnapshot({.config = *config_,
+                        .tau = tau_,
+                        .epoch = epoch_,
+                        .expected_output_tokens = mean_output_tokens_,
+                        .sites = sites_,
+                        .links = links_,
+                        .candidates = candidates,
+                        .residents = residents},
+                       now);
 }
 
 void Engine::CountDecision(const Query& query, bool offloaded) {

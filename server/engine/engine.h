@@ -65,6 +65,8 @@ class Engine {
 
   void RunEpoch(MonotonicTime now);
   std::vector<const Query*> PickCandidates(MonotonicTime now);
+  sched::EpochSnapshot Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
+                                MonotonicTime now) const;
   void CountDecision(const Query& query, bool offloaded);
   void Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now);
   void DeclineAndErase(Query& query, sched::Reason reason, uint64_t epoch, MonotonicTime now);

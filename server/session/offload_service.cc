@@ -67,28 +67,16 @@ class StreamReactor : public GrpcReactor, public SessionStream,
   // False when the stream is refused; it then finishes by itself.
   bool Register() {
     self_ = this->shared_from_this();
-    const auto config = ports_.session.config->Current();
-    const LimitsConfig& limits = config->limits;
-    const std::string holder = caller_.ok() && !caller_->identity.empty() ? caller_->identity : AddressOf(session_->peer);
-    const absl::Status added =
-        caller_.ok() ? ports_.session.registry->Add(session_, self_, holder, limits) : caller_.status();
-    if (added.ok()) return true;
-    ErrorInfo error;
-    error.message = std::string(added.message());
-    if (absl::IsUnauthenticated(added)) {
-      error.code = ErrorCode::kUnauthenticated;
-      error.reason = "UNAUTHENTICATED";
-      error.field = "authorization";
-    } else if (absl::IsUnavailable(added)) {
-      error.code = ErrorCode::kUnavailable;
-      error.reason = "DRAINING";
+    std::optional<ErrorInfo> error;
+    if (caller_.ok()) {
+      const std::string holder = caller_->identity.empty() ? AddressOf(session_->peer) : caller_->identity;
+      error = ports_.session.registry->Add(session_, self_, holder, ports_.session.config->Current()->limits);
     } else {
-      error.code = ErrorCode::kResourceExhausted;
-      error.reason = error.message.find("per_identity") != std::string::npos ? "SESSIONS_PER_IDENTITY" : "SESSIONS";
+      error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization", std::string(caller_.status().message()), 0};
     }
-    ports_.session.metrics->Refused(error.reason.c_str());
-    if (error.code != ErrorCode::kUnauthenticated) error.retry_after_s = absl::ToDoubleSeconds(limits.retry_after);
-    Refuse(error);
+    if (!error) return true;
+    ports_.session.metrics->Refused(error->reason.c_str());
+    Refuse(*error);
     return false;
   }
 

@@ -9,19 +9,23 @@ SessionRegistry::SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics
                                  std::function<MonotonicTime()> clock, Wake wake)
     : sites_(std::move(sites)), metrics_(metrics), memory_(memory), clock_(std::move(clock)), wake_(std::move(wake)) {}
 
-absl::Status SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream,
-                                  const std::string& holder, const LimitsConfig& limits) {
+std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream,
+                                              const std::string& holder, const LimitsConfig& limits) {
+  const auto refuse = [&](ErrorCode code, const char* reason, std::string message) {
+    return ErrorInfo{code, reason, "", std::move(message), absl::ToDoubleSeconds(limits.retry_after)};
+  };
   size_t open = 0;
   {
     MutexLock lock(mutex_);
-    if (draining_) return absl::UnavailableError("draining: reconnect later");
+    if (draining_) return refuse(ErrorCode::kUnavailable, "DRAINING", "draining: reconnect later");
     if (entries_.size() >= static_cast<size_t>(limits.sessions)) {
-      return absl::ResourceExhaustedError(absl::StrCat("limits.sessions: ", limits.sessions, " sessions are open"));
+      return refuse(ErrorCode::kResourceExhausted, "SESSIONS",
+                    absl::StrCat("limits.sessions: ", limits.sessions, " sessions are open"));
     }
     int& held = held_[holder];
     if (limits.sessions_per_identity > 0 && held >= limits.sessions_per_identity) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("limits.sessions_per_identity: ", limits.sessions_per_identity, " sessions of yours are open"));
+      return refuse(ErrorCode::kResourceExhausted, "SESSIONS_PER_IDENTITY",
+                    absl::StrCat("limits.sessions_per_identity: ", limits.sessions_per_identity, " sessions of yours are open"));
     }
     ++held;
     const SessionId id = session->id;
@@ -29,7 +33,7 @@ absl::Status SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_
     open = entries_.size();
   }
   metrics_->Sessions(open);
-  return absl::OkStatus();
+  return std::nullopt;
 }
 
 void SessionRegistry::Describe(SessionId id, std::string identity, std::string device_name) {

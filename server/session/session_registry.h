@@ -5,11 +5,11 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "server/engine/ports.h"
 #include "server/session/outbox.h"
 #include "server/session/query_memory.h"
@@ -45,10 +45,10 @@ class SessionRegistry final : public SessionSink {
   SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics, QueryMemory* memory,
                   std::function<MonotonicTime()> clock, Wake wake);
 
-  // RESOURCE_EXHAUSTED at limits.sessions sessions, or at limits.sessions_per_identity of `holder` (an identity or an address);
-  // UNAVAILABLE when draining.
-  absl::Status Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, const std::string& holder,
-                   const LimitsConfig& limits);
+  // Refused with SESSIONS at limits.sessions, with SESSIONS_PER_IDENTITY at that many of `holder` (an identity or an address), and
+  // with DRAINING.
+  std::optional<ErrorInfo> Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, const std::string& holder,
+                               const LimitsConfig& limits);
   void Describe(SessionId id, std::string identity, std::string device_name);  // at Hello
   void Remove(SessionId id);
 

@@ -81,7 +81,7 @@ void DecisionLog::Write(const EpochRecord& record) {
   }
   if (record.snapshot.candidates.empty()) return;
   if (config_.snapshot_every > 0 && epochs_++ % static_cast<uint64_t>(config_.snapshot_every) == 0) {
-    WriteLine(ToJson({record.policy, record.lambda_s, record.snapshot, record.result.order}).dump());
+    WriteLine(ToJson(record.policy, record.lambda_s, record.snapshot, record.result.order).dump());
   }
 }
 

@@ -99,9 +99,9 @@ std::vector<double> MatrixFrom(const json& list) {
 
 }  // namespace
 
-json ToJson(const LoggedEpoch& epoch) {
-  const sched::EpochSnapshot& s = epoch.snapshot;
-  json sites = json::array(), candidates = json::array(), residents = json::array(), order = json::array();
+json ToJson(const std::string& policy, double lambda_s, const sched::EpochSnapshot& s,
+            const std::vector<std::pair<uint32_t, sched::SiteIndex>>& order) {
+  json sites = json::array(), candidates = json::array(), residents = json::array(), pairs = json::array();
   for (const SiteState& site : s.sites) {
     json row = Write(site);
     row["uplink"] = site.uplink == sched::UplinkModel::kShannon ? "shannon" : "measured";
@@ -119,12 +119,12 @@ json ToJson(const LoggedEpoch& epoch) {
     row["query"] = Write(resident.query);
     residents.push_back(std::move(row));
   }
-  for (const auto& [i, site] : epoch.order) order.push_back({i, static_cast<int>(site)});
-  return {{"kind", "snapshot"},       {"epoch", s.epoch},           {"policy", epoch.policy},
-          {"lambda_s", epoch.lambda_s}, {"tau", s.tau},             {"seed", s.seed},
+  for (const auto& [i, site] : order) pairs.push_back({i, static_cast<int>(site)});
+  return {{"kind", "snapshot"},       {"epoch", s.epoch},           {"policy", policy},
+          {"lambda_s", lambda_s}, {"tau", s.tau},             {"seed", s.seed},
           {"sites", sites},           {"candidates", candidates},   {"residents", residents},
           {"gain", Matrix(s.gain)},   {"uplink_bps", Matrix(s.uplink_bps)}, {"tenant_caps", s.tenant_caps},
-          {"order", order}};
+          {"order", pairs}};
 }
 
 absl::StatusOr<LoggedEpoch> LoggedEpochFromJson(const json& line) {

@@ -19,7 +19,8 @@ struct LoggedEpoch {
   std::vector<std::pair<uint32_t, sched::SiteIndex>> order;  // of assignment, as decided then
 };
 
-nlohmann::json ToJson(const LoggedEpoch& epoch);
+nlohmann::json ToJson(const std::string& policy, double lambda_s, const sched::EpochSnapshot& snapshot,
+                      const std::vector<std::pair<uint32_t, sched::SiteIndex>>& order);
 
 // INVALID_ARGUMENT says which field is missing or of the wrong type. The snapshot is not checked for ranges.
 absl::StatusOr<LoggedEpoch> LoggedEpochFromJson(const nlohmann::json& line);

@@ -52,7 +52,7 @@ void Run(const uint8_t* data, size_t size) {
   std::atomic<int64_t> inline_bytes{0};
   SessionPorts ports{config, &inbox, &registry, &memory, metrics, &next_query_id, &inline_bytes, &limiter, [] { return 0.8; }};
   auto session = std::make_shared<Session>(SessionId{1}, "fuzz", 64 << 10, metrics, now);
-  if (!registry.Add(session, std::make_shared<NoStream>(), "fuzz", config->Current()->limits).ok()) abort();
+  if (registry.Add(session, std::make_shared<NoStream>(), "fuzz", config->Current()->limits)) abort();
   SessionCore core(session, Caller(), ports);
   std::set<QueryId> live;
   for (size_t at = 0; at < size;) {

@@ -149,6 +149,21 @@ TEST(Relocate, NeverLosesToGoaOnRandomSnapshots) {
   }
 }
 
+// With many users moves are settled in batches; every deadline and cap holds when its turn comes (DecideChecked replays the order).
+TEST(Relocate, KeepsDeadlinesAndCapsOfManyUsers) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937_64 random(seed);
+    EpochSnapshot snapshot = DrawEpoch(random, 1500, 4, 0.8, Scaling::kWithUsers);
+    for (Candidate& candidate : snapshot.candidates) {
+      if (random() % 2 == 0) candidate.deadline_s = std::uniform_real_distribution<double>(0.01, 0.04)(random);
+    }
+    snapshot.sites[seed % 4].max_queries = 200;
+    for (const double lambda_s : {0.0, 0.05}) Decide("goa-relocate", snapshot, lambda_s);
+    if (HasFatalFailure()) return;
+  }
+}
+
 // What a newcomer adds to a query that is there already counts: GOA takes the site of least delay for the newcomer.
 TEST(Relocate, CountsWhatTheCarriedOverSuffer) {
   EpochSnapshot snapshot;

@@ -266,7 +266,7 @@ void World::Apply(Device& device) {
       SessionPorts ports{config_.get(), &inbox_, registry_.get(), &memory_, metrics_.get(), &next_query_id_,
                          &inline_prompt_bytes_, &limiter_, [this] { return engine_->tau(); }};
       stream->core = std::make_unique<SessionCore>(stream->session, Caller(), ports);
-      if (!registry_->Add(stream->session, stream, "sim", config_->Current()->limits).ok()) {
+      if (registry_->Add(stream->session, stream, "sim", config_->Current()->limits)) {
         if (!draining_) Broken("session refused");
         At(Between(0, 30), [this, &device, generation = stream->generation] {
           device.core->OnStreamLost(generation, "draining", now_ - MonotonicTime());
