@@ -37,7 +37,7 @@ void DispatchThread::SetConfig(std::shared_ptr<const Config> config) {
   Post([config = std::move(config)](Dispatcher& d, MonotonicTime) { d.SetConfig(config); });
 }
 
-std::vector<std::vector<Dispatcher::BackendView>> DispatchThread::Backends() const {
+std::vector<std::vector<BackendPool::View>> DispatchThread::Backends() const {
   MutexLock lock(mutex_);
   return backends_;
 }

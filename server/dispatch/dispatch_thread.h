@@ -26,7 +26,7 @@ class DispatchThread final : public DispatchPort {
   void Resume(SessionId session) override;
   void SetConfig(std::shared_ptr<const Config> config);
 
-  std::vector<std::vector<Dispatcher::BackendView>> Backends() const;  // at most 1 s old
+  std::vector<std::vector<BackendPool::View>> Backends() const;  // at most 1 s old
 
  private:
   using Command = std::function<void(Dispatcher&, MonotonicTime)>;
@@ -39,7 +39,7 @@ class DispatchThread final : public DispatchPort {
 
   mutable Mutex mutex_;
   std::vector<Command> commands_ GOAD_GUARDED_BY(mutex_);
-  std::vector<std::vector<Dispatcher::BackendView>> backends_ GOAD_GUARDED_BY(mutex_);
+  std::vector<std::vector<BackendPool::View>> backends_ GOAD_GUARDED_BY(mutex_);
 
   std::thread thread_;
 };

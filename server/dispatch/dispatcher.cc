@@ -11,29 +11,18 @@ namespace {
 // llama-server frees the slot of a closed stream 5 to 15 ms later (observed); until then a new request would be queued
 // there, where it cannot be aborted.
 constexpr absl::Duration kAbortSettle = absl::Milliseconds(20);
-constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
-constexpr absl::Duration kLongestRest = absl::Seconds(30);
 constexpr size_t kMaxErrorBody = 4096;
-constexpr size_t kMaxProbeBody = 1 << 20;
-constexpr uint64_t kProbeBit = uint64_t{1} << 63;
 
 CallId CallOf(QueryId id) { return CallId{static_cast<uint64_t>(id)}; }
 QueryId QueryOf(CallId id) { return QueryId{static_cast<uint64_t>(id)}; }
-bool IsProbe(CallId id) { return (static_cast<uint64_t>(id) & kProbeBit) != 0; }
 
 }  // namespace
 
 Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* transport, SessionSink* sink,
                        Metrics* metrics, std::function<void(Event)> to_engine)
-    : transport_(transport), sink_(sink), metrics_(metrics), to_engine_(std::move(to_engine)), first_config_(config),
-      config_(std::move(config)) {
-  for (const SiteConfig& site_config : first_config_->sites) {
-    Site& site = sites_.emplace_back();
-    for (const BackendConfig& backend : site_config.backends) {
-      site.backends.push_back({&backend, backend.url, BackendHealth(), backend.slots});
-    }
-  }
-}
+    : transport_(transport), sink_(sink), metrics_(metrics), to_engine_(std::move(to_engine)), config_(config),
+      pool_(config, transport, metrics, to_engine_, [this](size_t site) { FillFreeSlots(site); }),
+      waiting_(config->sites.size()) {}
 
 // --- queries -------------------------------------------------------------------------------------------------------------
 
@@ -42,7 +31,7 @@ void Dispatcher::Start(DispatchRequest request, MonotonicTime now) {
   const QueryId id = request.id;
   auto call = std::make_unique<Call>();
   call->logprobs_wanted = request.prompt->top_logprobs > 0;
-  call->tried.resize(sites_[sched::ToIndex(request.site)].backends.size());
+  call->tried.resize(pool_.backends(sched::ToIndex(request.site)));
   call->request = std::move(request);
   // Another site may have had it before; what is left of that call is over, and nothing of it is on the stack here.
   over_.erase(std::remove(over_.begin(), over_.end(), id), over_.end());
@@ -70,27 +59,12 @@ void Dispatcher::Resume(SessionId session) {
   }
 }
 
-// Least loaded of the backends that are up and not tried yet; -1 when there is none with a free slot, and then
-// *all_tried says whether waiting could help.
 int Dispatcher::PickBackend(const Call& call, bool* all_tried) const {
-  const Site& site = sites_[sched::ToIndex(call.request.site)];
-  int best = -1;
-  *all_tried = true;
-  for (size_t b = 0; b < site.backends.size(); ++b) {
-    const Backend& backend = site.backends[b];
-    if (!Usable(backend) || call.tried[b]) continue;
-    if (call.request.prompt->chat && backend.config->api != BackendApi::kChat) continue;
-    *all_tried = false;
-    if (backend.in_flight >= backend.slots) continue;
-    if (best < 0 || backend.in_flight * site.backends[best].slots < site.backends[best].in_flight * backend.slots) {
-      best = static_cast<int>(b);
-    }
-  }
-  return best;
+  return pool_.Pick(sched::ToIndex(call.request.site), call.request.prompt->chat, call.tried, now_, all_tried);
 }
 
 void Dispatcher::Place(Call& call) {
-  Site& site = sites_[sched::ToIndex(call.request.site)];
+  const size_t site = sched::ToIndex(call.request.site);
   bool all_tried = false;
   call.backend = PickBackend(call, &all_tried);
   if (call.backend < 0) {
@@ -101,23 +75,23 @@ void Dispatcher::Place(Call& call) {
       error.message = call.last_error.empty() ? "no backend of the site is up" : call.last_error;
       return Return(call, std::move(error));
     }
-    site.waiting.push_back(call.request.id);
+    waiting_[site].push_back(call.request.id);
     return;
   }
-  Backend& backend = site.backends[call.backend];
-  call.tried[call.backend] = true;
-  ++backend.in_flight;
+  const BackendConfig& backend = pool_.config(site, call.backend);
+  call.tried[static_cast<size_t>(call.backend)] = true;
+  pool_.Take(site, call.backend);
   call.sent = now_;
   call.http_status = 0;
   transport_->Start(CallOf(call.request.id),
-                    {backend.config, RequestPath(backend.config->api),
-                     MakeRequestBody(*backend.config, *call.request.prompt, call.request.max_output_tokens),
+                    {&backend, RequestPath(backend.api),
+                     MakeRequestBody(backend, *call.request.prompt, call.request.max_output_tokens),
                      config_->dispatch.connect});
 }
 
 void Dispatcher::OnHead(CallId id, int http_status, absl::Duration retry_after) {
-  if (IsProbe(id)) {
-    if (const auto probe = probes_.find(id); probe != probes_.end()) probe->second.http_status = http_status;
+  if (BackendPool::IsProbe(id)) {
+    pool_.OnHead(id, http_status);
   } else if (const auto call = calls_.find(QueryOf(id)); call != calls_.end()) {
     Call& answering = *call->second;  // whatever an earlier attempt left unfinished is void
     answering.http_status = http_status;
@@ -131,11 +105,7 @@ void Dispatcher::OnHead(CallId id, int http_status, absl::Duration retry_after) 
 }
 
 void Dispatcher::OnBody(CallId id, std::string_view bytes) {
-  if (IsProbe(id)) {
-    const auto probe = probes_.find(id);
-    if (probe != probes_.end() && probe->second.body.size() + bytes.size() <= kMaxProbeBody) probe->second.body += bytes;
-    return;
-  }
+  if (BackendPool::IsProbe(id)) return pool_.OnBody(id, bytes);
   const auto found = calls_.find(QueryOf(id));
   if (found == calls_.end() || found->second->over) return;
   Call& call = *found->second;
@@ -209,8 +179,7 @@ void Dispatcher::Complete(Call& call) {
     if (call.over) return;
   }
   const DispatchRequest& request = call.request;
-  Backend& backend = sites_[sched::ToIndex(request.site)].backends[call.backend];
-  backend.health.Succeeded();
+  pool_.Succeeded(sched::ToIndex(request.site), call.backend);
   metrics_->BackendRequest(request.site, call.backend, "200");
   CompletedEvent event;
   event.id = request.id;
@@ -219,7 +188,7 @@ void Dispatcher::Complete(Call& call) {
   event.prompt_tokens = call.usage ? call.usage->prompt_tokens : 0;
   event.output_tokens = call.usage ? call.usage->output_tokens : call.tokens;
   event.site = request.site;
-  event.backend = backend.url_label;
+  event.backend = pool_.config(sched::ToIndex(request.site), call.backend).url;
   event.queue_s = SecondsBetween(request.prompt_ready, call.sent);
   event.ttft_s = call.tokens > 0 ? SecondsBetween(request.prompt_ready, call.first_token) : 0;
   event.total_s = SecondsBetween(request.received, now_);
@@ -240,18 +209,13 @@ void Dispatcher::Complete(Call& call) {
 }
 
 void Dispatcher::OnEnd(CallId id, TransportEnd end, const std::string& detail) {
-  if (IsProbe(id)) {
-    const auto probe = probes_.find(id);
-    if (probe != probes_.end()) ProbeEnded(id, end == TransportEnd::kComplete);
-    return;
-  }
+  if (BackendPool::IsProbe(id)) return pool_.OnEnd(id, end == TransportEnd::kComplete, now_);
   const auto found = calls_.find(QueryOf(id));
   if (found == calls_.end() || found->second->over || found->second->backend < 0) return;
   Call& call = *found->second;
   const int status = call.http_status;
   if ((status == 429 || status == 503) && call.retry_after > absl::ZeroDuration()) {
-    sites_[sched::ToIndex(call.request.site)].backends[call.backend].rests_until = now_ + std::min(call.retry_after, kLongestRest);
-    ReportSites();
+    pool_.Rest(sched::ToIndex(call.request.site), call.backend, call.retry_after, now_);
   }
   LeaveBackend(call, /*abort=*/false);
   if (end == TransportEnd::kConnectFailed) return RequestFailed(call, "connect_failed", true, detail);
@@ -268,16 +232,11 @@ void Dispatcher::OnEnd(CallId id, TransportEnd end, const std::string& detail) {
 
 // REQUIRES: the call has left its backend (tried_last names it).
 void Dispatcher::RequestFailed(Call& call, const std::string& code, bool backend_at_fault, const std::string& message) {
-  Site& site = sites_[sched::ToIndex(call.request.site)];
-  Backend& backend = site.backends[call.tried_last];
+  const size_t site = sched::ToIndex(call.request.site);
   metrics_->BackendRequest(call.request.site, call.tried_last, code);
-  if (backend_at_fault) {
-    backend.health.Failed(config_->dispatch.failures_to_open);
-    ReportSites();
-  }
-  call.last_error = absl::StrCat(backend.url_label, ": ", message);
-  spdlog::debug("request failed site={} code={} {}", first_config_->sites[sched::ToIndex(call.request.site)].name, code,
-                call.last_error);
+  if (backend_at_fault) pool_.Failed(site, call.tried_last, now_);
+  call.last_error = absl::StrCat(pool_.config(site, call.tried_last).url, ": ", message);
+  spdlog::debug("request failed code={} {}", code, call.last_error);
   if (call.tokens > 0) return Fail(call, ErrorCode::kUnavailable, "BACKEND_FAILED", call.last_error);
   bool all_tried = false;
   if (PickBackend(call, &all_tried) >= 0 || !all_tried) metrics_->BackendFailover();
@@ -308,7 +267,7 @@ void Dispatcher::LeaveBackend(Call& call, bool abort) {
     call.settles = now_ + kAbortSettle;
     settling_.push_back({call.settles, site, call.tried_last, std::nullopt});
   } else {
-    --sites_[site].backends[call.tried_last].in_flight;
+    pool_.Release(site, call.tried_last);
     FillFreeSlots(site);
   }
 }
@@ -324,7 +283,7 @@ void Dispatcher::Return(Call& call, ErrorInfo error) {
 // The query is through here. The engine frees its site slot no earlier than the backend does.
 void Dispatcher::Over(Call& call, Event answer) {
   call.over = true;
-  std::deque<QueryId>& waiting = sites_[sched::ToIndex(call.request.site)].waiting;
+  std::deque<QueryId>& waiting = waiting_[sched::ToIndex(call.request.site)];
   waiting.erase(std::remove(waiting.begin(), waiting.end(), call.request.id), waiting.end());
   if (call.settles > now_) {
     settling_.push_back({call.settles, 0, -1, std::move(answer)});
@@ -335,7 +294,7 @@ void Dispatcher::Over(Call& call, Event answer) {
 }
 
 void Dispatcher::FillFreeSlots(size_t site) {
-  std::deque<QueryId> waiting = std::exchange(sites_[site].waiting, {});
+  std::deque<QueryId> waiting = std::exchange(waiting_[site], {});
   for (const QueryId id : waiting) {
     const auto call = calls_.find(id);
     if (call != calls_.end() && !call->second->over) Place(*call->second);  // queues again when still full
@@ -396,7 +355,7 @@ void Dispatcher::Tick(MonotonicTime now) {
     Settling settled = std::move(settling_.front());
     settling_.pop_front();
     if (settled.backend >= 0) {
-      --sites_[settled.site].backends[settled.backend].in_flight;
+      pool_.Release(settled.site, settled.backend);
       FillFreeSlots(settled.site);
     }
     if (settled.answer) to_engine_(*std::move(settled.answer));
@@ -409,24 +368,7 @@ void Dispatcher::Tick(MonotonicTime now) {
   std::sort(ids.begin(), ids.end());
   for (const QueryId id : ids) CheckTimeLimit(*calls_.at(id));
 
-  std::vector<CallId> late;
-  for (const auto& [id, probe] : probes_) {
-    if (probe.started + kProbeTimeout <= now) late.push_back(id);
-  }
-  for (const CallId id : late) {
-    transport_->Abort(id);
-    ProbeEnded(id, /*answered=*/false);
-  }
-  for (size_t s = 0; s < sites_.size(); ++s) {
-    for (size_t b = 0; b < sites_[s].backends.size(); ++b) {
-      Backend& backend = sites_[s].backends[b];
-      if (backend.health.next_probe() <= now) StartProbe(s, b);
-      if (backend.rests_until == MonotonicTime() || backend.rests_until > now) continue;
-      backend.rests_until = MonotonicTime();
-      ReportSites();
-      FillFreeSlots(s);
-    }
-  }
+  pool_.Tick(now);
 }
 
 MonotonicTime Dispatcher::NextWake() const {
@@ -436,66 +378,7 @@ MonotonicTime Dispatcher::NextWake() const {
     const char* what = nullptr;
     if (!call->over) wake = std::min(wake, TimeLimit(*call, &what));
   }
-  for (const auto& [id, probe] : probes_) wake = std::min(wake, probe.started + kProbeTimeout);
-  for (const Site& site : sites_) {
-    for (const Backend& backend : site.backends) {
-      wake = std::min(wake, backend.health.next_probe());
-      if (backend.rests_until != MonotonicTime()) wake = std::min(wake, backend.rests_until);
-    }
-  }
-  return wake;
-}
-
-// --- health --------------------------------------------------------------------------------------------------------------
-
-void Dispatcher::StartProbe(size_t site, size_t backend) {
-  Backend& target = sites_[site].backends[backend];
-  const CallId id{kProbeBit | next_probe_id_++};
-  probes_[id] = {site, backend, 0, "", now_};
-  transport_->Start(id, {target.config, target.health.StartProbe(), "", config_->dispatch.connect});
-}
-
-void Dispatcher::ProbeEnded(CallId id, bool answered) {
-  const Probe probe = std::move(probes_[id]);
-  probes_.erase(id);
-  Backend& backend = sites_[probe.site].backends[probe.backend];
-  const bool props = backend.health.ProbeDone(answered ? probe.http_status : 0, config_->dispatch.failures_to_open, now_,
-                                              config_->dispatch.probe_period);
-  if (props) backend.slots = ParseSlots(probe.body).value_or(backend.config->slots);
-  ReportSites();
-  FillFreeSlots(probe.site);
-}
-
-void Dispatcher::ReportSites() {
-  for (size_t s = 0; s < sites_.size(); ++s) {
-    Site& site = sites_[s];
-    SiteHealth health{sched::ToSite(s), 0, 0};
-    for (size_t b = 0; b < site.backends.size(); ++b) {
-      Backend& backend = site.backends[b];
-      if (backend.reported_up != backend.health.up()) {
-        backend.reported_up = backend.health.up();
-        spdlog::info("backend site={} url={} up={} slots={}", first_config_->sites[s].name, backend.url_label,
-                     backend.reported_up, backend.slots);
-      }
-      metrics_->BackendUp(health.site, b, backend.health.up());
-      if (!Usable(backend)) continue;
-      ++health.backends_up;
-      health.slots += backend.slots;
-    }
-    if (health.backends_up == site.reported_up && health.slots == site.reported_slots) continue;
-    site.reported_up = health.backends_up;
-    site.reported_slots = health.slots;
-    to_engine_(health);
-  }
-}
-
-std::vector<std::vector<Dispatcher::BackendView>> Dispatcher::Backends() const {
-  std::vector<std::vector<BackendView>> views;
-  for (const Site& site : sites_) {
-    auto& row = views.emplace_back();
-    for (const Backend& backend : site.backends) row.push_back({backend.url_label, backend.health.up(), backend.slots});
-  }
-  return views;
+  return std::min(wake, pool_.NextWake());
 }
 
 }  // namespace goad::server

@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "server/dispatch/backend_health.h"
+#include "server/dispatch/backend_pool.h"
 #include "server/dispatch/completion_json.h"
 #include "server/dispatch/llm_backend.h"
 #include "server/dispatch/sse_parser.h"
@@ -34,39 +34,23 @@ class Dispatcher final : public HttpListener {
   void Start(DispatchRequest request, MonotonicTime now);
   void Abort(QueryId id, MonotonicTime now);
   void Resume(SessionId session);
-  void SetConfig(std::shared_ptr<const Config> config) { config_ = std::move(config); }
+  void SetConfig(std::shared_ptr<const Config> config) {
+    pool_.SetConfig(config);
+    config_ = std::move(config);
+  }
 
   void set_now(MonotonicTime now) override { now_ = now; }
   void OnHead(CallId id, int http_status, absl::Duration retry_after = absl::ZeroDuration()) override;
   void OnBody(CallId id, std::string_view bytes) override;
   void OnEnd(CallId id, TransportEnd end, const std::string& detail) override;
 
-  // Probes, time limits. NextWake: when Tick must be called at the latest.
+  // Time limits, and the pool's probes. NextWake: when Tick must be called at the latest.
   void Tick(MonotonicTime now);
   MonotonicTime NextWake() const;
 
-  struct BackendView {
-    std::string url;
-    bool up = false;
-    int slots = 0;
-  };
-  std::vector<std::vector<BackendView>> Backends() const;
+  std::vector<std::vector<BackendPool::View>> Backends() const { return pool_.Views(); }
 
  private:
-  struct Backend {
-    const BackendConfig* config = nullptr;
-    std::string url_label;
-    BackendHealth health;
-    int slots = 1;
-    int in_flight = 0;
-    bool reported_up = false;
-    MonotonicTime rests_until;          // by its own Retry-After
-  };
-  struct Site {
-    std::vector<Backend> backends;
-    std::deque<QueryId> waiting;        // for a free slot; bounded by the site's max_queries
-    int reported_up = -1, reported_slots = -1;
-  };
   struct Call {                         // one query; CallId is its QueryId
     DispatchRequest request;
     int backend = -1;                   // -1 = waiting for a slot, or through
@@ -88,12 +72,6 @@ class Dispatcher final : public HttpListener {
     std::string last_error;
     MonotonicTime sent, first_token, last_token, paused_since, settles;
   };
-  struct Probe {
-    size_t site = 0, backend = 0;
-    int http_status = 0;
-    std::string body;
-    MonotonicTime started;
-  };
   struct Settling {                     // in order of time: the delay is constant
     MonotonicTime until;
     size_t site = 0;
@@ -102,7 +80,6 @@ class Dispatcher final : public HttpListener {
   };
 
   void Place(Call& call);
-  bool Usable(const Backend& backend) const { return backend.health.up() && backend.rests_until <= now_; }
   int PickBackend(const Call& call, bool* all_tried) const;
   void OnEvent(Call& call, const std::string& data);
   void Emit(Call& call, std::string text, int tokens, std::vector<TokenLogprob> logprobs);
@@ -117,25 +94,20 @@ class Dispatcher final : public HttpListener {
   void FillFreeSlots(size_t site);
   MonotonicTime TimeLimit(const Call& call, const char** what) const;
   void CheckTimeLimit(Call& call);
-  void StartProbe(size_t site, size_t backend);
-  void ProbeEnded(CallId id, bool answered);
-  void ReportSites();
 
   // Constant after construction.
   HttpTransport* const transport_;  // not owned, nor are the next two
   SessionSink* const sink_;
   Metrics* const metrics_;
   const std::function<void(Event)> to_engine_;
-  const std::shared_ptr<const Config> first_config_;  // keeps BackendConfigs alive
 
   std::shared_ptr<const Config> config_;
   MonotonicTime now_;
-  std::vector<Site> sites_;
+  BackendPool pool_;
+  std::vector<std::deque<QueryId>> waiting_;  // per site, for a free slot; bounded by the site's max_queries
   std::unordered_map<QueryId, std::unique_ptr<Call>> calls_;
-  std::unordered_map<CallId, Probe> probes_;
   std::deque<Settling> settling_;
   std::vector<QueryId> over_;
-  uint64_t next_probe_id_ = 0;
 };
 
 }  // namespace goad::server

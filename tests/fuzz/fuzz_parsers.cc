@@ -6,6 +6,7 @@
 
 #if GOAD_FUZZ_SSE || GOAD_FUZZ_COMPLETION
 #include "server/dispatch/completion_json.h"
+#include "server/dispatch/load_metrics.h"
 #include "server/dispatch/sse_parser.h"
 #include "server/dispatch/utf8.h"
 #elif GOAD_FUZZ_CONFIG
@@ -34,6 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)goad::server::ParseChunk(std::string(bytes));
   (void)goad::server::ParseSlots(std::string(bytes));
   (void)goad::server::ErrorMessage(500, std::string(bytes));
+  (void)goad::server::ParseServerLoad(bytes);
   // Whole code points come out, however the text arrives.
   goad::server::Utf8Assembler whole, pieces;
   std::string at_once = whole.Push(std::string(bytes)) + whole.Finish(), piecewise;

@@ -58,14 +58,18 @@ class DispatcherTest : public testing::Test {
     config_.sites = {site};
     dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
                                                [this](Event event) { to_engine_.push_back(std::move(event)); });
-    dispatcher_->Tick(now_);
-    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
-    dispatcher_->Tick(now_);  // /props
-    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+    for (const char* path : {"/health", "/props", "/metrics"}) {
+      dispatcher_->Tick(now_);
+      for (const auto& probe : std::exchange(transport_.started, {})) {
+        EXPECT_EQ(probe.path, path);
+        AnswerProbe(probe.id);
+      }
+    }
     to_engine_.clear();
   }
-  void AnswerProbe(CallId id) {
+  void AnswerProbe(CallId id, const std::string& body = "") {
     dispatcher_->OnHead(id, 200);
+    dispatcher_->OnBody(id, body);
     dispatcher_->OnEnd(id, TransportEnd::kComplete, "");
   }
   CallId Start(uint64_t id, absl::Duration deadline = absl::InfiniteDuration()) {
@@ -290,6 +294,51 @@ TEST_F(DispatcherTest, FailuresOpenTheCircuitAndAProbeClosesIt) {
   ASSERT_EQ(transport_.started.size(), 2u);
   AnswerProbe(transport_.started[0].id);
   EXPECT_EQ(std::get<SiteHealth>(to_engine_.back()).backends_up, 1);
+}
+
+TEST_F(DispatcherTest, TheBackendThatOthersUseLeastIsChosenByItsOwnMetrics) {
+  config_.sites[0].backends[0].slots = config_.sites[0].backends[1].slots = 4;
+  dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                             [this](Event event) { to_engine_.push_back(std::move(event)); });
+  const auto round = [&](const std::string& load_of_one, const std::string& load_of_two) {
+    for (int step = 0; step < 3; ++step) {
+      Advance(absl::ZeroDuration());
+      for (const auto& probe : std::exchange(transport_.started, {})) {
+        AnswerProbe(probe.id, probe.path != "/metrics" ? "" : probe.url == "http://one" ? load_of_one : load_of_two);
+      }
+    }
+  };
+  round("vllm:num_requests_running{model_name=\"m\"} 3.0\nvllm:num_requests_waiting{model_name=\"m\"} 2\n", "none of ours 7\n");
+  Start(1);
+  Start(2);
+  EXPECT_EQ(transport_.started.at(0).url, "http://two");
+  EXPECT_EQ(transport_.started.at(1).url, "http://two");
+  EXPECT_EQ(dispatcher_->Backends()[0][0].foreign, 5);
+  transport_.started.clear();
+  Advance(absl::Seconds(1));
+  round("vllm:num_requests_running{model_name=\"m\"} 0\n", "");
+  Start(3);
+  ASSERT_EQ(transport_.started.size(), 1u) << "a server without load in its metrics is not asked for them again";
+  EXPECT_EQ(transport_.started.at(0).url, "http://one");
+}
+
+TEST_F(DispatcherTest, OurOwnRequestsInAServersMetricsAreNotSomebodyElses) {
+  config_.sites[0].backends.resize(1);
+  config_.sites[0].backends[0].slots = 4;
+  dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                             [this](Event event) { to_engine_.push_back(std::move(event)); });
+  for (int step = 0; step < 2; ++step) {
+    Advance(absl::ZeroDuration());
+    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+  }
+  Start(1);
+  Start(2);
+  transport_.started.clear();
+  Advance(absl::ZeroDuration());
+  ASSERT_EQ(transport_.started.at(0).path, "/metrics");
+  AnswerProbe(transport_.started[0].id, "llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n");
+  EXPECT_EQ(dispatcher_->Backends()[0][0].in_flight, 2);
+  EXPECT_EQ(dispatcher_->Backends()[0][0].foreign, 1);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "nlohmann/json.hpp"
 #include "server/dispatch/backend_health.h"
 #include "server/dispatch/completion_json.h"
+#include "server/dispatch/load_metrics.h"
 #include "server/dispatch/sse_parser.h"
 #include "server/dispatch/utf8.h"
 
@@ -137,7 +138,7 @@ TEST(CompletionJson, ErrorsAndSlots) {
   EXPECT_EQ(ParseSlots("x"), std::nullopt);
 }
 
-TEST(BackendHealth, ProbesModelsWhenThereIsNoHealthAndReadsSlotsOnce) {
+TEST(BackendHealth, ProbesModelsWhenThereIsNoHealthReadsSlotsOnceAndLoadWhereThereIsSome) {
   BackendHealth health;
   MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(1));
   const absl::Duration period = absl::Seconds(1);
@@ -150,7 +151,16 @@ TEST(BackendHealth, ProbesModelsWhenThereIsNoHealthAndReadsSlotsOnce) {
   health.ProbeDone(200, 3, now, period);
   EXPECT_TRUE(health.up());
   EXPECT_EQ(health.StartProbe(), "/props");
-  EXPECT_TRUE(health.ProbeDone(200, 3, now, period));
+  EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kProps);
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_LE(health.next_probe(), now);
+    EXPECT_EQ(health.StartProbe(), "/metrics");
+    EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kMetrics);
+    if (round == 1) health.NoMetrics();
+    EXPECT_EQ(health.next_probe(), now + period);
+    EXPECT_EQ(health.StartProbe(), "/v1/models");
+    EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kHealth);
+  }
   EXPECT_EQ(health.StartProbe(), "/v1/models");
   health.ProbeDone(0, 3, now, period);
   health.Failed(3);
@@ -160,6 +170,25 @@ TEST(BackendHealth, ProbesModelsWhenThereIsNoHealthAndReadsSlotsOnce) {
   health.StartProbe();
   health.ProbeDone(200, 3, now, period);
   EXPECT_TRUE(health.up());
+}
+
+TEST(LoadMetrics, SumsWhatRunsAndWaitsOverModelsAndIgnoresTheRest) {
+  EXPECT_EQ(ParseServerLoad("# HELP vllm:num_requests_running Number of requests\n"
+                            "# TYPE vllm:num_requests_running gauge\n"
+                            "vllm:num_requests_running{engine=\"0\",model_name=\"a} 9\"} 2.0 1700000000\n"
+                            "vllm:num_requests_running{engine=\"1\"} 1e0\r\n"
+                            "vllm:num_requests_running_total 100\n"
+                            "vllm:num_requests_waiting 4"),
+            7);
+  EXPECT_EQ(ParseServerLoad("llamacpp:requests_processing 1\nllamacpp:requests_deferred\t3\n"), 4);
+  EXPECT_EQ(ParseServerLoad("sglang_num_queue_reqs 1\n"), 1);
+}
+
+TEST(LoadMetrics, WhatIsNoNumberIsNoLoadAndAnotherPageHasNone) {
+  EXPECT_EQ(ParseServerLoad("vllm:num_requests_running NaN\nvllm:num_requests_waiting{ -3\nvllm:num_requests_waiting{\n"), 0);
+  EXPECT_EQ(ParseServerLoad("process_cpu_seconds_total 7\n"), std::nullopt);
+  EXPECT_EQ(ParseServerLoad("{\"error\":{\"code\":501}}"), std::nullopt);
+  EXPECT_EQ(ParseServerLoad(""), std::nullopt);
 }
 
 }  // namespace
