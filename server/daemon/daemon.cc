@@ -28,6 +28,7 @@
 #include "server/config/config_loader.h"
 #include "server/config/config_store.h"
 #include "server/config/config_validator.h"
+#include "server/daemon/grpc_log.h"
 #include "server/daemon/tls_files.h"
 #include "server/dispatch/dispatch_thread.h"
 #include "server/engine/engine.h"
@@ -151,6 +152,7 @@ Daemon::Daemon(std::unique_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options options) {
   static std::once_flag plugins;
   std::call_once(plugins, [] {
+    ForwardGrpcLog();
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::channelz::experimental::InitChannelzService();

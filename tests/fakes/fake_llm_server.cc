@@ -1,7 +1,5 @@
 #include "tests/fakes/fake_llm_server.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,6 +7,7 @@
 #include <cstdlib>
 
 #include "nlohmann/json.hpp"
+#include "tests/fakes/loopback.h"
 
 namespace goad::server {
 
@@ -59,14 +58,7 @@ void FakeLlmServer::Answer(Exchange& exchange) {
 }
 
 FakeLlmServer::FakeLlmServer(Script script, int slots) : slots_(slots), script_(std::move(script)) {
-  listen_fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  if (bind(listen_fd_, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listen_fd_, 1024) != 0) std::abort();
-  getsockname(listen_fd_, reinterpret_cast<sockaddr*>(&address), &size);
-  port_ = ntohs(address.sin_port);
+  listen_fd_ = ListenOnLoopback(&port_);
   acceptor_ = std::thread([this] { Accept(); });
 }
 
