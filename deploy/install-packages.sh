@@ -5,7 +5,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config curl ca-certificates debian-archive-keyring
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libre2-dev libc-ares-dev
-  libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev
+  libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libsystemd-dev help2man
   libgtest-dev libgmock-dev
 )
 # For tests/check.sh: clients in another language, promtool, clang's thread-safety analysis.

@@ -1,6 +1,8 @@
 // goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start, 2 bad flags or configuration.
 #include <signal.h>
+#include <systemd/sd-daemon.h>
 
+#include <cerrno>
 #include <iostream>
 
 #include "absl/flags/flag.h"
@@ -10,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "server/base/monotonic_time.h"
 #include "server/config/config_loader.h"
 #include "server/daemon/daemon.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -26,7 +29,40 @@ constexpr char kUsage[] =
     "  goad --config FILE           run; SIGTERM drains and stops, SIGHUP reloads the configuration\n"
     "  goad --config FILE --check   list what is wrong with the configuration and exit\n"
     "\n"
-    "Logs go to standard error, one key=value line per event.";
+    "Logs go to standard error, one key=value line per event. Under systemd (Type=notify) it reports READY, RELOADING, STOPPING and\n"
+    "its state, and feeds the watchdog as long as its engine turns.";
+
+// What systemd is told (sd_notify(3)); nothing where there is no NOTIFY_SOCKET.
+class Systemd {
+ public:
+  explicit Systemd(const goad::server::Daemon* daemon) : daemon_(daemon) {
+    uint64_t watchdog_us = 0;
+    if (sd_watchdog_enabled(/*unset_environment=*/0, &watchdog_us) > 0) interval_ = absl::Microseconds(watchdog_us) / 4;
+  }
+  void Ready() { sd_notifyf(0, "READY=1\n%s", State().c_str()); }
+  void Reloading() {
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=reloading", static_cast<long long>(
+        absl::ToInt64Microseconds(goad::server::MonotonicTime::Now() - goad::server::MonotonicTime())));
+  }
+  void Stopping(absl::Duration most) {
+    sd_notifyf(0, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld", static_cast<long long>(absl::ToInt64Microseconds(most)));
+  }
+  // Feeds the watchdog if the engine has turned since the last call, and refreshes the state.
+  void Beat() {
+    const uint64_t turns = daemon_->engine_turns();
+    sd_notifyf(0, "%s%s", std::exchange(turns_, turns) != turns ? "WATCHDOG=1\n" : "", State().c_str());
+  }
+  absl::Duration interval() const { return interval_; }
+
+ private:
+  std::string State() const {
+    return absl::StrCat("STATUS=", daemon_->sessions(), " sessions, ", daemon_->running_queries(), " queries running, configuration ",
+                        daemon_->config_version());
+  }
+  const goad::server::Daemon* const daemon_;
+  absl::Duration interval_ = absl::Seconds(5);
+  uint64_t turns_ = 0;
+};
 
 }  // namespace
 
@@ -72,14 +108,21 @@ int main(int argc, char** argv) {
   }
   spdlog::info("ready listen={} port={} metrics_port={} policy={} tau={}", listen, (*daemon)->listen_port(),
                (*daemon)->metrics_port(), policy, tau);
+  Systemd systemd(daemon->get());
+  systemd.Ready();
+  const timespec interval = absl::ToTimespec(systemd.interval());
   for (;;) {
-    const int signal = sigwaitinfo(&signals, nullptr);
+    const int signal = sigtimedwait(&signals, nullptr, &interval);
     if (signal == SIGHUP) {
+      systemd.Reloading();
       (void)(*daemon)->Reload();  // logged and counted there
+      systemd.Ready();            // also after a refusal: what ran goes on
     } else if (signal > 0) {
       break;
     }
+    systemd.Beat();  // in time even when signals come often
   }
+  systemd.Stopping((*daemon)->longest_stop());
   (*daemon)->DrainAndStop();
   return 0;
 }

@@ -36,6 +36,10 @@ std::string ReasonName(v1::Reason reason) {
   return name.rfind("REASON_", 0) == 0 ? name.substr(7) : name;
 }
 
+// Of one client, as gRPC's retry throttling has it (gRFC A6): each question that is asked again takes a retry, each edge answer gives
+// a tenth of one back, so that a goad which keeps breaking off is not asked everything again and again.
+constexpr int kRetry = 10, kPerAnswer = 1, kMostBudget = 100;
+
 }  // namespace
 
 ClientCore::ClientCore(ClientOptions options, uint64_t seed)
@@ -181,9 +185,10 @@ void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Insta
   std::vector<std::string> given_up;
   for (auto& [id, live] : queries_) {
     if (live.phase == Phase::kWaiting) continue;
-    if (!live.answer.text.empty() || live.asks >= options_.asks_per_query) {
+    if (!live.answer.text.empty() || live.asks >= options_.asks_per_query || retry_budget_ < kRetry) {
       given_up.push_back(id);
     } else {
+      retry_budget_ -= kRetry;
       live.phase = Phase::kWaiting;  // asked again on the next stream, within the same budget
       live.expires = std::min(live.expires, now + options_.decision_budget);
     }
@@ -291,6 +296,7 @@ void ClientCore::OnCompleted(Live& live, const v1::Completed& completed, Instant
     return FinishLocally(live.query.id, "INCOMPLETE",
                          absl::StrCat(live.answer.text.size(), " of ", completed.text_bytes(), " bytes arrived"), now);
   }
+  retry_budget_ = std::min(retry_budget_ + kPerAnswer, kMostBudget);
   Answer& answer = live.answer;
   answer.source = Answer::Source::kEdge;
   answer.finish_reason = completed.finish_reason();

@@ -86,6 +86,7 @@ class ClientCore {
   uint64_t generation_ = 0;
   Instant reconnect_at_;         // when kDown
   absl::Duration backoff_;
+  int retry_budget_ = 100;       // tenths of a question that may be asked again
   std::map<std::string, Live> queries_;
   std::map<std::string, std::pair<Link, Instant>> links_;  // by site, with the time of the measurement
   std::vector<Site> sites_;

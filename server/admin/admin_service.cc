@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "goad/v1/admin.grpc.pb.h"
+#include "scheduler/explain.h"
 
 namespace goad::server {
 namespace {
@@ -16,6 +17,55 @@ using grpc::ServerUnaryReactor;
 
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
+}
+
+v1::Reason ToWire(sched::Reason reason) { return static_cast<v1::Reason>(static_cast<int>(reason) + 1); }
+
+const char* ToString(sched::Eligibility eligibility) {
+  switch (eligibility) {
+    case sched::Eligibility::kNoSite: return "NO_SITE";
+    case sched::Eligibility::kNoLink: return "NO_LINK";
+    case sched::Eligibility::kSiteFull: return "SITE_FULL";
+    case sched::Eligibility::kQuota: return "QUOTA";
+    case sched::Eligibility::kDeadline: return "DEADLINE";
+    case sched::Eligibility::kEligible: return "ELIGIBLE";
+  }
+  return "";
+}
+
+// What the policy saw and chose for candidate i.
+void FillExplanation(const EpochRecord& record, size_t i, const Config& config, v1::ExplainResponse* response) {
+  const sched::Candidate& candidate = record.snapshot.candidates[i];
+  const sched::Decision& decision = record.result.decisions[i];
+  if (!record.held[i]) {
+    response->set_verdict(decision.verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL);
+  }
+  response->set_reason(ToWire(decision.reason));
+  if (decision.site != sched::SiteIndex::kNone) response->set_site(config.sites[sched::ToIndex(decision.site)].name);
+  response->set_uncertainty(candidate.uncertainty);
+  response->set_forced(record.snapshot.Forced(i));
+  response->set_local_delay_s(candidate.local_delay_s);
+  response->set_prompt_bits(candidate.prompt_bits);
+  response->set_candidate(static_cast<uint32_t>(i));
+  response->set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
+  response->set_predicted_upload_s(decision.predicted_upload_s);
+  response->set_predicted_compute_s(decision.predicted_compute_s);
+  response->set_others_decided(record.policy == "goa-relocate");
+  const sched::Explanation explanation = sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
+  response->set_assigned_before(static_cast<uint32_t>(explanation.assigned_before));
+  for (size_t j = 0; j < explanation.sites.size(); ++j) {
+    const sched::SiteCost& cost = explanation.sites[j];
+    v1::SiteCost& row = *response->add_sites();
+    row.set_site(config.sites[j].name);
+    row.set_eligibility(ToString(cost.cost.eligibility));
+    row.set_upload_s(cost.cost.upload_s);
+    row.set_compute_s(cost.cost.compute_s);
+    row.set_delta_s(cost.delta_s);
+    row.set_key_s(cost.key_s);
+    row.set_queries(static_cast<uint32_t>(cost.queries));
+    row.set_uplinks(static_cast<uint32_t>(cost.uplinks));
+    row.set_interference_w(cost.interference_w);
+  }
 }
 
 v1::EpochSummary Summarise(const EpochRecord& record, uint64_t dropped) {
@@ -33,9 +83,15 @@ v1::EpochSummary Summarise(const EpochRecord& record, uint64_t dropped) {
     if (!record.held[i]) ++reasons[record.result.decisions[i].reason];
   }
   for (const EarlyDecline& early : record.early) ++reasons[early.reason];
+  for (const sched::SiteTotal& site : record.result.site_totals) {
+    summary.set_upload_s(summary.upload_s() + site.upload_s);
+    summary.set_compute_s(summary.compute_s() + site.compute_s);
+  }
+  summary.set_local_s(record.result.local_s);
+  summary.set_decided_early(static_cast<uint32_t>(record.early.size()));
   for (const auto& [reason, count] : reasons) {
     v1::ReasonCount& row = *summary.add_reasons();
-    row.set_reason(static_cast<v1::Reason>(static_cast<int>(reason) + 1));
+    row.set_reason(ToWire(reason));
     row.set_count(count);
   }
   return summary;
@@ -160,10 +216,55 @@ class AdminService final : public v1::Admin::CallbackService {
           backend.set_url(row.url);
           backend.set_up(row.up);
           backend.set_slots(static_cast<uint32_t>(row.slots));
+          backend.set_in_flight(static_cast<uint32_t>(row.in_flight));
+          backend.set_foreign(row.foreign);
         }
       }
       reactor->Finish(grpc::Status::OK);
     }});
+    return reactor;
+  }
+
+  ServerUnaryReactor* Epochs(CallbackServerContext* context, const v1::EpochsRequest* request,
+                             v1::EpochsResponse* response) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (request->limit() > 1000) {
+      reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("limit: ", request->limit(), " is not in 0..1000")});
+      return reactor;
+    }
+    for (const auto& record : ports_.recent->Last(request->limit() == 0 ? 20 : request->limit())) {
+      *response->add_epochs() = Summarise(*record, 0);
+    }
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  ServerUnaryReactor* Explain(CallbackServerContext* context, const v1::ExplainRequest* request,
+                              v1::ExplainResponse* response) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    const RecentEpochs::Found found = ports_.recent->Find(request->query_id());
+    if (found.record == nullptr) {
+      reactor->Finish({grpc::StatusCode::NOT_FOUND,
+                       absl::StrCat("query_id: \"", request->query_id(), "\" is not among the last ", RecentEpochs::kMostDecisions,
+                                    " decisions (what is refused at the door has none)")});
+      return reactor;
+    }
+    response->set_query_id(request->query_id());
+    response->set_epoch(found.record->snapshot.epoch);
+    response->set_policy(found.record->policy);
+    response->set_tau(found.record->snapshot.tau);
+    if (found.candidate) {
+      FillExplanation(*found.record, *found.candidate, *ports_.config->Current(), response);
+    } else {
+      for (const EarlyDecline& early : found.record->early) {
+        if (early.query_id != request->query_id()) continue;
+        response->set_verdict(v1::VERDICT_LOCAL);
+        response->set_reason(ToWire(early.reason));
+        response->set_uncertainty(early.uncertainty);
+        response->set_local_delay_s(early.local_delay_s);
+      }
+    }
+    reactor->Finish(grpc::Status::OK);
     return reactor;
   }
 

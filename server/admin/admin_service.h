@@ -10,6 +10,7 @@
 #include "server/config/config_store.h"
 #include "server/engine/inbox.h"
 #include "server/telemetry/epoch_feed.h"
+#include "server/telemetry/recent_epochs.h"
 
 namespace grpc {
 class Service;
@@ -21,6 +22,7 @@ struct AdminPorts {  // not owned, outlive the service
   const ConfigStore* config = nullptr;
   Inbox* inbox = nullptr;
   EpochFeed* epochs = nullptr;
+  const RecentEpochs* recent = nullptr;
   MonotonicTime started;
   struct SessionRow {
     std::string name, device_name, peer;
@@ -31,7 +33,8 @@ struct AdminPorts {  // not owned, outlive the service
   struct BackendRow {
     std::string url;
     bool up = false;
-    int slots = 0;
+    int slots = 0, in_flight = 0;
+    double foreign = 0;
   };
   // The daemon connects these to the rooms that Admin may not include.
   std::function<std::vector<SessionRow>(size_t limit)> sessions;

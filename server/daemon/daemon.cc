@@ -39,10 +39,13 @@
 #include "server/session/session_writer.h"
 #include "server/telemetry/decision_log.h"
 #include "server/telemetry/epoch_feed.h"
+#include "server/telemetry/recent_epochs.h"
 #include "spdlog/spdlog.h"
 
 namespace goad::server {
 namespace {
+
+constexpr absl::Duration kLastFrames = absl::Seconds(1);  // that a drain waits for what is on its way
 
 MetricsLabels LabelsOf(const Config& config) {
   MetricsLabels labels;
@@ -129,6 +132,7 @@ struct Daemon::Rooms {
   Metrics metrics;
   QueryMemory memory;
   EpochFeed epochs;
+  RecentEpochs recent;
   std::atomic<int64_t> inline_prompt_bytes{0};  // outlives every prompt
   TenantLimiter limiter;
   Inbox inbox;
@@ -177,7 +181,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   ports.sink = &r.registry;
   ports.dispatch = r.dispatch.get();
   ports.metrics = &r.metrics;
-  ports.on_epoch = [&r](std::shared_ptr<const EpochRecord> record) { r.epochs.Publish(record); };
+  ports.on_epoch = [&r](std::shared_ptr<const EpochRecord> record) {
+    r.epochs.Publish(record);
+    r.recent.Add(std::move(record));
+  };
   ports.stopwatch = &MonotonicTime::Now;
   r.engine = std::make_unique<Engine>(c, std::move(ports));
   r.engine_thread = std::make_unique<EngineThread>(r.engine.get(), &r.inbox, &r.metrics);
@@ -209,6 +216,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   admin.config = &r.config_store;
   admin.inbox = &r.inbox;
   admin.epochs = &r.epochs;
+  admin.recent = &r.recent;
   admin.started = r.started;
   admin.session_count = [&r] { return r.registry.size(); };
   admin.sessions = [&r](size_t limit) {
@@ -222,7 +230,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     std::vector<std::vector<AdminPorts::BackendRow>> sites;
     for (const auto& site : r.dispatch->Backends()) {
       auto& rows = sites.emplace_back();
-      for (const auto& backend : site) rows.push_back({backend.url, backend.up, backend.slots});
+      for (const auto& backend : site) {
+        rows.push_back({backend.url, backend.up, backend.slots, backend.in_flight, backend.foreign});
+      }
     }
     return sites;
   };
@@ -249,6 +259,10 @@ int Daemon::listen_port() const { return rooms_->devices.port; }
 int Daemon::admin_port() const { return rooms_->admin.port; }
 int Daemon::metrics_port() const { return rooms_->metrics_port; }
 uint64_t Daemon::engine_turns() const { return rooms_->engine_thread->turns(); }
+size_t Daemon::sessions() const { return rooms_->registry.size(); }
+int Daemon::running_queries() const { return rooms_->engine_thread->active_queries(); }
+uint64_t Daemon::config_version() const { return rooms_->config_store.Current()->version; }
+absl::Duration Daemon::longest_stop() const { return rooms_->config_store.Current()->drain_timeout + kLastFrames * 2 + absl::Seconds(10); }
 
 absl::StatusOr<uint64_t> Daemon::Reload() {
   Rooms& r = *rooms_;
@@ -300,9 +314,9 @@ void Daemon::DrainAndStop() {
   if (!wait(config->drain_timeout, idle)) {
     spdlog::warn("drain_timeout is over; what still runs is failed with answer_locally");
     r.inbox.Push(DrainExpired{});
-    wait(absl::Seconds(1), idle);
+    wait(kLastFrames, idle);
   }
-  wait(absl::Seconds(1), [&] { return r.registry.size() == 0; });  // last frames on their way
+  wait(kLastFrames, [&] { return r.registry.size() == 0; });  // last frames on their way
   r.Stop();
   spdlog::info("stopped");
 }

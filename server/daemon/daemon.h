@@ -37,6 +37,12 @@ class Daemon {
   // Grows while the engine thread turns (at least once a second).
   uint64_t engine_turns() const;
 
+  // For the service manager's status line. Thread-safe; they do not wait for the engine.
+  size_t sessions() const;
+  int running_queries() const;         // granted or on a backend
+  uint64_t config_version() const;
+  absl::Duration longest_stop() const;  // that DrainAndStop takes, at the present configuration
+
  private:
   struct Rooms;
   explicit Daemon(std::unique_ptr<Rooms> rooms);

@@ -24,9 +24,12 @@ void EngineThread::Run() {
     for (Event& event : events) engine_->Handle(std::move(event), now);
     engine_->Tick(now);
     metrics_->Pending(engine_->pending());
+    int active_queries = 0;
     for (size_t j = 0; j < engine_->sites().size(); ++j) {
+      active_queries += engine_->sites()[j].active_queries;
       metrics_->Running(sched::ToSite(j), engine_->sites()[j].active_queries);
     }
+    active_queries_.store(active_queries, std::memory_order_relaxed);
     turns_.fetch_add(1, std::memory_order_relaxed);
   }
 }

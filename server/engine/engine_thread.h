@@ -18,6 +18,7 @@ class EngineThread {
 
   // Grows with every turn of the loop; at least once a second. The watchdog looks at it.
   uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
+  int active_queries() const { return active_queries_.load(std::memory_order_relaxed); }  // of all sites, as of the last turn
 
  private:
   void Run();
@@ -26,6 +27,7 @@ class EngineThread {
   Inbox* const inbox_;
   Metrics* const metrics_;
   std::atomic<uint64_t> turns_{0};
+  std::atomic<int> active_queries_{0};
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -207,5 +207,33 @@ TEST_F(ClientCoreTest, AnUploadCanBeDelayedByTheCaller) {
   EXPECT_EQ(sent_.size(), 1u);
 }
 
+TEST_F(ClientCoreTest, AGoadThatKeepsBreakingOffIsNotAskedEverythingAgain) {
+  Welcome();
+  for (int k = 0; k < 15; ++k) Ask();
+  core_.OnStreamLost(generation_, "cut", now_);
+  Collect();
+  EXPECT_EQ(answers_.size(), 5u) << "ten questions wait for the next stream";
+  now_ += absl::Seconds(1) - absl::Milliseconds(1);  // within their budget
+  core_.Tick(now_);
+  Collect();
+  sent_.clear();
+  Welcome();
+  std::vector<std::string> asked;
+  for (const v1::DeviceFrame& frame : sent_) {
+    if (frame.has_query()) asked.push_back(frame.query().query_id());
+  }
+  ASSERT_EQ(asked.size(), 10u);
+  for (const std::string& id : asked) {  // ten edge answers give one back
+    Decide(id, true);
+    Complete(id, 0);
+  }
+  const size_t before = answers_.size();
+  Ask();
+  Ask();
+  core_.OnStreamLost(generation_, "cut", now_);
+  Collect();
+  EXPECT_EQ(answers_.size(), before + 1);
+}
+
 }  // namespace
 }  // namespace goad::internal

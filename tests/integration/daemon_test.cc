@@ -621,6 +621,48 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   EXPECT_TRUE(drain_asked);
 }
 
+TEST_F(DaemonTest, AdminExplainsARecentDecisionAndTheNumbersAddUp) {
+  StartDaemon();
+  auto admin = v1::Admin::NewStub(
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+  const auto explain = [&](const std::string& id, v1::ExplainResponse* response) {
+    grpc::ClientContext context;
+    v1::ExplainRequest request;
+    request.set_query_id(id);
+    response->Clear();
+    return admin->Explain(&context, request, response);
+  };
+  v1::ExplainResponse why;
+  EXPECT_EQ(explain("q", &why).error_code(), grpc::NOT_FOUND);
+  auto client = Connect();
+  goad::Query query = Unsure();
+  query.id = "q";
+  const Answer answer = client->Ask(query, {});
+  EXPECT_EQ(answer.source, Answer::Source::kEdge);
+  ASSERT_TRUE(explain("q", &why).ok());
+  EXPECT_EQ(why.verdict(), v1::VERDICT_OFFLOAD);
+  EXPECT_EQ(why.reason(), v1::REASON_UNCERTAIN);
+  EXPECT_EQ(why.site(), "a");
+  EXPECT_TRUE(why.forced());
+  ASSERT_EQ(why.sites_size(), 1);
+  EXPECT_EQ(why.sites(0).eligibility(), "ELIGIBLE");
+  EXPECT_DOUBLE_EQ(why.sites(0).delta_s(), why.sites(0).upload_s() + why.sites(0).compute_s() - why.local_delay_s());
+  EXPECT_DOUBLE_EQ(why.sites(0).key_s(), why.uncertainty() * why.sites(0).delta_s());
+  EXPECT_DOUBLE_EQ(why.predicted_compute_s(), absl::ToDoubleSeconds(answer.decision.predicted_compute));
+  query.id = "sure";
+  query.uncertainty = 0.1;
+  EXPECT_EQ(client->Ask(query, [] { return "local"; }).why_local, "NO_GAIN");
+  ASSERT_TRUE(explain("sure", &why).ok());
+  EXPECT_EQ(why.verdict(), v1::VERDICT_LOCAL);
+  EXPECT_GE(why.sites(0).key_s(), 0);
+  grpc::ClientContext context;
+  v1::EpochsResponse epochs;
+  ASSERT_TRUE(admin->Epochs(&context, {}, &epochs).ok());
+  ASSERT_EQ(epochs.epochs_size(), 2);
+  EXPECT_EQ(epochs.epochs(0).offloaded(), 1u);
+  EXPECT_DOUBLE_EQ(epochs.epochs(1).local_s(), 0.001);
+}
+
 TEST_F(DaemonTest, PlannerDecidesWithoutChangingAnything) {
   StartDaemon();
   auto planner = v1::Planner::NewStub(

@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "scheduler/delay_model.h"
+#include "scheduler/explain.h"
 #include "scheduler/snapshot_check.h"
 #include "tests/support/random_snapshots.h"
 #include "tests/support/result_checks.h"
@@ -155,6 +156,50 @@ TEST(Goa, AgreesWithTheReferenceOnRandomSnapshots) {
 }
 
 // Crowds of users that are exactly or almost alike take the scan and the collapse instead of the heap.
+TEST(Explain, HandWorkedEpoch) {
+  const EpochSnapshot snapshot = HandSnapshot({HandUser(0, 0.9, 1), HandUser(1, 0.5, 10), HandUser(2, 0.5, 4)}, 0.5);
+  const EpochResult result = Decide("goa", snapshot);
+  const Explanation second = Explain(snapshot, result.order, 1, /*others_decided=*/false);
+  EXPECT_EQ(second.assigned_before, 1u);
+  EXPECT_EQ(second.sites.at(0).queries, 1);
+  EXPECT_DOUBLE_EQ(second.sites.at(0).cost.upload_s, 2);
+  EXPECT_DOUBLE_EQ(second.sites.at(0).delta_s, -7);
+  EXPECT_DOUBLE_EQ(second.sites.at(0).key_s, -3.5);
+  const Explanation left = Explain(snapshot, result.order, 2, false);
+  EXPECT_EQ(left.assigned_before, 2u);
+  EXPECT_DOUBLE_EQ(left.sites.at(0).delta_s, 0.5);
+  const Explanation first = Explain(snapshot, result.order, 0, /*others_decided=*/true);  // as if 1 had gone before
+  EXPECT_EQ(first.assigned_before, 1u);
+  EXPECT_DOUBLE_EQ(first.sites.at(0).delta_s, 2);
+}
+
+// What is explained is what GOA compared: each took its least eligible key, below 0 unless forced; who was left had none.
+TEST(Explain, IsWhatGoaComparedOnRandomSnapshots) {
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    SCOPED_TRACE(seed);
+    const EpochSnapshot snapshot = SnapshotMaker(seed).Make(14, 5);
+    const EpochResult result = Decide("goa", snapshot);
+    for (size_t i = 0; i < snapshot.candidates.size(); ++i) {
+      const Decision& decision = result.decisions[i];
+      double least = kInfinity;
+      size_t best = 0;
+      const Explanation explanation = Explain(snapshot, result.order, i, false);
+      for (size_t j = 0; j < explanation.sites.size(); ++j) {
+        const SiteCost& site = explanation.sites[j];
+        if (site.cost.eligibility != Eligibility::kEligible || !(site.key_s < least)) continue;
+        least = site.key_s;
+        best = j;
+      }
+      if (decision.verdict == Verdict::kOffload && least < kInfinity) {
+        EXPECT_EQ(decision.site, ToSite(best)) << "candidate " << i;
+        EXPECT_TRUE(snapshot.Forced(i) || least < 0) << "candidate " << i;
+      } else if (decision.verdict == Verdict::kLocal && !snapshot.Forced(i)) {
+        EXPECT_GE(least, 0) << "candidate " << i;
+      }
+    }
+  }
+}
+
 TEST(Goa, AgreesWithTheReferenceWhenUsersAreAlike) {
   for (uint64_t seed = 1; seed <= 150; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);

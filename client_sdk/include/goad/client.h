@@ -91,7 +91,8 @@ struct ClientOptions {
   absl::Duration answer_budget = absl::Seconds(60);
   // Reconnecting: the wait doubles from the first to the second value, jittered by half.
   absl::Duration backoff_first = absl::Milliseconds(100), backoff_most = absl::Seconds(10);
-  int asks_per_query = 3;                         // a query is asked again on a new stream while no token was seen
+  int asks_per_query = 3;                         // a query is asked again on a new stream while no token was seen,
+                                                  // all queries together 10 times and once more per 10 edge answers
   // TLS when `root_ca_file` is set; mTLS with certificate and key (PEM files).
   std::string root_ca_file, certificate_file, key_file;
   std::string token;                              // sent as "authorization: Bearer TOKEN"; only over TLS does it stay secret

@@ -1,0 +1,303 @@
+#include "server/ctl/commands.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <cmath>
+#include <iostream>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "server/config/config_loader.h"
+#include "server/ctl/table.h"
+
+namespace goad::ctl {
+
+int Report(const Context& context, const grpc::Status& status) {
+  if (status.ok()) return kOk;
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    std::cerr << "goadctl: goad does not answer at " << context.address << ": " << status.error_message()
+              << "\n  Is it running, and may you use its socket? --address names another.\n";
+    return kUnreachable;
+  }
+  std::cerr << "goadctl: refused: " << status.error_message() << "\n";
+  return kRefused;
+}
+
+namespace {
+
+void PrintJson(const google::protobuf::Message& message, bool pretty = true) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = pretty;
+  options.always_print_primitive_fields = true;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  (void)google::protobuf::util::MessageToJsonString(message, &text, options);
+  std::cout << text << (pretty ? "" : "\n") << std::flush;
+}
+
+std::string Coloured(const Context& context, bool good, const std::string& text) {
+  return context.colours ? absl::StrCat(good ? "\033[32m" : "\033[31m", text, "\033[0m") : text;
+}
+
+std::string Reasons(const v1::EpochSummary& epoch) {
+  std::vector<std::string> words;
+  for (const v1::ReasonCount& row : epoch.reasons()) {
+    words.push_back(absl::StrCat(row.count(), " ", v1::Reason_Name(row.reason()).substr(sizeof "REASON_" - 1)));
+  }
+  return absl::StrJoin(words, ", ");
+}
+
+int Status(const Context& context, const std::string&) {
+  v1::StatusResponse status;
+  if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
+  if (context.json) return PrintJson(status), kOk;
+  const auto overridden = [](bool is) { return is ? "  (set by hand, until the next reload)" : ""; };
+  std::cout << "goad " << status.version() << "  " << Coloured(context, !status.draining(), status.draining() ? "draining" : "serving")
+            << "  up " << absl::FormatDuration(absl::Seconds(std::round(status.uptime_s()))) << "\n"
+            << "policy   " << status.policy() << overridden(status.policy_overridden()) << "\n"
+            << "tau      " << status.tau() << overridden(status.tau_overridden()) << "\n"
+            << "config   version " << status.config_version() << "\n"
+            << "epochs   " << status.epochs() << "\n"
+            << "sessions " << status.sessions() << "\n"
+            << "queries  " << status.pending_queries() << " waiting for a decision, " << status.granted_queries()
+            << " for their prompt, " << status.running_queries() << " running\n";
+  return kOk;
+}
+
+int Sites(const Context& context, const std::string&) {
+  v1::SitesResponse sites;
+  if (const int failed = Call(context, &v1::Admin::Stub::Sites, v1::SitesRequest(), &sites)) return failed;
+  if (context.json) return PrintJson(sites), kOk;
+  Table table({"SITE", "STATE", ">QUERIES", ">MAX", ">UPLOADS", "BACKEND", "STATE", ">RUNNING", ">SLOTS", ">OTHERS'"});
+  for (const v1::SiteStatus& site : sites.sites()) {
+    std::vector<std::string> row = {site.name(), site.accepting() ? "up" : "DOWN", absl::StrCat(site.active_queries()),
+                                    absl::StrCat(site.max_queries()), absl::StrCat(site.active_uplinks())};
+    for (const v1::BackendStatus& backend : site.backends()) {
+      std::vector<std::string> whole = row;
+      whole.insert(whole.end(), {backend.url(), backend.up() ? "up" : "DOWN", absl::StrCat(backend.in_flight()),
+                                 absl::StrCat(backend.slots()), absl::StrCat(backend.foreign())});
+      table.Add(std::move(whole));
+      row.assign(row.size(), "");  // the site is named once
+    }
+  }
+  std::cout << table.Text();
+  return kOk;
+}
+
+int Sessions(const Context& context, const std::string&) {
+  v1::SessionsRequest request;
+  request.set_limit(context.limit);
+  v1::SessionsResponse sessions;
+  if (const int failed = Call(context, &v1::Admin::Stub::Sessions, request, &sessions)) return failed;
+  if (context.json) return PrintJson(sessions), kOk;
+  Table table({"SESSION", "DEVICE", "PEER", ">AGE", ">QUERIES", ">UNREAD BYTES"});
+  for (const v1::SessionInfo& session : sessions.sessions()) {
+    table.Add({session.session_id(), session.device_name(), session.peer(),
+               absl::FormatDuration(absl::Seconds(std::round(session.age_s()))), absl::StrCat(session.live_queries()),
+               absl::StrCat(session.outbox_bytes())});
+  }
+  std::cout << table.Text();
+  if (sessions.total() > static_cast<uint64_t>(sessions.sessions_size())) {
+    std::cout << "(" << sessions.sessions_size() << " of " << sessions.total() << "; --limit shows up to 1000)\n";
+  }
+  return kOk;
+}
+
+constexpr char kEpochHeading[] = "  EPOCH  POLICY         TAU  ASKING  OFFLOAD  WAIT    SOLVER  REASONS\n";
+std::string EpochLine(const v1::EpochSummary& epoch) {
+  return absl::StrFormat("%7d  %-12s %5.2f  %6d  %7d  %4d  %8s  %s\n", epoch.epoch(), epoch.policy(), epoch.tau(), epoch.candidates(),
+                         epoch.offloaded(), epoch.waiting(), Duration(epoch.solver_s()), Reasons(epoch));
+}
+
+int Epochs(const Context& context, const std::string&) {
+  if (!context.watch) {
+    v1::EpochsRequest request;
+    request.set_limit(context.limit);
+    v1::EpochsResponse epochs;
+    if (const int failed = Call(context, &v1::Admin::Stub::Epochs, request, &epochs)) return failed;
+    if (context.json) return PrintJson(epochs), kOk;
+    std::cout << kEpochHeading;
+    for (const v1::EpochSummary& epoch : epochs.epochs()) std::cout << EpochLine(epoch);
+    return kOk;
+  }
+  grpc::ClientContext call;
+  const auto stream = context.admin->WatchEpochs(&call, {});
+  v1::EpochSummary epoch;
+  uint64_t dropped = 0;
+  for (uint32_t seen = 0; stream->Read(&epoch); ++seen) {
+    if (context.json) {
+      PrintJson(epoch, /*pretty=*/false);
+    } else {
+      if (seen % 20 == 0) std::cout << kEpochHeading;
+      if (epoch.dropped() > dropped) std::cout << "(" << epoch.dropped() - dropped << " epochs not shown: this end reads too slowly)\n";
+      std::cout << EpochLine(epoch) << std::flush;
+    }
+    dropped = epoch.dropped();
+    if (seen + 1 == context.limit) return kOk;
+  }
+  return Report(context, stream->Finish());
+}
+
+int Explain(const Context& context, const std::string& query_id) {
+  v1::ExplainRequest request;
+  request.set_query_id(query_id);
+  v1::ExplainResponse why;
+  if (const int failed = Call(context, &v1::Admin::Stub::Explain, request, &why)) return failed;
+  if (context.json) return PrintJson(why), kOk;
+  const std::string reason = v1::Reason_Name(why.reason()).substr(sizeof "REASON_" - 1);
+  const std::string verdict = why.verdict() == v1::VERDICT_OFFLOAD ? absl::StrCat("OFFLOAD to ", why.site())
+                              : why.verdict() == v1::VERDICT_LOCAL ? "LOCAL"
+                                                                   : "not decided yet, waits for a site";
+  std::cout << "query " << why.query_id() << "  epoch " << why.epoch() << "  policy " << why.policy() << "\n"
+            << Coloured(context, why.verdict() == v1::VERDICT_OFFLOAD, verdict) << ", " << reason << ": uncertainty "
+            << absl::StrFormat("%.4f %s tau %.4f", why.uncertainty(), why.uncertainty() > why.tau() ? ">" : "<=", why.tau())
+            << (why.forced() ? (why.uncertainty() > why.tau() ? ", must be offloaded" : ", has no local model: must be offloaded") : "")
+            << "\n";
+  if (why.candidates() == 0) {
+    std::cout << "decided without asking the policy: late, behind its own device's upload, or draining\n";
+    return kOk;
+  }
+  std::cout << "candidate " << why.candidate() + 1 << " of " << why.candidates() << ", " << why.prompt_bits()
+            << " bits to upload, local answer in " << Duration(why.local_delay_s()) << "\n\n"
+            << "What it would have cost with "
+            << (why.others_decided() ? absl::StrCat("everybody else decided (", why.assigned_before(), " offloaded)")
+                                     : absl::StrCat("the ", why.assigned_before(), " assigned before it"))
+            << ":\ndelta = upload + compute - local, key = uncertainty x delta; the least key is taken first, and unless forced only below 0.\n";
+  Table table({"", "SITE", ">THERE", ">UPLOAD", ">COMPUTE", ">LOCAL", ">DELTA", ">KEY", ""});
+  for (const v1::SiteCost& site : why.sites()) {
+    const bool eligible = site.eligibility() == "ELIGIBLE", costs = eligible || site.eligibility() == "DEADLINE";
+    const auto cost = [&](double seconds) { return costs ? Duration(seconds) : "-"; };
+    table.Add({site.site() == why.site() && !why.site().empty() ? "->" : "", site.site(), absl::StrCat(site.queries()),
+               cost(site.upload_s()), absl::StrCat("+ ", cost(site.compute_s())), absl::StrCat("- ", cost(why.local_delay_s())),
+               absl::StrCat("= ", cost(site.delta_s())), cost(site.key_s()), eligible ? "" : site.eligibility()});
+  }
+  std::cout << table.Text();
+  if (why.verdict() == v1::VERDICT_OFFLOAD) {
+    std::cout << "\nPredicted with everybody's assignment in place: upload " << Duration(why.predicted_upload_s()) << " + compute "
+              << Duration(why.predicted_compute_s()) << " = " << Duration(why.predicted_upload_s() + why.predicted_compute_s()) << "\n";
+  }
+  return kOk;
+}
+
+int Tau(const Context& context, const std::string& text) {
+  if (text.empty()) {
+    v1::StatusResponse status;
+    if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
+    std::cout << status.tau() << "\n";
+    return kOk;
+  }
+  v1::SetTauRequest request;
+  double tau = 0;
+  if (!absl::SimpleAtod(text, &tau)) {
+    std::cerr << "goadctl: tau: \"" << text << "\" is not a number in 0..1\n";
+    return kUsage;
+  }
+  request.set_tau(tau);
+  v1::SetTauResponse response;
+  if (const int failed = Call(context, &v1::Admin::Stub::SetTau, request, &response)) return failed;
+  std::cout << "tau is " << tau << " until the next reload\n";
+  return kOk;
+}
+
+int Policy(const Context& context, const std::string& name) {
+  if (name.empty()) {
+    v1::StatusResponse status;
+    if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
+    std::cout << status.policy() << "\n";
+    return kOk;
+  }
+  v1::SetPolicyRequest request;
+  request.set_policy(name);
+  v1::SetPolicyResponse response;
+  if (const int failed = Call(context, &v1::Admin::Stub::SetPolicy, request, &response)) return failed;
+  std::cout << "policy is " << name << " until the next reload\n";
+  return kOk;
+}
+
+int Drain(const Context& context, const std::string&) {
+  v1::DrainResponse response;
+  if (const int failed = Call(context, &v1::Admin::Stub::Drain, v1::DrainRequest(), &response)) return failed;
+  std::cout << "draining: no new queries, what runs is finished, then goad stops\n";
+  return kOk;
+}
+
+int Reload(const Context& context, const std::string&) {
+  v1::ReloadResponse response;
+  if (const int failed = Call(context, &v1::Admin::Stub::Reload, v1::ReloadRequest(), &response)) return failed;
+  if (context.json) return PrintJson(response), kOk;
+  std::cout << "reloaded: configuration version " << response.config_version() << "\n";
+  return kOk;
+}
+
+int Check(const Context&, const std::string& file) {
+  const auto config = server::LoadConfig(file);
+  if (!config.ok()) {
+    std::cerr << std::string(config.status().message()) << "\n";
+    return kRefused;
+  }
+  std::cout << file << ": good\n";
+  return kOk;
+}
+
+int PrintCompletion(const Context&, const std::string& shell) {
+  const std::string script = Completion(shell);
+  if (script.empty()) {
+    std::cerr << "goadctl: completion: \"" << shell << "\" is not bash or zsh\n";
+    return kUsage;
+  }
+  std::cout << script;
+  return kOk;
+}
+
+}  // namespace
+
+const std::vector<Command>& Commands() {
+  static const std::vector<Command> commands = {
+      {"status", "", "what goad is doing", true, &Status},
+      {"sites", "", "sites and their LLM servers", true, &Sites},
+      {"sessions", "", "connected devices (--limit)", true, &Sessions},
+      {"epochs", "", "the last epochs (--limit); --watch: as they are decided", true, &Epochs},
+      {"top", "", "a live full-screen view; q or Ctrl-C ends it", true, &Top},
+      {"explain", "QUERY", "the costs that led to a recent decision", true, &Explain},
+      {"tau", "[TAU]", "show tau, or set it (0..1) until the next reload", true, &Tau},
+      {"policy", "[NAME]", "show the policy, or set it until the next reload", true, &Policy},
+      {"drain", "", "no new queries, finish what runs, stop", true, &Drain},
+      {"reload", "", "read the configuration file again", true, &Reload},
+      {"check", "FILE", "list what is wrong with a configuration file", false, &Check},
+      {"completion", "SHELL", "print the completion script for bash or zsh", false, &PrintCompletion},
+  };
+  return commands;
+}
+
+std::string Completion(const std::string& shell) {
+  std::vector<std::string> names, described;
+  for (const Command& command : Commands()) {
+    names.push_back(command.name);
+    described.push_back(absl::StrCat("'", command.name, ":", command.help, "'"));
+  }
+  const std::string flags = "--address= --json --watch --limit= --timeout= --ca= --certificate= --key= --help --version";
+  if (shell == "bash") {
+    return absl::StrCat(
+        "_goadctl() {\n"
+        "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+        "  case $prev in\n"
+        "    check) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
+        "    completion) COMPREPLY=($(compgen -W 'bash zsh' -- \"$cur\")); return ;;\n"
+        "  esac\n"
+        "  if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W '", flags, "' -- \"$cur\"))\n"
+        "  else COMPREPLY=($(compgen -W '", absl::StrJoin(names, " "), "' -- \"$cur\")); fi\n"
+        "}\n"
+        "complete -F _goadctl goadctl\n");
+  }
+  if (shell == "zsh") {
+    return absl::StrCat("#compdef goadctl\n_goadctl() {\n  local -a commands=(", absl::StrJoin(described, " "),
+                        ")\n  if [[ ${words[CURRENT-1]} == check ]]; then _files\n"
+                        "  elif [[ ${words[CURRENT]} == -* ]]; then compadd -- ", flags,
+                        "\n  else _describe command commands; fi\n}\ncompdef _goadctl goadctl\n");
+  }
+  return "";
+}
+
+}  // namespace goad::ctl

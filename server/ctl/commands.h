@@ -1,0 +1,27 @@
+// What goadctl can do. One table makes dispatch, --help, the man page and the shell completions.
+#ifndef GOAD_SERVER_CTL_COMMANDS_H_
+#define GOAD_SERVER_CTL_COMMANDS_H_
+
+#include <string>
+#include <vector>
+
+#include "server/ctl/connection.h"
+
+namespace goad::ctl {
+
+struct Command {
+  const char* name;
+  const char* argument;     // "" = none; "[X]" = may be left out
+  const char* help;
+  bool remote;              // needs goad
+  int (*run)(const Context& context, const std::string& argument);  // an exit status
+};
+const std::vector<Command>& Commands();
+
+int Top(const Context& context, const std::string& argument);  // top.cc
+
+std::string Completion(const std::string& shell);  // the script; empty for an unknown shell
+
+}  // namespace goad::ctl
+
+#endif  // GOAD_SERVER_CTL_COMMANDS_H_

@@ -1,0 +1,45 @@
+// The admin listener as the commands see it, and what they were told on the command line.
+#ifndef GOAD_SERVER_CTL_CONNECTION_H_
+#define GOAD_SERVER_CTL_CONNECTION_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "goad/v1/admin.grpc.pb.h"
+
+namespace goad::ctl {
+
+// Exit statuses.
+inline constexpr int kOk = 0, kRefused = 1, kUsage = 2, kUnreachable = 3;
+
+struct Context {
+  std::string address;
+  std::unique_ptr<v1::Admin::Stub> admin;
+  absl::Duration timeout;
+  bool json = false;
+  bool watch = false;
+  bool colours = false;     // standard output is a terminal
+  uint32_t limit = 0;
+};
+
+// One call within the timeout. Prints what is wrong to standard error; the result is an exit status.
+template <typename Request, typename Response>
+int Call(const Context& context, grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+         const Request& request, Response* response);
+
+int Report(const Context& context, const grpc::Status& status);
+
+template <typename Request, typename Response>
+int Call(const Context& context, grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+         const Request& request, Response* response) {
+  grpc::ClientContext call;
+  call.set_deadline(absl::ToChronoTime(absl::Now() + context.timeout));
+  return Report(context, (context.admin.get()->*method)(&call, request, response));
+}
+
+}  // namespace goad::ctl
+
+#endif  // GOAD_SERVER_CTL_CONNECTION_H_

@@ -1,0 +1,97 @@
+// goadctl: the operator's hand on a running goad. Exit status: 0 done, 1 refused, 2 wrong usage, 3 goad does not answer.
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "server/ctl/commands.h"
+
+ABSL_FLAG(std::string, address, "unix:/run/goad/admin.sock", "the admin listener of goad (admin.address)");
+ABSL_FLAG(bool, json, false, "print JSON: the messages of admin.proto; with --watch one a line");
+ABSL_FLAG(bool, watch, false, "epochs: go on, as they are decided");
+ABSL_FLAG(uint32_t, limit, 0, "sessions, epochs: at most so many, up to 1000; 0 = 100 sessions, 20 epochs, no end with --watch");
+ABSL_FLAG(absl::Duration, timeout, absl::Seconds(5), "longest wait for an answer of goad");
+ABSL_FLAG(std::string, ca, "", "PEM file; set = speak TLS with an admin listener behind a TLS proxy");
+ABSL_FLAG(std::string, certificate, "", "PEM file with a client certificate, for --ca");
+ABSL_FLAG(std::string, key, "", "PEM file with its key");
+
+namespace {
+
+using goad::ctl::Command;
+using goad::ctl::Commands;
+using goad::ctl::kUsage;
+
+std::string Usage() {
+  std::string text = "looks at a running goad and turns its knobs.\n\n  goadctl [flags] COMMAND [ARGUMENT]\n\n";
+  for (const Command& command : Commands()) {
+    absl::StrAppendFormat(&text, "  %-18s %s\n", absl::StrCat(command.name, " ", command.argument), command.help);
+  }
+  return absl::StrCat(text, "\nExit status: 0 done, 1 refused by goad, 2 wrong usage, 3 goad does not answer.");
+}
+
+// True, and `text` filled, when the flag's file could be read or is not asked for.
+bool ReadPem(const char* flag, const std::string& path, std::string* text) {
+  if (path.empty()) return true;
+  std::ifstream in(path, std::ios::binary);
+  text->assign(std::istreambuf_iterator<char>(in), {});
+  if (in.good() || !text->empty()) return true;
+  std::cerr << "goadctl: --" << flag << ": " << path << ": cannot be read\n";
+  return false;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  absl::FlagsUsageConfig usage;
+  usage.contains_help_flags = usage.contains_helpshort_flags = [](absl::string_view file) {
+    return absl::EndsWith(file, "ctl/goadctl.cc");
+  };
+  usage.version_string = [] { return std::string("goadctl ") + GOAD_VERSION + "\n"; };
+  absl::SetFlagsUsageConfig(usage);
+  absl::SetProgramUsageMessage(Usage());
+  const std::vector<char*> words = absl::ParseCommandLine(argc, argv);
+  if (words.size() < 2) {
+    std::cerr << "goadctl: " << Usage() << "\n";
+    return kUsage;
+  }
+  const std::string name = words[1];
+  const auto command = std::find_if(Commands().begin(), Commands().end(), [&](const Command& c) { return name == c.name; });
+  if (command == Commands().end()) {
+    std::cerr << "goadctl: \"" << name << "\" is not a command (goadctl --help lists them)\n";
+    return kUsage;
+  }
+  const size_t most = *command->argument == 0 ? 2 : 3, least = *command->argument == 0 || *command->argument == '[' ? 2 : 3;
+  if (words.size() > most || words.size() < least) {
+    std::cerr << "goadctl: usage: goadctl " << name << " " << command->argument << "\n";
+    return kUsage;
+  }
+  goad::ctl::Context context;
+  context.address = absl::GetFlag(FLAGS_address);
+  context.timeout = absl::GetFlag(FLAGS_timeout);
+  context.json = absl::GetFlag(FLAGS_json);
+  context.watch = absl::GetFlag(FLAGS_watch);
+  context.limit = absl::GetFlag(FLAGS_limit);
+  context.colours = isatty(STDOUT_FILENO) != 0;
+  if (command->remote) {
+    std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+    if (!absl::GetFlag(FLAGS_ca).empty()) {
+      grpc::SslCredentialsOptions tls;
+      if (!ReadPem("ca", absl::GetFlag(FLAGS_ca), &tls.pem_root_certs) ||
+          !ReadPem("certificate", absl::GetFlag(FLAGS_certificate), &tls.pem_cert_chain) ||
+          !ReadPem("key", absl::GetFlag(FLAGS_key), &tls.pem_private_key)) {
+        return kUsage;
+      }
+      credentials = grpc::SslCredentials(tls);
+    }
+    context.admin = goad::v1::Admin::NewStub(grpc::CreateChannel(context.address, credentials));
+  }
+  return command->run(context, words.size() > 2 ? words[2] : "");
+}
