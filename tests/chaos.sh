@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Faults on the real thing: goad, two llama-servers and a fleet of devices; processes are killed, stopped, drained and reloaded at
-# random moments.
+# random moments. Where root may make network namespaces, the fleet lives in one of its own and its link is cut now and then.
 #
 #   tests/chaos.sh [SECONDS] [SEED]     120 seconds by default; the seed is printed
 #
@@ -17,6 +17,18 @@ rate=25
 fail() { echo "chaos.sh: FAILED (seed $seed): $*; logs in $run" >&2; exit 1; }
 note() { printf '%4d s  %s\n' $SECONDS "$*"; }
 
+# The fleet's side of the network: a namespace and a veth pair of our own, or loopback where that is not allowed.
+space='' host=127.0.0.1 inside=()
+if ip netns add "goad-chaos-$$" 2> /dev/null; then
+  space=goad-chaos-$$ host=192.0.2.1  # TEST-NET-1, RFC 5737
+  inside=(ip netns exec "$space")
+  ip link add "gc$$" type veth peer name gc0 netns "$space"
+  ip addr add $host/30 dev "gc$$" && ip link set "gc$$" up
+  ip -n "$space" addr add 192.0.2.2/30 dev gc0
+  ip -n "$space" link set gc0 up
+fi
+cut() { ip link set "gc$$" down; sleep "$1"; ip link set "gc$$" up; }
+
 declare -A pid=() command=()
 kept=1
 stop_all() {
@@ -26,6 +38,7 @@ stop_all() {
     kill -TERM "${pid[$name]}" 2> /dev/null || true
   done
   wait
+  [ "$space" = '' ] || ip netns del "$space"
   [ $kept = 1 ] || rm -rf "$run"
 }
 trap stop_all EXIT
@@ -59,7 +72,7 @@ is() { [ "$(metric "$1")" = "$2" ]; }
 descriptors() { ls "/proc/${pid[goad]}/fd" | wc -l; }
 threads() { ls "/proc/${pid[goad]}/task" | wc -l; }
 fleet() {  # QUESTIONS LOG
-  build/goad-loadgen --address "127.0.0.1:$listen" --workload deploy/llm/workload.jsonl --devices 50 --questions "$1" \
+  "${inside[@]}" build/goad-loadgen --address "$host:$listen" --workload deploy/llm/workload.jsonl --devices 50 --questions "$1" \
     --rate $rate --device_factor 8 --seed "$seed" > "$run/$2" 2>&1
 }
 
@@ -77,7 +90,7 @@ done
 free_port; listen=$port
 free_port; metrics=$port
 cat > "$run/goad.yaml" <<CONFIG
-listen: {address: "127.0.0.1:$listen"}
+listen: {address: "$host:$listen"}
 admin: {address: "unix:$run/admin.sock"}
 metrics: {address: "127.0.0.1:$metrics"}
 lock_file: $run/goad.lock
@@ -89,7 +102,8 @@ command[goad]="exec build/goad --config $run/goad.yaml"
 for name in cell-a cell-b goad; do start $name; done
 until_true "both sites up" is goad_backend_up 2
 
-echo "chaos for $seconds s, seed $seed: 50 devices, $rate questions a second"
+echo "chaos for $seconds s, seed $seed: 50 devices, $rate questions a second${space:+, in a network namespace}"
+[ "$space" != '' ] || echo "SKIPPED here: cutting the link (no network namespaces)"
 SECONDS=0
 fleet $((rate * seconds)) fleet.log &
 fleet=$!
@@ -98,12 +112,13 @@ while kill -0 $fleet 2> /dev/null && [ $SECONDS -lt "$seconds" ]; do
   sleep "$((RANDOM % 3)).$((RANDOM % 10))"
   site=cell-$([ $((RANDOM % 2)) = 0 ] && echo a || echo b)
   faults=$((faults + 1))
-  case $((RANDOM % 6)) in
+  case $((RANDOM % (${space:+1}0 == 10 ? 7 : 6))) in
     0) note "kill -9 goad"; kill -KILL "${pid[goad]}"; wait "${pid[goad]}" 2> /dev/null || true; start goad ;;
     1) note "kill -9 $site"; kill -KILL "${pid[$site]}"; wait "${pid[$site]}" 2> /dev/null || true; start $site ;;
     2) note "stop $site for a while"; kill -STOP "${pid[$site]}"; sleep "$((RANDOM % 4)).5"; kill -CONT "${pid[$site]}" ;;
     3) note "stop goad for a while"; kill -STOP "${pid[goad]}"; sleep "$((RANDOM % 2)).5"; kill -CONT "${pid[goad]}" ;;
     4) note "drain goad, start it again"; kill -TERM "${pid[goad]}"; wait "${pid[goad]}" 2> /dev/null || true; start goad ;;
+    6) quiet=$((RANDOM % 4 == 0 ? 18 : 1 + RANDOM % 4)); note "cut the devices' link for $quiet s"; cut $quiet ;;
     5) note "reload goad"; kill -HUP "${pid[goad]}" 2> /dev/null || true ;;
   esac
 done

@@ -174,6 +174,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     if (!files.ok()) return files.status();
     r.tls_files = std::move(*files);
     credentials = r.tls_files->Credentials();
+    r.metrics.CertificateExpires(r.tls_files->expires());
   }
 
   r.dispatch = std::make_unique<DispatchThread>(c, &r.registry, &r.metrics, &r.inbox);
@@ -281,6 +282,7 @@ absl::StatusOr<uint64_t> Daemon::Reload() {
   }
   if (r.tls_files != nullptr) {
     if (absl::Status status = r.tls_files->Refresh(next->listen.tls); !status.ok()) return refuse(std::move(status));
+    r.metrics.CertificateExpires(r.tls_files->expires());
   }
   const std::shared_ptr<const Config> published = r.config_store.Publish(std::move(*next));
   r.inbox.set_max_submits(published->limits.waiting_queries);

@@ -102,6 +102,8 @@ absl::Status TlsFiles::Refresh(const TlsConfig& tls) {
   std::error_code ignored;
   std::filesystem::remove_all(absl::StrCat(directory_, "/v", version_ - 1), ignored);
   published_ = std::move(contents);
+  tm expiry{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate->get()), &expiry) == 1) expires_ = absl::FromTM(expiry, absl::UTCTimeZone());
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "server/config/config.h"
 
 namespace grpc {
@@ -29,6 +30,7 @@ class TlsFiles {
   absl::Status Refresh(const TlsConfig& tls);
 
   std::shared_ptr<grpc::ServerCredentials> Credentials() const;
+  absl::Time expires() const { return expires_; }  // of the published certificate
 
  private:
   TlsFiles(std::string directory, bool client_ca) : directory_(std::move(directory)), client_ca_(client_ca) {}
@@ -36,6 +38,7 @@ class TlsFiles {
   const std::string directory_;
   const bool client_ca_;
   int version_ = 0;
+  absl::Time expires_;
   std::string published_;  // the contents, to see a change
 };
 

@@ -123,6 +123,8 @@ struct Metrics::Families {
       .Help("Configuration reloads by result.").Register(r);
   Counter& reload_ok = reloads.Add({{"result", "ok"}});
   Counter& reload_failed = reloads.Add({{"result", "failed"}});
+  Gauge& certificate_expires = OneGauge(r, "goad_certificate_expiry_timestamp_seconds",
+      "Unix time at which the certificate of listen.tls expires; 0 = plaintext.");
   Gauge& config_version = OneGauge(r, "goad_config_version", "Version of the configuration in force, counted from 1.");
 };
 
@@ -212,6 +214,7 @@ void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cas
 void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
 void Metrics::Refused(const char* reason) { f_->refused.Add({{"reason", reason}}).Increment(); }
 void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
+void Metrics::CertificateExpires(absl::Time at) { f_->certificate_expires.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch())); }
 void Metrics::ConfigVersion(uint64_t version) { f_->config_version.Set(static_cast<double>(version)); }
 
 }  // namespace goad::server

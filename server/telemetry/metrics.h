@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "scheduler/types.h"
 
 namespace prometheus {
@@ -71,6 +72,7 @@ class Metrics {
 
   // Configuration.
   void ConfigReload(bool ok);
+  void CertificateExpires(absl::Time at);
   void ConfigVersion(uint64_t version);
 
  private:

@@ -1,0 +1,102 @@
+#!/usr/bin/python3
+"""Writes the Grafana dashboard: deploy/grafana/make_dashboard.py > deploy/grafana/goad-dashboard.json
+
+Panels are lines below: (title, unit, [(legend, query)]), three to a row. A test runs every query against a real Prometheus.
+"""
+import json
+
+
+def p(q, metric, by="", where=""):
+    by = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, sum by ({by}) (rate({metric}_bucket{{{where}{', ' if where else ''}instance=~\"$instance\"}}[$__rate_interval])))"
+
+
+def r(metric, by="", where=""):
+    selector = f"{where}{', ' if where else ''}instance=~\"$instance\""
+    return f"sum {f'by ({by}) ' if by else ''}(rate({metric}{{{selector}}}[$__rate_interval]))"
+
+
+def g(metric, by=""):
+    return f"sum {f'by ({by}) ' if by else ''}({metric}{{instance=~\"$instance\"}})"
+
+
+ROWS = [
+    ("Overview", [
+        ("Decisions", "reqps", [("{{verdict}}", r("goad_decisions_total", "verdict"))]),
+        ("Offloaded", "percentunit", [("share", r("goad_decisions_total", where='verdict="OFFLOAD"') + " / " + r("goad_decisions_total"))]),
+        ("Sessions", "short", [("sessions", g("goad_sessions"))]),
+        ("Edge answers by outcome", "reqps", [("{{outcome}}", r("goad_request_duration_seconds_count", "outcome", 'outcome!="local"'))]),
+        ("Time of an edge answer", "s", [("p50", p(0.5, "goad_request_duration_seconds", where='outcome="completed"')),
+                                         ("p99", p(0.99, "goad_request_duration_seconds", where='outcome="completed"'))]),
+        ("Queries now", "short", [("waiting for a decision", g("goad_pending_queries")), ("running at {{site}}", g("goad_running_queries", "site"))]),
+    ]),
+    ("Decisions", [
+        ("Reasons", "reqps", [("{{reason}}", r("goad_decisions_total", "reason") + " > 0")]),
+        ("Uncertainty of the queries", "short", [("p50", p(0.5, "goad_uncertainty")), ("p90", p(0.9, "goad_uncertainty")), ("tau", g("goad_tau"))]),
+        ("Uncertain but local", "reqps", [("no site within mandatory_wait", r("goad_tau_infeasible_total"))]),
+        ("Wait for a decision", "s", [("p50", p(0.5, "goad_queue_wait_seconds")), ("p99", p(0.99, "goad_queue_wait_seconds"))]),
+        ("By tenant", "reqps", [("{{tenant}} {{verdict}}", r("goad_tenant_decisions_total", "tenant, verdict"))]),
+        ("Mean uncertainty a tenant reports", "short", [("{{tenant}}", f"{r('goad_tenant_uncertainty_total', 'tenant')} / {r('goad_tenant_decisions_total', 'tenant')}")]),
+    ]),
+    ("Sites and backends", [
+        ("Backends up", "short", [("{{site}} {{backend}}", g("goad_backend_up", "site, backend"))]),
+        ("Requests to backends", "reqps", [("{{site}} {{code}}", r("goad_backend_requests_total", "site, code"))]),
+        ("Failovers", "reqps", [("failovers", r("goad_backend_failovers_total"))]),
+        ("Output tokens", "short", [("{{site}}", r("goad_tokens_total", "site"))]),
+        ("Time to the first token", "s", [("p50", p(0.5, "goad_request_ttft_seconds")), ("p99", p(0.99, "goad_request_ttft_seconds"))]),
+        ("Time per further token", "s", [("p50", p(0.5, "goad_request_tpot_seconds")), ("p99", p(0.99, "goad_request_tpot_seconds"))]),
+    ]),
+    ("Devices and links", [
+        ("Upload of a prompt", "s", [("p50", p(0.5, "goad_upload_seconds")), ("p99", p(0.99, "goad_upload_seconds"))]),
+        ("Age of link reports", "s", [("p50", p(0.5, "goad_link_report_age_seconds")), ("p99", p(0.99, "goad_link_report_age_seconds"))]),
+        ("Left local for a stale link", "reqps", [("queries", r("goad_stale_links_total"))]),
+        ("Local answers, as devices report them", "s", [("p50", p(0.5, "goad_local_delay_seconds"))]),
+        ("Unread by devices", "bytes", [("outbox", g("goad_outbox_bytes"))]),
+        ("Refused at the door", "reqps", [("{{reason}}", r("goad_refused_total", "reason"))]),
+    ]),
+    ("Service levels", [
+        ("Edge answers that failed", "percentunit", [
+            ("share", r("goad_request_duration_seconds_count", where='outcome="failed"') + " / "
+             + r("goad_request_duration_seconds_count", where='outcome=~"completed|failed"'))]),
+        ("Past their deadline", "reqps", [("queries", r("goad_deadline_missed_total"))]),
+        ("Measured minus predicted delay (error)", "s", [("{{part}} p50", p(0.5, "goad_prediction_error_seconds", "part")),
+                                                         ("{{part}} p90", p(0.9, "goad_prediction_error_seconds", "part"))]),
+    ]),
+    ("Internals", [
+        ("Epochs", "reqps", [("epochs", r("goad_epochs_total"))]),
+        ("Time of an epoch", "s", [("p50", p(0.5, "goad_epoch_duration_seconds")), ("p99", p(0.99, "goad_epoch_duration_seconds"))]),
+        ("Time inside the policy", "s", [("{{policy}} p99", p(0.99, "goad_solver_duration_seconds", "policy"))]),
+        ("Candidates of an epoch", "short", [("p50", p(0.5, "goad_epoch_candidates")), ("p99", p(0.99, "goad_epoch_candidates"))]),
+        ("Slow consumers, late events", "reqps", [("slow consumers", r("goad_slow_consumers_total")), ("late", r("goad_late_terminals_total"))]),
+        ("Configuration", "short", [("version", g("goad_config_version")), ("reloads {{result}}", g("goad_config_reloads_total", "result"))]),
+    ]),
+]
+
+
+def dashboard():
+    panels, y, number = [], 0, 1
+    for title, cells in ROWS:
+        panels.append({"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": {"h": 1, "w": 24, "x": 0, "y": y}, "panels": []})
+        number, y = number + 1, y + 1
+        for k, (name, unit, queries) in enumerate(cells):
+            panels.append({
+                "id": number, "type": "timeseries", "title": name, "datasource": {"type": "prometheus", "uid": "${datasource}"},
+                "gridPos": {"h": 7, "w": 8, "x": 8 * (k % 3), "y": y + 7 * (k // 3)},
+                "fieldConfig": {"defaults": {"unit": unit, "min": None if unit == "s" and "error" in name else 0, "custom": {"fillOpacity": 8}}, "overrides": []},
+                "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+                "targets": [{"refId": chr(65 + t), "expr": expression, "legendFormat": legend} for t, (legend, expression) in enumerate(queries)],
+            })
+            number += 1
+        y += 7 * ((len(cells) + 2) // 3)
+    return {
+        "uid": "goad", "title": "goad", "tags": ["goad"], "schemaVersion": 38, "editable": True, "refresh": "10s",
+        "time": {"from": "now-30m", "to": "now"}, "panels": panels,
+        "templating": {"list": [
+            {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Data source"},
+            {"name": "instance", "type": "query", "label": "goad", "datasource": {"type": "prometheus", "uid": "${datasource}"},
+             "query": "label_values(goad_sessions, instance)", "refresh": 2, "includeAll": True, "multi": True, "allValue": ".+",
+             "current": {"text": "All", "value": "$__all"}}]},
+    }
+
+
+print(json.dumps(dashboard(), indent=1))

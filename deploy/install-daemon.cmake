@@ -1,0 +1,57 @@
+# The daemon as an operator installs it (component "daemon"), and both Debian packages: cpack -G DEB, from a build that was configured
+# with -DCMAKE_INSTALL_PREFIX=/usr.
+find_program(HELP2MAN help2man)
+set(man_pages)
+if(HELP2MAN AND NOT GOAD_SANITIZE)  # the pages are what --help says
+  foreach(program goad goadctl goad-sim)
+    set(page ${CMAKE_BINARY_DIR}/man/${program}.8)
+    add_custom_command(OUTPUT ${page} COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/man
+      COMMAND ${HELP2MAN} --no-info --section 8 --manual "goad" --output ${page} $<TARGET_FILE:${program}>
+      DEPENDS ${program} VERBATIM)
+    list(APPEND man_pages ${page})
+  endforeach()
+endif()
+set(completions ${CMAKE_BINARY_DIR}/completions)
+foreach(shell bash zsh)
+  add_custom_command(OUTPUT ${completions}/${shell} COMMAND ${CMAKE_COMMAND} -E make_directory ${completions}
+    COMMAND goadctl completion ${shell} > ${completions}/${shell} DEPENDS goadctl)
+endforeach()
+add_custom_target(goad_pages ALL DEPENDS ${man_pages} ${completions}/bash ${completions}/zsh)
+
+install(TARGETS goad goadctl goad-sim RUNTIME COMPONENT daemon)
+if(man_pages)
+  install(FILES ${man_pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 COMPONENT daemon)
+endif()
+install(FILES ${completions}/bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME goadctl COMPONENT daemon)
+install(FILES ${completions}/zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions RENAME _goadctl COMPONENT daemon)
+install(FILES deploy/goad.yaml DESTINATION ${CMAKE_INSTALL_FULL_SYSCONFDIR}/goad COMPONENT daemon)
+install(FILES deploy/systemd/goad.service DESTINATION lib/systemd/system COMPONENT daemon)
+install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT daemon)
+install(FILES deploy/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME runbook.md COMPONENT daemon)
+install(DIRECTORY deploy/prometheus deploy/grafana DESTINATION ${CMAKE_INSTALL_DATADIR}/goad COMPONENT daemon)
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME goad)
+set(CPACK_PACKAGE_CONTACT "goad developers <goad@localhost>")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_COMPONENTS_ALL daemon client)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_RELEASE 1)
+set(CPACK_DEBIAN_DAEMON_PACKAGE_NAME goad)
+set(CPACK_DEBIAN_DAEMON_PACKAGE_SECTION net)
+set(CPACK_DEBIAN_DAEMON_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_DAEMON_PACKAGE_DEPENDS "adduser, init-system-helpers (>= 1.52)")
+set(CPACK_DEBIAN_DAEMON_DESCRIPTION "scheduler beside an edge LLM
+ Decides for each query of each device whether it is answered locally or by an edge LLM server, runs the admitted ones and streams
+ their answers back.")
+file(WRITE ${CMAKE_BINARY_DIR}/debian/conffiles "/etc/goad/goad.yaml\n")
+set(CPACK_DEBIAN_DAEMON_PACKAGE_CONTROL_EXTRA "${CMAKE_BINARY_DIR}/debian/conffiles;${CMAKE_SOURCE_DIR}/deploy/debian/postinst;\
+${CMAKE_SOURCE_DIR}/deploy/debian/prerm;${CMAKE_SOURCE_DIR}/deploy/debian/postrm")
+set(CPACK_DEBIAN_CLIENT_PACKAGE_NAME goad-client-dev)
+set(CPACK_DEBIAN_CLIENT_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_CLIENT_PACKAGE_DEPENDS "libgrpc++-dev, libprotobuf-dev, protobuf-compiler-grpc, libabsl-dev")
+set(CPACK_DEBIAN_CLIENT_DESCRIPTION "client SDK of the edge LLM scheduler goad
+ Headers, static libraries, a CMake package and pkg-config data: one call that always returns an answer.")
+include(CPack)

@@ -1,0 +1,151 @@
+#!/usr/bin/python3
+"""The monitoring that is shipped, on the real Prometheus: rules and alerts by promtool, then a live fleet on two emulated LLM servers is
+scraped and every query of the dashboard and of the console page must return data.
+
+  prometheus_test.py BUILD_DIR [--keep]     --keep: go on until interrupted, and say where the console is
+"""
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+
+BUILD = os.path.abspath(sys.argv[1])
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SHIPPED = f"{SOURCE}/deploy/prometheus"
+
+
+def fail(text):
+    sys.exit(f"prometheus_test.py: FAILED: {text}")
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read().decode()
+
+
+def until(what, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)  # between polls of another process
+    fail(f"not within {seconds} s: {what}")
+
+
+run("promtool", "check", "config", f"{SHIPPED}/prometheus.yml")
+run("promtool", "check", "rules", f"{SHIPPED}/rules.yml", f"{SHIPPED}/alerts.yml")
+run("promtool", "test", "rules", f"{SHIPPED}/alerts-test.yml")
+print("ok: promtool check config, check rules, test rules")
+
+made = run("/usr/bin/python3", f"{SOURCE}/deploy/grafana/make_dashboard.py")
+if made != open(f"{SOURCE}/deploy/grafana/goad-dashboard.json").read():
+    fail("deploy/grafana/goad-dashboard.json is not what make_dashboard.py writes; run it again")
+queries = [(panel["title"], target["expr"]) for panel in json.loads(made)["panels"] for target in panel.get("targets", [])]
+page = open(f"{SHIPPED}/consoles/goad.html").read()
+panels = json.loads(re.search(r"const PANELS = (\[.*?\n\]);", page, re.S).group(1))
+queries += [(f"console: {title}", query) for title, _, rows in panels for _, query in rows]
+queries += [(f"recorded: {name}", name) for name in re.findall(r"record: (\S+)", open(f"{SHIPPED}/rules.yml").read())]
+
+processes = []
+directory = tempfile.mkdtemp()
+try:
+    def start(*command):
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=open(f"{directory}/log", "a")))
+        return processes[-1]
+
+    sites = ""
+    for site in ("cell-a", "cell-b"):
+        port = free_port()
+        start("/usr/bin/python3", f"{SOURCE}/tests/fakes/emulated_llm.py", str(port), "10", "0.2")
+        sites += f"""  - name: {site}
+    uplink: {{model: shannon, bandwidth: 100MHz}}
+    compute: {{model: batching, prefill_rate: 5000, token_time: 50ms, token_time_per_query: 0.1ms}}
+    backends: [{{url: "http://127.0.0.1:{port}", slots: 10}}]
+"""
+    listen, metrics, web = free_port(), free_port(), free_port()
+    with open(f"{directory}/goad.yaml", "w") as out:
+        out.write(f"""listen: {{address: "127.0.0.1:{listen}"}}
+admin: {{address: "unix:{directory}/admin.sock"}}
+metrics: {{address: "127.0.0.1:{metrics}"}}
+sites:
+{sites}""")
+    goad = start(f"{BUILD}/goad", "--config", f"{directory}/goad.yaml")
+    until("both sites up", lambda: len(re.findall(r"^goad_backend_up{.*} 1$", get(f"http://127.0.0.1:{metrics}/metrics"), re.M)) == 2)
+    start(f"{BUILD}/goad-loadgen", "--address", f"127.0.0.1:{listen}", "--workload", f"{SOURCE}/deploy/llm/workload.jsonl",
+          "--devices", "50", "--rate", "110", "--questions", "1000000", "--device_factor", "8")
+
+    for name in ("rules.yml", "alerts.yml"):
+        shutil.copy(f"{SHIPPED}/{name}", directory)
+    config = open(f"{SHIPPED}/prometheus.yml").read()
+    for what, test in (("scrape_interval: 5s", "scrape_interval: 1s"), ("evaluation_interval: 15s", "evaluation_interval: 1s"),
+                       ("127.0.0.1:9464", f"127.0.0.1:{metrics}")):
+        if what not in config:
+            fail(f"prometheus.yml has no {what}")
+        config = config.replace(what, test)
+    open(f"{directory}/prometheus.yml", "w").write(config)
+    start("prometheus", f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data",
+          f"--web.listen-address=127.0.0.1:{web}", f"--web.console.templates={SHIPPED}/consoles")
+    base = f"http://127.0.0.1:{web}"
+
+    def data(query):
+        query = query.replace("$__rate_interval", "30s").replace("$r", "30s").replace("$instance", ".+")
+        answer = json.loads(get(f"{base}/api/v1/query?" + urllib.parse.urlencode({"query": query})))
+        return [row for row in answer["data"]["result"] if row["value"][1] != "NaN"]
+
+    def silent():  # which queries return nothing, still
+        return [f"{title}: {query}" for title, query in queries if not data(query)]
+
+    until("Prometheus answers", lambda: get(f"{base}/-/ready"))
+    # Left local for a stale link and the like are 0 in a healthy run, and 0 is data; only what a rate of 0 divides is not.
+    left = []
+
+    def all_there():
+        left[:] = silent()
+        return not left
+    try:
+        until("every query returns data", all_there, 60)
+    except SystemExit:
+        fail("no data for\n  " + "\n  ".join(left))
+    print(f"ok: {len(queries)} queries of the dashboard, the console and the recording rules return data of a live fleet")
+    if "PANELS" not in get(f"{base}/consoles/goad.html"):
+        fail("the console page is not served")
+    print("ok: /consoles/goad.html is served")
+    firing = data('ALERTS{alertstate="firing"}')
+    if firing:
+        fail(f"a calm fleet fires {firing}")
+    if goad.poll() is not None:
+        fail("goad has ended")
+    print("ok: no alert fires")
+    if "--keep" in sys.argv:
+        print(f"{base}/consoles/goad.html", flush=True)
+        processes[-1].wait()
+finally:
+    for process in reversed(processes):
+        process.terminate()
+    for process in processes:
+        process.wait()
+    shutil.rmtree(directory, ignore_errors=True)
+print("prometheus_test.py: passed")
