@@ -44,8 +44,8 @@ set(CPACK_DEBIAN_DAEMON_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_DAEMON_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_DAEMON_PACKAGE_DEPENDS "adduser, init-system-helpers (>= 1.52)")
 set(CPACK_DEBIAN_DAEMON_DESCRIPTION "scheduler beside an edge LLM
- Decides for each query of each device whether it is answered locally or by an edge LLM server, runs the admitted ones and streams
- their answers back.")
+Decides for each query of each device whether it is answered locally or by an edge LLM server, runs the admitted ones and streams
+their answers back.")
 file(WRITE ${CMAKE_BINARY_DIR}/debian/conffiles "/etc/goad/goad.yaml\n")
 set(CPACK_DEBIAN_DAEMON_PACKAGE_CONTROL_EXTRA "${CMAKE_BINARY_DIR}/debian/conffiles;${CMAKE_SOURCE_DIR}/deploy/debian/postinst;\
 ${CMAKE_SOURCE_DIR}/deploy/debian/prerm;${CMAKE_SOURCE_DIR}/deploy/debian/postrm")
@@ -53,5 +53,5 @@ set(CPACK_DEBIAN_CLIENT_PACKAGE_NAME goad-client-dev)
 set(CPACK_DEBIAN_CLIENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_CLIENT_PACKAGE_DEPENDS "libgrpc++-dev, libprotobuf-dev, protobuf-compiler-grpc, libabsl-dev")
 set(CPACK_DEBIAN_CLIENT_DESCRIPTION "client SDK of the edge LLM scheduler goad
- Headers, static libraries, a CMake package and pkg-config data: one call that always returns an answer.")
+Headers, static libraries, a CMake package and pkg-config data: one call that always returns an answer.")
 include(CPack)

@@ -17,6 +17,7 @@ inline constexpr int kOk = 0, kRefused = 1, kUsage = 2, kUnreachable = 3;
 
 struct Context {
   std::string address;
+  std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::Admin::Stub> admin;
   absl::Duration timeout;
   bool json = false;
@@ -25,13 +26,10 @@ struct Context {
   uint32_t limit = 0;
 };
 
-// One call within the timeout. Prints what is wrong to standard error; the result is an exit status.
-template <typename Request, typename Response>
-int Call(const Context& context, grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-         const Request& request, Response* response);
-
+// Prints what is wrong to standard error; the result is an exit status.
 int Report(const Context& context, const grpc::Status& status);
 
+// One call within the timeout, reported.
 template <typename Request, typename Response>
 int Call(const Context& context, grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
          const Request& request, Response* response) {

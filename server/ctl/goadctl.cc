@@ -91,7 +91,8 @@ int main(int argc, char** argv) {
       }
       credentials = grpc::SslCredentials(tls);
     }
-    context.admin = goad::v1::Admin::NewStub(grpc::CreateChannel(context.address, credentials));
+    context.channel = grpc::CreateChannel(context.address, credentials);
+    context.admin = goad::v1::Admin::NewStub(context.channel);
   }
   return command->run(context, words.size() > 2 ? words[2] : "");
 }

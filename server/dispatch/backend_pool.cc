@@ -65,7 +65,7 @@ void BackendPool::StartProbe(size_t site, int backend, MonotonicTime now) {
   Backend& target = At(site, backend);
   const CallId id{kProbeBit | next_probe_id_++};
   probes_[id] = {site, backend, 0, target.in_flight, "", now};
-  transport_->Start(id, {target.config, target.health.StartProbe(), "", config_->dispatch.connect});
+  transport_->Start(id, {target.config, target.health.StartProbe(), "", config_->dispatch.connect, ""});
 }
 
 void BackendPool::OnHead(CallId id, int http_status) {

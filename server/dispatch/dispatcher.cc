@@ -86,7 +86,7 @@ void Dispatcher::Place(Call& call) {
   transport_->Start(CallOf(call.request.id),
                     {&backend, RequestPath(backend.api),
                      MakeRequestBody(backend, *call.request.prompt, call.request.max_output_tokens),
-                     config_->dispatch.connect});
+                     config_->dispatch.connect, call.request.traceparent});
 }
 
 void Dispatcher::OnHead(CallId id, int http_status, absl::Duration retry_after) {

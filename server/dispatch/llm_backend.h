@@ -20,6 +20,7 @@ struct HttpRequest {
   std::string path;                        // appended to backend->url
   std::string body;                        // empty = GET
   absl::Duration connect_timeout;
+  std::string traceparent;                 // a header of this name; empty = none
 };
 
 // Thread-compatible; lives on the dispatch thread. It reports to a HttpListener, from within these calls only

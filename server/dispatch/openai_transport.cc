@@ -173,6 +173,7 @@ void OpenAiTransport::Start(CallId id, HttpRequest request) {
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer.get());
   if (!backend.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, backend.ca_file.c_str());
   if (!backend.api_key_file.empty()) add_header(absl::StrCat("Authorization: Bearer ", ReadSecret(backend.api_key_file)));
+  if (!transfer->request.traceparent.empty()) add_header(absl::StrCat("traceparent: ", transfer->request.traceparent));
   if (!transfer->request.body.empty()) {
     add_header("Content-Type: application/json");
     add_header("Accept: text/event-stream");

@@ -410,6 +410,7 @@ void Engine::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, Mo
   request.site = query.site;
   request.prompt = std::move(prompt);
   request.max_output_tokens = query.meta.max_output_tokens;
+  request.traceparent = query.meta.traceparent;
   request.received = query.received;
   request.prompt_ready = now;
   request.deadline = query.deadline();

@@ -45,6 +45,7 @@ struct QueryMeta {
   std::optional<double> edge_work_flop;
   double tx_power_w = 0.2;
   std::string tenant = kDefaultTenant;
+  std::string traceparent;             // passed to the backend; empty = none
 };
 
 struct SubmitQuery {
@@ -99,6 +100,7 @@ struct DispatchRequest {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   std::shared_ptr<const PromptBody> prompt;
   int max_output_tokens = 0;
+  std::string traceparent;
   MonotonicTime received, prompt_ready, deadline;  // deadline: Infinite() = none
   double upload_s = 0, predicted_upload_s = 0, predicted_compute_s = 0;
 };

@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -36,6 +37,18 @@ const std::string* TenantOfToken(const Config& config, const std::string& token)
 }
 
 }  // namespace
+
+std::string ValidTraceparent(std::string_view value) {
+  // 00-<32 hex>-<16 hex>-<2 hex>, lower case, neither id all zeros
+  constexpr std::string_view kShape = "00-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
+  if (value.size() != kShape.size()) return "";
+  for (size_t k = 0; k < value.size(); ++k) {
+    const bool good = kShape[k] == 'h' ? absl::ascii_isxdigit(static_cast<unsigned char>(value[k])) && !absl::ascii_isupper(static_cast<unsigned char>(value[k])) : value[k] == kShape[k];
+    if (!good) return "";
+  }
+  const auto zeros = [](std::string_view id) { return id.find_first_not_of('0') == std::string_view::npos; };
+  return zeros(value.substr(3, 32)) || zeros(value.substr(36, 16)) ? "" : std::string(value);
+}
 
 absl::StatusOr<Caller> IdentifyCaller(const Config& config, const std::vector<std::string>& certificate_names,
                                       const std::optional<std::string>& authorization) {

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,7 +15,11 @@ namespace goad::server {
 struct Caller {
   std::string identity;               // scopes query ids and counts sessions; empty = it did not say who it is
   std::string tenant = kDefaultTenant;
+  std::string traceparent;            // W3C Trace Context, of the call; empty = none
 };
+
+// The value as it may be passed on: version 00 and well-formed (W3C Trace Context, 3.2); else empty, which the standard asks for.
+std::string ValidTraceparent(std::string_view value);
 
 // `certificate_names`: of a verified client certificate (common and alternative names); `authorization`: the value of that call
 // metadata, "Bearer TOKEN" (RFC 6750). UNAUTHENTICATED for a token that is not in the file, whatever the certificate, and for

@@ -39,7 +39,12 @@ absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, cons
   std::optional<std::string> authorization;
   const auto found = context.client_metadata().find("authorization");
   if (found != context.client_metadata().end()) authorization = std::string(found->second.data(), found->second.size());
-  return IdentifyCaller(config, names, authorization);
+  absl::StatusOr<Caller> caller = IdentifyCaller(config, names, authorization);
+  const auto trace = context.client_metadata().find("traceparent");
+  if (caller.ok() && trace != context.client_metadata().end()) {
+    caller->traceparent = ValidTraceparent({trace->second.data(), trace->second.size()});
+  }
+  return caller;
 }
 
 // "ipv4:192.0.2.7:50123" -> "ipv4:192.0.2.7"

@@ -111,6 +111,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   if (auto error = DecodeQuery(query, config->limits, &submit.meta, &submit.inline_prompt)) return error;
   submit.meta.tx_power_w = tx_power_w_;
   submit.meta.tenant = caller_.tenant;
+  submit.meta.traceparent = caller_.traceparent;
 
   const uint64_t fingerprint = QueryFingerprint(query);
   const QueryMemory::Answer memory =

@@ -119,7 +119,7 @@ void FakeLlmServer::Serve(int fd) {
     if (end != std::string::npos && request.size() >= end + 4 + length) break;
   }
   const bool post = request.rfind("POST ", 0) == 0;
-  Exchange exchange(this, fd, request.substr(end + 4));
+  Exchange exchange(this, fd, request.substr(0, end), request.substr(end + 4));
   if (!post) {
     const std::string body = request.rfind("GET /props", 0) == 0 ? "{\"total_slots\":" + std::to_string(slots_) + "}" : "{}";
     exchange.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);

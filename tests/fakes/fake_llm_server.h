@@ -20,15 +20,15 @@ class FakeLlmServer {
   // One connection as a script sees it.
   class Exchange {
    public:
-    Exchange(FakeLlmServer* server, int fd, std::string request_body)
-        : body(std::move(request_body)), server_(server), fd_(fd) {}
+    Exchange(FakeLlmServer* server, int fd, std::string request_head, std::string request_body)
+        : head(std::move(request_head)), body(std::move(request_body)), server_(server), fd_(fd) {}
     bool Send(const std::string& bytes);                      // false when the client has left
     bool Head(int status = 200);                              // status line and headers
     bool Token(const std::string& text);                      // one completion event
     bool Finish(bool finish_reason = true, bool done = true); // usage, finish_reason, [DONE]
     bool ClientLeftWithin(absl::Duration most);               // waits for it
     bool WaitForRelease();                                    // until the test calls Release(); false when shut down
-    const std::string body;                                   // of the request
+    const std::string head, body;                             // of the request
 
    private:
     FakeLlmServer* const server_;

@@ -621,6 +621,30 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   EXPECT_TRUE(drain_asked);
 }
 
+TEST_F(DaemonTest, ATraceparentOfTheCallReachesTheBackendAndABadOneDoesNot) {
+  const std::string good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  std::mutex mutex;
+  std::vector<std::string> heads;
+  backend_.set_script([&](Exchange& e) {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      heads.push_back(e.head);
+    }
+    FakeLlmServer::Answer(e);
+  });
+  StartDaemon();
+  for (const std::string& value : {good, std::string("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01")}) {
+    RawSession session(Channel(), "", value);
+    session.OpenAndAsk("q");
+    while (!session.Read().has_completed()) {
+    }
+  }
+  std::lock_guard<std::mutex> lock(mutex);
+  ASSERT_EQ(heads.size(), 2u);
+  EXPECT_NE(heads[0].find("\r\ntraceparent: " + good), std::string::npos) << heads[0];
+  EXPECT_EQ(heads[1].find("traceparent"), std::string::npos) << heads[1];
+}
+
 TEST_F(DaemonTest, AdminExplainsARecentDecisionAndTheNumbersAddUp) {
   StartDaemon();
   auto admin = v1::Admin::NewStub(

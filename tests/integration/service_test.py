@@ -5,6 +5,7 @@
 """
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import time
 BUILD = os.path.abspath(sys.argv[1])
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WATCHDOG_S = 4.0
-PTRACE_ATTACH, PTRACE_DETACH = 16, 17
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
 
 def check(condition, what):
@@ -37,6 +38,14 @@ class Notify:
             return self.socket.recv(4096).decode()
         except socket.timeout:
             return None
+
+    def drain(self):  # what came while nobody looked
+        self.socket.setblocking(False)
+        try:
+            while True:
+                self.socket.recv(4096)
+        except BlockingIOError:
+            pass
 
     def until(self, wanted, timeout=20):
         heard = []
@@ -98,21 +107,25 @@ drain_timeout: 1s
         check(status.returncode == 0 and "tau      0.5" in status.stdout, "goadctl status over the unix socket")
         refused = subprocess.run(ctl + ["reload"], capture_output=True, text=True)
         check(refused.returncode == 1 and "policy.tau: 7 is not in 0..1" in refused.stderr, "goadctl reload says what is wrong")
+        port = re.search(r"ready .*? port=(\d+)", open(f"{directory}/log").read()).group(1)
+        health = subprocess.run([f"{BUILD}/goadctl", "--address", f"127.0.0.1:{port}", "health"], capture_output=True, text=True)
+        check(health.returncode == 0 and health.stdout == "serving\n", "goadctl health on the device listener")
         check(subprocess.run(ctl + ["check", f"{SOURCE}/deploy/goad.yaml"], capture_output=True).returncode == 0, "goadctl check")
 
         libc = ctypes.CDLL(None, use_errno=True)
         engine = engine_thread(goad.pid)
-        if libc.ptrace(PTRACE_ATTACH, engine, None, None) != 0:
+        if libc.ptrace(PTRACE_SEIZE, engine, None, None) != 0 or libc.ptrace(PTRACE_INTERRUPT, engine, None, None) != 0:
             print("SKIPPED: this machine does not let us stop one thread: " + os.strerror(ctypes.get_errno()))
         else:
             os.waitpid(engine, 0x40000000)  # __WALL: the thread has stopped
+            notify.drain()
             end = time.monotonic() + WATCHDOG_S
             fed = 0
             while (left := end - time.monotonic()) > 0:
                 message = notify.next(left)
                 fed += message is not None and "WATCHDOG=1" in message.split("\n")
-            check(fed <= 1, "a stopped engine thread starves the watchdog within WATCHDOG_USEC (systemd would restart goad)")
             libc.ptrace(PTRACE_DETACH, engine, None, None)
+            check(fed <= 1, "a stopped engine thread starves the watchdog within WATCHDOG_USEC (systemd would restart goad)")
             notify.until("WATCHDOG=1")
             check(True, "an engine that turns again feeds it again")
 
