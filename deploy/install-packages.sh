@@ -5,9 +5,10 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config curl ca-certificates debian-archive-keyring
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libre2-dev libc-ares-dev
-  libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libsystemd-dev help2man
+  libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libsystemd-dev help2man dpkg-dev file
   libgtest-dev libgmock-dev
 )
+[ "${1:-}" = package ] && packages+=(debootstrap)
 # For tests/check.sh: clients in another language, promtool, clang's thread-safety analysis.
 [ "${1:-}" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
 [ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus clang-14)

@@ -6,6 +6,7 @@
 #   tests/check.sh asan     all tests under AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)
 #   tests/check.sh tsan     the tests with threads under ThreadSanitizer (build-tsan/)
 #   tests/check.sh fuzz [SECONDS]  each parser of foreign bytes under libFuzzer, 20 seconds each by default (build-fuzz/)
+#   tests/check.sh package  the Debian packages, installed and run on a bare Debian 12 (as root)
 #   tests/check.sh layers   only: who includes whom
 #   tests/check.sh threads  only: clang's thread-safety analysis of our locks
 set -euo pipefail
@@ -13,8 +14,8 @@ cd "$(dirname "$0")/.."
 
 what=${1:-all}
 case $what in
-  all | quick | asan | tsan | fuzz | layers | threads) ;;
-  *) sed -n '2,10p' "$0" | sed 's/^# \?//' >&2; exit 2 ;;
+  all | quick | asan | tsan | fuzz | package | layers | threads) ;;
+  *) sed -n '2,11p' "$0" | sed 's/^# \?//' >&2; exit 2 ;;
 esac
 step() { echo "== $*"; }
 
@@ -60,6 +61,11 @@ case $what in
     step "tests under ThreadSanitizer"
     TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
       ctest --test-dir build-tsan --output-on-failure -j2 -R "daemon|session|engine|telemetry|dispatch|sweep|simulation"
+    ;;
+  package)
+    deploy/install-packages.sh package
+    build build-package -DCMAKE_INSTALL_PREFIX=/usr -DGOAD_BUILD_TESTS=OFF
+    tests/package.py build-package
     ;;
   fuzz)
     tests/fuzz/run.sh "${2:-20}"

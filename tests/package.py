@@ -41,6 +41,7 @@ print(f"{os.path.basename(goad_deb)} {os.path.getsize(goad_deb) / 1e6:.1f} MB, {
 
 mirror = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").stdout.split("\n")[0]
 root = tempfile.mkdtemp(prefix="goad-package-")
+os.chmod(root, 0o755)  # the user goad must get in
 goad = None
 try:
     print("a bare Debian 12 (debootstrap minbase), a minute ...", flush=True)
@@ -78,7 +79,10 @@ try:
 
     def hear(wanted):
         while True:
-            message = notify.recv(4096).decode()
+            try:
+                message = notify.recv(4096).decode()
+            except TimeoutError:
+                sys.exit(f"package.py: FAILED: {wanted} was not heard; goad says\n{open(f'{root}/log').read()}")
             if wanted in message.split("\n"):
                 return message
 
