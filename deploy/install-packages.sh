@@ -9,6 +9,7 @@ packages=(
   libgtest-dev libgmock-dev
 )
 [ "${1:-}" = package ] && packages+=(debootstrap)
+[ "${1:-}" = container ] && packages+=(debootstrap buildah)
 # For tests/check.sh: clients in another language, promtool, clang's thread-safety analysis.
 [ "${1:-}" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
 [ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus clang-14)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Faults on the real thing: goad, two llama-servers and a fleet of devices; processes are killed, stopped, drained and reloaded at
-# random moments. Where root may make network namespaces, the fleet lives in one of its own and its link is cut now and then.
+# random moments. Where root may make network namespaces, the devices are a host of their
+# own and their link is cut now and then.
 #
 #   tests/chaos.sh [SECONDS] [SEED]     120 seconds by default; the seed is printed
 #
@@ -10,24 +11,27 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-120}
 seed=${2:-$RANDOM}
-[[ $seconds =~ ^[1-9][0-9]*$ && $seed =~ ^[0-9]+$ ]] || { sed -n '2,9p' "$0" | sed 's/^# \?//' >&2; exit 2; }
+[[ $seconds =~ ^[1-9][0-9]*$ && $seed =~ ^[0-9]+$ ]] || { sed -n '2,10p' "$0" | sed 's/^# \?//' >&2; exit 2; }
 RANDOM=$seed
 run=$(mktemp -d)
 rate=25
 fail() { echo "chaos.sh: FAILED (seed $seed): $*; logs in $run" >&2; exit 1; }
 note() { printf '%4d s  %s\n' $SECONDS "$*"; }
 
-# The fleet's side of the network: a namespace and a veth pair of our own, or loopback where that is not allowed.
-space='' host=127.0.0.1 inside=()
-if ip netns add "goad-chaos-$$" 2> /dev/null; then
-  space=goad-chaos-$$ host=192.0.2.1  # TEST-NET-1, RFC 5737
-  inside=(ip netns exec "$space")
-  ip link add "gc$$" type veth peer name gc0 netns "$space"
-  ip addr add $host/30 dev "gc$$" && ip link set "gc$$" up
-  ip -n "$space" addr add 192.0.2.2/30 dev gc0
-  ip -n "$space" link set gc0 up
+# Two hosts, the edge and the devices, each a network namespace of our own, and a link between them; loopback where that is not allowed.
+spaces=() host=127.0.0.1 edge=() devices=()
+if ip netns add "goad-edge-$$" 2> /dev/null; then
+  spaces=("goad-edge-$$" "goad-devices-$$") host=192.0.2.1  # TEST-NET-1, RFC 5737
+  edge=(ip netns exec "${spaces[0]}") devices=(ip netns exec "${spaces[1]}")
+  ip netns add "${spaces[1]}"
+  ip link add edge0 netns "${spaces[0]}" type veth peer name device0 netns "${spaces[1]}"
+  ip -n "${spaces[0]}" link set lo up
+  ip -n "${spaces[0]}" addr add $host/30 dev edge0
+  ip -n "${spaces[0]}" link set edge0 up
+  ip -n "${spaces[1]}" addr add 192.0.2.2/30 dev device0
+  ip -n "${spaces[1]}" link set device0 up
 fi
-cut() { ip link set "gc$$" down; sleep "$1"; ip link set "gc$$" up; }
+cut() { "${edge[@]}" ip link set edge0 down; sleep "$1"; "${edge[@]}" ip link set edge0 up; }
 
 declare -A pid=() command=()
 kept=1
@@ -38,7 +42,7 @@ stop_all() {
     kill -TERM "${pid[$name]}" 2> /dev/null || true
   done
   wait
-  [ "$space" = '' ] || ip netns del "$space"
+  for name in "${spaces[@]}"; do ip netns del "$name"; done
   [ $kept = 1 ] || rm -rf "$run"
 }
 trap stop_all EXIT
@@ -65,14 +69,14 @@ until_true() {  # WHAT COMMAND...: polls for 30 s
 }
 tenth=0.1
 metric() {  # NAME: sum over its series
-  curl -fsS -m 2 "http://127.0.0.1:$metrics/metrics" 2> /dev/null | awk -v name="$1" \
+  "${edge[@]}" curl -fsS -m 2 "http://127.0.0.1:$metrics/metrics" 2> /dev/null | awk -v name="$1" \
     'index($1, name) == 1 && ($1 == name || substr($1, length(name) + 1, 1) == "{") { sum += $2; found = 1 } END { print found ? sum : "?" }'
 }
 is() { [ "$(metric "$1")" = "$2" ]; }
 descriptors() { ls "/proc/${pid[goad]}/fd" | wc -l; }
 threads() { ls "/proc/${pid[goad]}/task" | wc -l; }
 fleet() {  # QUESTIONS LOG
-  "${inside[@]}" build/goad-loadgen --address "$host:$listen" --workload deploy/llm/workload.jsonl --devices 50 --questions "$1" \
+  "${devices[@]}" build/goad-loadgen --address "$host:$listen" --workload deploy/llm/workload.jsonl --devices 50 --questions "$1" \
     --rate $rate --device_factor 8 --seed "$seed" > "$run/$2" 2>&1
 }
 
@@ -80,7 +84,7 @@ deploy/llm/engine.sh setup >&2 || { echo "chaos.sh: SKIPPED: llama-server cannot
 sites=''
 for site in cell-a cell-b; do
   free_port
-  command[$site]="exec deploy/llm/engine.sh exec deploy/llm/llm.gguf $port 4"
+  command[$site]="exec ${edge[*]} deploy/llm/engine.sh exec deploy/llm/llm.gguf $port 4"
   sites+="  - name: $site
     uplink: {model: shannon, bandwidth: 100MHz}
     compute: {model: batching, prefill_rate: 3000, token_time: 1ms, token_time_per_query: 1ms}
@@ -98,12 +102,12 @@ sites:
 ${sites}dispatch: {probe_period: 200ms, first_byte: 3s, between_tokens: 2s}
 drain_timeout: 2s
 CONFIG
-command[goad]="exec build/goad --config $run/goad.yaml"
+command[goad]="exec ${edge[*]} build/goad --config $run/goad.yaml"
 for name in cell-a cell-b goad; do start $name; done
 until_true "both sites up" is goad_backend_up 2
 
-echo "chaos for $seconds s, seed $seed: 50 devices, $rate questions a second${space:+, in a network namespace}"
-[ "$space" != '' ] || echo "SKIPPED here: cutting the link (no network namespaces)"
+echo "chaos for $seconds s, seed $seed: 50 devices, $rate questions a second${spaces:+, the edge and the devices in network namespaces}"
+[ ${#spaces[@]} -gt 0 ] || echo "SKIPPED here: cutting the link (no network namespaces)"
 SECONDS=0
 fleet $((rate * seconds)) fleet.log &
 fleet=$!
@@ -112,7 +116,7 @@ while kill -0 $fleet 2> /dev/null && [ $SECONDS -lt "$seconds" ]; do
   sleep "$((RANDOM % 3)).$((RANDOM % 10))"
   site=cell-$([ $((RANDOM % 2)) = 0 ] && echo a || echo b)
   faults=$((faults + 1))
-  case $((RANDOM % (${space:+1}0 == 10 ? 7 : 6))) in
+  case $((RANDOM % (${#spaces[@]} > 0 ? 7 : 6))) in
     0) note "kill -9 goad"; kill -KILL "${pid[goad]}"; wait "${pid[goad]}" 2> /dev/null || true; start goad ;;
     1) note "kill -9 $site"; kill -KILL "${pid[$site]}"; wait "${pid[$site]}" 2> /dev/null || true; start $site ;;
     2) note "stop $site for a while"; kill -STOP "${pid[$site]}"; sleep "$((RANDOM % 4)).5"; kill -CONT "${pid[$site]}" ;;
