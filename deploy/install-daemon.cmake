@@ -3,10 +3,13 @@
 find_program(HELP2MAN help2man)
 set(man_pages)
 if(HELP2MAN AND NOT GOAD_SANITIZE)  # the pages are what --help says
+  set(goad_is "the scheduler beside an edge LLM")
+  set(goadctl_is "look at a running goad and turn its knobs")
+  set(goad-sim_is "decisions and experiments without a daemon")
   foreach(program goad goadctl goad-sim)
     set(page ${CMAKE_BINARY_DIR}/man/${program}.8)
     add_custom_command(OUTPUT ${page} COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/man
-      COMMAND ${HELP2MAN} --no-info --section 8 --manual "goad" --output ${page} $<TARGET_FILE:${program}>
+      COMMAND ${HELP2MAN} --no-info --section 8 --manual goad --name "${${program}_is}" --output ${page} $<TARGET_FILE:${program}>
       DEPENDS ${program} VERBATIM)
     list(APPEND man_pages ${page})
   endforeach()

@@ -17,14 +17,6 @@ namespace {
 
 using Exchange = FakeLlmServer::Exchange;
 
-goad::Query Unsure(const std::string& prompt = "why?") {
-  goad::Query query;
-  query.uncertainty = 0.95;
-  query.prompt = prompt;
-  query.local_delay = absl::Milliseconds(1);
-  return query;
-}
-
 TEST_F(DaemonTest, UncertainQueryIsAnsweredByTheEdgeAndASureOneLocally) {
   StartDaemon();
   auto client = Connect();

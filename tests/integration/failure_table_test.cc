@@ -15,13 +15,6 @@ using Exchange = FakeLlmServer::Exchange;
 
 class FailureTable : public DaemonTest {
  protected:
-  static goad::Query Unsure() {
-    goad::Query query;
-    query.uncertainty = 0.95;
-    query.prompt = "why?";
-    query.local_delay = absl::Milliseconds(1);
-    return query;
-  }
   // A second site with a server of its own that works.
   void AddSite(const std::string& url) {
     SiteConfig site = config_.sites[0];

@@ -17,13 +17,6 @@ using Exchange = FakeLlmServer::Exchange;
 
 class HostilePeers : public DaemonTest {
  protected:
-  static goad::Query Unsure() {
-    goad::Query query;
-    query.uncertainty = 0.95;
-    query.prompt = "why?";
-    query.local_delay = absl::Milliseconds(1);
-    return query;
-  }
   static void AskAFew(Client& client) {
     client.ReportLinks({{.site = "a", .gain_db = -80}});
     for (int k = 0; k < 10; ++k) ASSERT_EQ(client.Ask(Unsure(), {}).text, "hi there");

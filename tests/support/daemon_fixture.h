@@ -107,6 +107,14 @@ class DaemonTest : public testing::Test {
     config_.listen.address = config_.admin_address = config_.metrics_address = "127.0.0.1:0";
     config_.dispatch.probe_period = absl::Milliseconds(50);
   }
+  // A query that is offloaded when a site takes it.
+  static goad::Query Unsure(const std::string& prompt = "why?") {
+    goad::Query query;
+    query.uncertainty = 0.95;
+    query.prompt = prompt;
+    query.local_delay = absl::Milliseconds(1);
+    return query;
+  }
   void StartDaemon(Daemon::Options options = {}) {
     auto daemon = Daemon::Start(config_, std::move(options));
     ASSERT_TRUE(daemon.ok()) << daemon.status();
