@@ -60,7 +60,7 @@ case $what in
     build build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGOAD_SANITIZE=thread
     step "tests under ThreadSanitizer"
     TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
-      ctest --test-dir build-tsan --output-on-failure -j2 -R "daemon|session|engine|telemetry|dispatch|sweep|simulation"
+      ctest --test-dir build-tsan --output-on-failure -j2 -R "daemon|session|engine|telemetry|dispatch|sweep|simulation|hostile|failure"
     ;;
   package)
     deploy/install-packages.sh package

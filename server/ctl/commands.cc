@@ -165,7 +165,8 @@ int Explain(const Context& context, const std::string& query_id) {
             << "What it would have cost with "
             << (why.others_decided() ? absl::StrCat("everybody else decided (", why.assigned_before(), " offloaded)")
                                      : absl::StrCat("the ", why.assigned_before(), " assigned before it"))
-            << ":\ndelta = upload + compute - local, key = uncertainty x delta; the least key is taken first, and unless forced only below 0.\n";
+            << ":\ndelta = upload + compute - local, key = uncertainty x delta"
+            << (why.policy() == "goa" ? "; the least key is taken first, and unless forced only below 0" : "") << ".\n";
   Table table({"", "SITE", ">THERE", ">UPLOAD", ">COMPUTE", ">LOCAL", ">DELTA", ">KEY", ""});
   for (const v1::SiteCost& site : why.sites()) {
     const bool eligible = site.eligibility() == "ELIGIBLE", costs = eligible || site.eligibility() == "DEADLINE";
