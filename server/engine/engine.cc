@@ -110,7 +110,6 @@ void Engine::On(SessionClosed& event, MonotonicTime now) {
   for (const QueryId id : ids) {
     Query& query = *Find(id);
     if (query.state == QueryState::kAborting) continue;
-    ports_.metrics->QueryLostWithStream(SecondsBetween(query.received, now));
     Withdraw(query, now);
   }
 }

@@ -86,8 +86,8 @@ class StreamReactor : public GrpcReactor, public SessionStream,
   }
 
   void Refuse(const ErrorInfo& error) {
-    session_->outbox.Close(error);
-    core_.OnEnd();
+    session_->outbox.Close(error, MonotonicTime::Now());
+    core_.OnEnd(MonotonicTime::Now());
     Pump();
   }
 
@@ -110,17 +110,17 @@ class StreamReactor : public GrpcReactor, public SessionStream,
     const Reaction reaction(static_cast<SessionStream*>(this));
     out_.Clear();
     session_->outbox.WriteDone();
-    if (!ok) core_.OnEnd();
+    if (!ok) core_.OnEnd(MonotonicTime::Now());
     Pump();
   }
   void OnCancel() override {
     const Reaction reaction(static_cast<SessionStream*>(this));
-    core_.OnEnd();
+    core_.OnEnd(MonotonicTime::Now());
     Pump();
   }
   void OnDone() override {
     const Reaction reaction(static_cast<SessionStream*>(this));
-    core_.OnEnd();
+    core_.OnEnd(MonotonicTime::Now());
     ports_.session.registry->Remove(session_->id);
     self_.reset();  // the last use of this
   }

@@ -155,11 +155,12 @@ void Outbox::HalfClose() {
   half_closed_ = true;
 }
 
-void Outbox::Close(std::optional<ErrorInfo> why) {
+void Outbox::Close(std::optional<ErrorInfo> why, MonotonicTime now) {
   MutexLock lock(mutex_);
   if (closed_) return;
   closed_ = true;
   close_error_ = std::move(why);
+  for (const auto& [id, slot] : slots_) metrics_->QueryLostWithStream(SecondsBetween(slot.received, now));
   slots_.clear();
   urgent_.clear();
   queue_.clear();

@@ -60,7 +60,8 @@ class Outbox {
   bool PutIfRoom(v1::ServerFrame frame);
 
   void HalfClose();                                     // finish OK once no query is live and all is written
-  void Close(std::optional<ErrorInfo> why);             // drop everything; finish with `why` (none: it was lost)
+  // Drops everything and finishes with `why` (none: the stream was lost). Queries that are still live are counted as lost.
+  void Close(std::optional<ErrorInfo> why, MonotonicTime now);
 
   struct Step {
     enum Kind { kNothing, kWrite, kFinish } kind = kNothing;

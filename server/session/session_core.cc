@@ -50,8 +50,8 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
     error.reason = "FRAMES_PER_SECOND";
     error.message = absl::StrCat("limits.frames_per_second: this session sent more than ", rate, " a second");
     error.retry_after_s = absl::ToDoubleSeconds(ports_.config->Current()->limits.retry_after);
-    session_->outbox.Close(error);
-    OnEnd();
+    session_->outbox.Close(error, now);
+    OnEnd(now);
     return false;
   }
   std::optional<ErrorInfo> error;
@@ -254,9 +254,9 @@ std::optional<ErrorInfo> SessionCore::OnAsk(const v1::AskRequest& request, Monot
 
 void SessionCore::OnHalfClose() { session_->outbox.HalfClose(); }
 
-void SessionCore::OnEnd() {
+void SessionCore::OnEnd(MonotonicTime now) {
   if (ended_.exchange(true)) return;
-  session_->outbox.Close(std::nullopt);
+  session_->outbox.Close(std::nullopt, now);
   Forget();
 }
 

@@ -41,7 +41,7 @@ class SessionCore {
   std::optional<ErrorInfo> OnAsk(const v1::AskRequest& request, MonotonicTime now);
   void OnHalfClose();
   // The stream is over, for whatever reason: its queries are cancelled and may be asked again.
-  void OnEnd();
+  void OnEnd(MonotonicTime now);
 
  private:
   void OnHello(const v1::Hello& hello);

@@ -79,7 +79,7 @@ void Run(const uint8_t* data, size_t size) {
     }
     if (session->outbox.live() > 4 || session->outbox.bytes() > 64 << 10) abort();
   }
-  core.OnEnd();
+  core.OnEnd(MonotonicTime());
   registry.Remove(SessionId{1});
 }
 

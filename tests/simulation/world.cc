@@ -246,7 +246,7 @@ void World::LoseStream(Device& device) {
   stream->dead = true;
   device.stream = nullptr;
   At(Between(0, 30), [this, stream] {
-    stream->core->OnEnd();
+    stream->core->OnEnd(now_);
     registry_->Remove(stream->session->id);
   });
   At(Between(0, 30), [this, &device, stream] {

@@ -1,6 +1,8 @@
 #include "server/session/outbox.h"
 
 #include "gtest/gtest.h"
+#include "prometheus/registry.h"
+#include "prometheus/text_serializer.h"
 #include "server/session/query_memory.h"
 
 namespace goad::server {
@@ -123,13 +125,25 @@ TEST_F(OutboxTest, CloseDropsEverythingAndFinishesWhenTheWriteInFlightIsDone) {
   Open(1, "q");
   Text(1, 0, "x");
   ASSERT_EQ(outbox_.Next().kind, Outbox::Step::kWrite);
-  outbox_.Close(std::nullopt);
+  outbox_.Close(std::nullopt, MonotonicTime());
   EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kNothing);
   outbox_.WriteDone();
   EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kFinish);
   EXPECT_EQ(Done(1), Delivery::kDropped);
   Outbox::Slot slot;
   EXPECT_FALSE(outbox_.OpenSlot(slot));
+}
+
+TEST_F(OutboxTest, AQueryIsCountedAsLostOnlyWhenItsStreamEndsBeforeItsTerminal) {
+  Open(1, "answered");
+  Open(2, "asked");
+  Done(1);
+  outbox_.Close(std::nullopt, MonotonicTime::FromOrigin(absl::Seconds(2)));
+  Done(2);  // too late, and not counted a second time
+  outbox_.Close(std::nullopt, MonotonicTime::FromOrigin(absl::Seconds(3)));
+  const std::string page = prometheus::TextSerializer().Serialize(metrics_.registry()->Collect());
+  EXPECT_NE(page.find("goad_request_duration_seconds_count{outcome=\"lost\"} 1\n"), std::string::npos) << page;
+  EXPECT_NE(page.find("goad_request_duration_seconds_sum{outcome=\"lost\"} 2\n"), std::string::npos) << page;
 }
 
 TEST(QueryMemory, RemembersForSixtySecondsAndForgetsLostStreams) {
