@@ -171,6 +171,7 @@ int Top(const Context& context, const std::string&) {
   }
   call.TryCancel();
   watcher.join();
+  (void)stream->Finish();  // cancelled, as asked
   return status;
 }
 
