@@ -293,15 +293,19 @@ void Engine::RunEpoch(MonotonicTime now) {
     spdlog::error("epoch {}: snapshot refused, all local: {}", epoch_, std::string(status.message()));
     record->result.decisions.resize(candidates.size());
   }
+  const auto patience = [this](const Query& query) { return query.received + config_->limits.mandatory_wait; };
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    record->query_ids.push_back(candidates[i]->query_id);
+    record->held.push_back(record->result.decisions[i].reason == Reason::kTauInfeasible && now < patience(*candidates[i]));
+  }
+  // On record before anybody is told, so that what a device has heard can be explained at once.
+  const std::shared_ptr<const EpochRecord> decided = std::move(record);
+  if (ports_.on_epoch) ports_.on_epoch(decided);
   for (size_t i = 0; i < candidates.size(); ++i) {
     Query& query = *Find(candidates[i]->id);
-    const sched::Decision& decision = record->result.decisions[i];
-    record->query_ids.push_back(query.query_id);
-    const MonotonicTime patience = query.received + config_->limits.mandatory_wait;
-    const bool hold = decision.reason == Reason::kTauInfeasible && now < patience;
-    record->held.push_back(hold);
-    if (hold) {
-      SetExpiry(query, patience);
+    const sched::Decision& decision = decided->result.decisions[i];
+    if (decided->held[i]) {
+      SetExpiry(query, patience(query));
       held.push_back(query.id);
     } else if (decision.verdict == Verdict::kOffload) {
       Offload(query, decision, epoch_, now);
@@ -313,8 +317,7 @@ void Engine::RunEpoch(MonotonicTime now) {
   pending_.insert(pending_.end(), held.begin(), held.end());
   std::sort(pending_.begin(), pending_.end());
   const double epoch_s = ports_.stopwatch ? SecondsBetween(start, ports_.stopwatch()) : 0;
-  ports_.metrics->Epoch(policy_name_, candidates.size(), record->solver_s, epoch_s);
-  if (ports_.on_epoch) ports_.on_epoch(std::move(record));
+  ports_.metrics->Epoch(policy_name_, candidates.size(), decided->solver_s, epoch_s);
 }
 
 sched::EpochSnapshot Engine::Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
