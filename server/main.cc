@@ -2,7 +2,6 @@
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
-#include <cerrno>
 #include <iostream>
 
 #include "absl/flags/flag.h"

@@ -17,13 +17,13 @@ trap cleanup EXIT
 
 echo "== base: Debian 12 by debootstrap"
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -1)
-debootstrap --variant=minbase bookworm "$dir/root" "$mirror" > "$dir/log" 2>&1 || { tail -n 20 "$dir/log" >&2; exit 1; }
-cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d "$dir/root/etc/apt/" 2> /dev/null || true
+debootstrap --variant=minbase bookworm "$dir/base" "$mirror" > "$dir/log" 2>&1 || { tail -n 20 "$dir/log" >&2; exit 1; }
+cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d "$dir/base/etc/apt/" 2> /dev/null || true
 base=$(buildah from scratch)
-buildah copy -q "$base" "$dir/root" / > /dev/null
+buildah copy -q "$base" "$dir/base" / > /dev/null
 buildah commit -q "$base" localhost/debian-12 > /dev/null
 buildah rm "$base" > /dev/null
-rm -rf "$dir/root"
+rm -rf "$dir/base"
 
 echo "== buildah bud"
 git ls-files -z -co --exclude-standard | tar --null -T - -c | { mkdir "$dir/context"; tar -x -C "$dir/context"; }
