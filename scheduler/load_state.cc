@@ -76,12 +76,10 @@ Reason LoadState::LocalReason(size_t i) const {
   for (size_t j = 0; j < snapshot_.sites.size() && furthest != Eligibility::kEligible; ++j) {
     furthest = std::max(furthest, Evaluate(i, j).eligibility);
   }
-  if (furthest == Eligibility::kNoSite) return Reason::kNoSite;
-  if (snapshot_.Forced(i) && furthest != Eligibility::kEligible) return Reason::kTauInfeasible;
   switch (furthest) {
     case Eligibility::kNoSite: return Reason::kNoSite;
     case Eligibility::kNoLink: return snapshot_.candidates[i].link_stale ? Reason::kLinkStale : Reason::kNoLink;
-    case Eligibility::kSiteFull: return Reason::kSiteFull;
+    case Eligibility::kSiteFull: return snapshot_.Forced(i) ? Reason::kTauInfeasible : Reason::kSiteFull;
     case Eligibility::kQuota: return Reason::kQuota;
     case Eligibility::kDeadline: return Reason::kDeadline;
     case Eligibility::kEligible: return Reason::kNoGain;

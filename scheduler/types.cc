@@ -19,6 +19,7 @@ const char* ToString(Reason reason) {
     case Reason::kQuota: return "QUOTA";
     case Reason::kDraining: return "DRAINING";
     case Reason::kPolicy: return "POLICY";
+    case Reason::kUplinkBusy: return "UPLINK_BUSY";
   }
   return "UNKNOWN";
 }

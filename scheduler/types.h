@@ -32,18 +32,19 @@ enum class Reason {
   kUncertain,       // offloaded: uncertainty > tau, or the device has no local model
   kDelayGain,       // offloaded: predicted to be faster at the site
   kNoGain,          // local: no site is predicted to be faster
-  kNoLink,          // local: no usable link to any site (never reported, zero, or the radio is busy)
+  kNoLink,          // local: no usable link to any site (never reported, or zero)
   kLinkStale,       // local: the last report is older than link_max_age
   kNoSite,          // local: no site is up, not draining and able to take this prompt kind
   kSiteFull,        // local: every usable site is at max_queries
-  kTauInfeasible,   // local although uncertainty > tau: no eligible site within mandatory_wait
+  kTauInfeasible,   // local although uncertainty > tau: every usable site stayed at max_queries for mandatory_wait
   kDeadline,        // local: every usable site is predicted past the query's deadline
   kOverload,        // local: refused at the door, a queue is full
   kQuota,           // local: the tenant is at its cap
   kDraining,        // local: the daemon is shutting down
   kPolicy,          // a baseline policy (all-edge, all-local, random) that does not look at gain
+  kUplinkBusy,      // local: the device's radio is busy with its own earlier prompt
 };
-inline constexpr int kReasonCount = static_cast<int>(Reason::kPolicy) + 1;
+inline constexpr int kReasonCount = static_cast<int>(Reason::kUplinkBusy) + 1;
 
 const char* ToString(Verdict verdict);
 const char* ToString(Reason reason);

@@ -1,4 +1,4 @@
-// goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start, 2 bad flags or configuration.
+// goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start or went deaf, 2 bad flags or configuration.
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
@@ -46,10 +46,11 @@ class Systemd {
   void Stopping(absl::Duration most) {
     sd_notifyf(0, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld", static_cast<long long>(absl::ToInt64Microseconds(most)));
   }
-  // Feeds the watchdog if the engine has turned since the last call, and refreshes the state.
+  // Feeds the watchdog if the engine has turned since the last call and the device port answers, and refreshes the state.
   void Beat() {
     const uint64_t turns = daemon_->engine_turns();
-    sd_notifyf(0, "%s%s", std::exchange(turns_, turns) != turns ? "WATCHDOG=1\n" : "", State().c_str());
+    const bool well = std::exchange(turns_, turns) != turns && !daemon_->deaf();
+    sd_notifyf(0, "%s%s", well ? "WATCHDOG=1\n" : "", State().c_str());
   }
   absl::Duration interval() const { return interval_; }
 
@@ -100,7 +101,8 @@ int main(int argc, char** argv) {
 
   const std::string listen = config->listen.address, policy = config->policy.name;
   const double tau = config->policy.tau;
-  auto daemon = goad::server::Daemon::Start(std::move(*config), {path, [] { kill(getpid(), SIGTERM); }});
+  const auto stop = [] { kill(getpid(), SIGTERM); };
+  auto daemon = goad::server::Daemon::Start(std::move(*config), {path, stop, stop});
   if (!daemon.ok()) {
     std::cerr << "goad: cannot start: " << std::string(daemon.status().message()) << "\n";
     return 1;
@@ -122,6 +124,7 @@ int main(int argc, char** argv) {
     systemd.Beat();  // in time even when signals come often
   }
   systemd.Stopping((*daemon)->longest_stop());
+  const bool deaf = (*daemon)->deaf();
   (*daemon)->DrainAndStop();
-  return 0;
+  return deaf ? 1 : 0;
 }

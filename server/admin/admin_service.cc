@@ -1,5 +1,7 @@
 #include "server/admin/admin_service.h"
 
+#include "server/base/clip.h"
+
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -189,12 +191,22 @@ class AdminService final : public v1::Admin::CallbackService {
       info.set_session_id(row.name);
       info.set_device_name(row.device_name);
       info.set_peer(row.peer);
+      info.set_tenant(row.tenant);
       info.set_age_s(absl::ToDoubleSeconds(row.age));
       info.set_live_queries(static_cast<uint32_t>(row.live_queries));
       info.set_outbox_bytes(static_cast<uint64_t>(row.outbox_bytes));
     }
     response->set_total(ports_.session_count());
     reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  ServerUnaryReactor* Kick(CallbackServerContext* context, const v1::KickRequest* request, v1::KickResponse*) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ports_.kick(request->session_id())
+                        ? grpc::Status::OK
+                        : grpc::Status(grpc::StatusCode::NOT_FOUND, absl::StrCat("session_id: \"", Clip(request->session_id()),
+                                                                                 "\" is no open session")));
     return reactor;
   }
 

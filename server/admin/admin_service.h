@@ -25,7 +25,7 @@ struct AdminPorts {  // not owned, outlive the service
   const RecentEpochs* recent = nullptr;
   MonotonicTime started;
   struct SessionRow {
-    std::string name, device_name, peer;
+    std::string name, device_name, peer, tenant;
     absl::Duration age;
     size_t live_queries = 0;
     int64_t outbox_bytes = 0;
@@ -39,6 +39,7 @@ struct AdminPorts {  // not owned, outlive the service
   // The daemon connects these to the rooms that Admin may not include.
   std::function<std::vector<SessionRow>(size_t limit)> sessions;
   std::function<size_t()> session_count;
+  std::function<bool(const std::string& session)> kick;   // false when there is none of this name
   std::function<std::vector<std::vector<BackendRow>>()> backends;
   std::function<absl::Status(const std::string& name)> check_policy;
   std::function<absl::StatusOr<uint64_t>()> reload;      // the new version

@@ -102,19 +102,28 @@ struct AuthConfig {            // hot
 
 struct LimitsConfig {          // hot, but for sessions
   int sessions = 10000;                    // streams at once; 1..1000000
-  int sessions_per_identity = 0;           // of one certificate name, token or, without those, address; 0 = no limit
+  int sessions_per_identity = 0;           // of one certificate name, token or, without those, address; 0 = half of sessions
+  int connections = 10000;                 // to the device port at once; 1..1000000
+  int connections_per_address = 0;         // of one IPv4 address or IPv6 /64, also arriving at once; 0 = half of connections
+  int streams_per_connection = 100;        // calls at once on one connection, and new ones per second; 1..100000. Restart-only
+  int64_t transport_bytes = 256 << 20;     // what gRPC may hold for the device port's connections and calls; restart-only
   int queries_per_session = 4;             // live at once; 1..64
   int frames_per_second = 500;             // of one session; a second's worth may come at once; more end it; 1..1000000
   int waiting_queries = 10000;             // submitted and not yet seen by the engine; more are LOCAL/OVERLOAD
   int64_t prompt_bytes = 256 << 10;        // 1..3MiB
   int64_t inline_prompt_bytes = 64 << 20;  // held for all queries that came with their prompt; more are LOCAL/OVERLOAD
   int64_t outbox_bytes = 1 << 20;          // per session, unread; above half of it its backend reads pause
+  int64_t outboxes_bytes = 256 << 20;      // of all sessions, unread; beyond it those that hold more than 64 KiB lose their answers
   int max_output_tokens = 1024;            // 1..1000000; larger requests are refused
   absl::Duration link_max_age = absl::Seconds(2);          // older link reports are not used
   absl::Duration mandatory_wait = absl::Milliseconds(200); // a forced query waits this long for an eligible site
   absl::Duration grant = absl::Seconds(5);                 // to upload the prompt after OFFLOAD
-  absl::Duration slow_consumer = absl::Seconds(10);        // a paused answer is given up after this
+  absl::Duration slow_consumer = absl::Seconds(10);        // a paused answer is given up after this, and who reads nothing is cut off
+  absl::Duration session_max_age = absl::Hours(12);        // then Goodbye, spread over a half; 0 = never. Restart-only
   absl::Duration retry_after = absl::Seconds(1);           // hint given with OVERLOAD and DRAINING
+
+  int SessionsPerIdentity() const { return sessions_per_identity > 0 ? sessions_per_identity : (sessions + 1) / 2; }
+  int ConnectionsPerAddress() const { return connections_per_address > 0 ? connections_per_address : (connections + 1) / 2; }
 };
 
 struct DispatchConfig {        // hot
@@ -153,6 +162,16 @@ struct Config {
   LogConfig log;
   absl::Duration drain_timeout = absl::Seconds(30);         // hot
   uint64_t version = 0;                                     // set by ConfigStore: counts loads from 1
+
+  // Whose limits count for a caller of this tenant: its own, or those of "default"; null when neither is configured.
+  const TenantConfig* FindTenant(const std::string& name) const {
+    const TenantConfig* found = nullptr;
+    for (const TenantConfig& tenant : tenants) {
+      if (tenant.name == name) return &tenant;
+      if (tenant.name == kDefaultTenant) found = &tenant;
+    }
+    return found;
+  }
 };
 
 }  // namespace goad::server

@@ -285,17 +285,23 @@ void ReadRoot(Section& root, Config* config) {
     LimitsConfig& out = config->limits;
     limits.Integer("sessions", &out.sessions);
     limits.Integer("sessions_per_identity", &out.sessions_per_identity);
+    limits.Integer("connections", &out.connections);
+    limits.Integer("connections_per_address", &out.connections_per_address);
+    limits.Integer("streams_per_connection", &out.streams_per_connection);
+    limits.Bytes("transport", &out.transport_bytes);
     limits.Integer("queries_per_session", &out.queries_per_session);
     limits.Integer("frames_per_second", &out.frames_per_second);
     limits.Integer("waiting_queries", &out.waiting_queries);
     limits.Bytes("prompt", &out.prompt_bytes);
     limits.Bytes("inline_prompts", &out.inline_prompt_bytes);
     limits.Bytes("outbox", &out.outbox_bytes);
+    limits.Bytes("outboxes", &out.outboxes_bytes);
     limits.Integer("max_output_tokens", &out.max_output_tokens);
     limits.Duration("link_max_age", &out.link_max_age);
     limits.Duration("mandatory_wait", &out.mandatory_wait);
     limits.Duration("grant", &out.grant);
     limits.Duration("slow_consumer", &out.slow_consumer);
+    limits.Duration("session_max_age", &out.session_max_age);
     limits.Duration("retry_after", &out.retry_after);
   });
   root.Child("dispatch", [&](Section& dispatch) {

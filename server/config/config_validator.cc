@@ -120,6 +120,14 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
     problems.Range(path + ".max_offloaded_share", tenant.max_offloaded_share, 0, 1);
   }
   tenants.insert(kDefaultTenant);
+  static const char kEmptySha256[] =
+      "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b\x78\x52\xb8\x55";
+  for (const AuthConfig::Token& token : config.auth.tokens) {
+    if (token.sha256 == std::string(kEmptySha256, sizeof kEmptySha256 - 1)) {
+      problems.Add("auth.tokens_file", absl::StrCat("tenant \"", token.tenant, "\" has the SHA-256 of the empty token"));
+      break;
+    }
+  }
   for (const AuthConfig::Token& token : config.auth.tokens) {
     if (tenants.count(token.tenant) != 0) continue;
     problems.Add("auth.tokens_file", absl::StrCat("names tenant \"", token.tenant, "\", which is not listed under tenants"));
@@ -142,18 +150,24 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   const LimitsConfig& limits = config.limits;
   problems.Range("limits.sessions", limits.sessions, 1, 1e6);
   problems.Range("limits.sessions_per_identity", limits.sessions_per_identity, 0, 1e6);
+  problems.Range("limits.connections", limits.connections, 1, 1e6);
+  problems.Range("limits.connections_per_address", limits.connections_per_address, 0, 1e6);
+  problems.Range("limits.streams_per_connection", limits.streams_per_connection, 1, 1e5);
+  problems.Range("limits.transport", static_cast<double>(limits.transport_bytes), 16 << 20, 1e12);
   problems.Range("limits.queries_per_session", limits.queries_per_session, 1, 64);
   problems.Range("limits.frames_per_second", limits.frames_per_second, 1, 1e6);
   problems.Range("limits.waiting_queries", limits.waiting_queries, 1, 1e6);
   problems.Range("limits.prompt", static_cast<double>(limits.prompt_bytes), 1, 3 << 20);
   problems.Range("limits.inline_prompts", static_cast<double>(limits.inline_prompt_bytes), 0, 1e12);
   problems.Range("limits.outbox", static_cast<double>(limits.outbox_bytes), 16 << 10, 1 << 30);
+  problems.Range("limits.outboxes", static_cast<double>(limits.outboxes_bytes), 1 << 20, 1e12);
   problems.Range("limits.max_output_tokens", limits.max_output_tokens, 1, 1e6);
   const absl::Duration hour = absl::Hours(1), ms = absl::Milliseconds(1);
   problems.Range("limits.link_max_age", limits.link_max_age, ms, hour);
   problems.Range("limits.mandatory_wait", limits.mandatory_wait, absl::ZeroDuration(), hour);
   problems.Range("limits.grant", limits.grant, ms, hour);
   problems.Range("limits.slow_consumer", limits.slow_consumer, ms, hour);
+  problems.Range("limits.session_max_age", limits.session_max_age, absl::ZeroDuration(), absl::Hours(24 * 365));
   problems.Range("limits.retry_after", limits.retry_after, absl::ZeroDuration(), hour);
   problems.Range("dispatch.connect", config.dispatch.connect, ms, hour);
   problems.Range("dispatch.first_byte", config.dispatch.first_byte, ms, hour);
@@ -185,6 +199,9 @@ std::vector<std::string> RestartOnlyChanges(const Config& running, const Config&
   check("metrics.address", running.metrics_address == next.metrics_address);
   check("lock_file", running.lock_file == next.lock_file);
   check("limits.sessions", running.limits.sessions == next.limits.sessions);
+  check("limits.streams_per_connection", running.limits.streams_per_connection == next.limits.streams_per_connection);
+  check("limits.transport", running.limits.transport_bytes == next.limits.transport_bytes);
+  check("limits.session_max_age", running.limits.session_max_age == next.limits.session_max_age);
   check("limits.outbox", running.limits.outbox_bytes == next.limits.outbox_bytes);
   const DecisionLogConfig &a = running.decision_log, &b = next.decision_log;
   check("decision_log", a.path == b.path && a.snapshot_every == b.snapshot_every &&

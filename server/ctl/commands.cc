@@ -93,9 +93,9 @@ int Sessions(const Context& context, const std::string&) {
   v1::SessionsResponse sessions;
   if (const int failed = Call(context, &v1::Admin::Stub::Sessions, request, &sessions)) return failed;
   if (context.json) return PrintJson(sessions), kOk;
-  Table table({"SESSION", "DEVICE", "PEER", ">AGE", ">QUERIES", ">UNREAD BYTES"});
+  Table table({"SESSION", "DEVICE", "TENANT", "PEER", ">AGE", ">QUERIES", ">UNREAD BYTES"});
   for (const v1::SessionInfo& session : sessions.sessions()) {
-    table.Add({session.session_id(), session.device_name(), session.peer(),
+    table.Add({session.session_id(), session.device_name(), session.tenant(), session.peer(),
                absl::FormatDuration(absl::Seconds(std::round(session.age_s()))), absl::StrCat(session.live_queries()),
                absl::StrCat(session.outbox_bytes())});
   }
@@ -218,6 +218,15 @@ int Policy(const Context& context, const std::string& name) {
   return kOk;
 }
 
+int Kick(const Context& context, const std::string& session) {
+  v1::KickRequest request;
+  request.set_session_id(session);
+  v1::KickResponse response;
+  if (const int failed = Call(context, &v1::Admin::Stub::Kick, request, &response)) return failed;
+  std::cout << session << " is ended\n";
+  return kOk;
+}
+
 int Drain(const Context& context, const std::string&) {
   v1::DrainResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::Drain, v1::DrainRequest(), &response)) return failed;
@@ -293,6 +302,7 @@ const std::vector<Command>& Commands() {
       {"explain", "QUERY", "the costs that led to a recent decision", true, &Explain},
       {"tau", "[TAU]", "show tau, or set it (0..1) until the next reload", true, &Tau},
       {"policy", "[NAME]", "show the policy, or set it until the next reload", true, &Policy},
+      {"kick", "SESSION", "end one session (its name as in sessions); the device may come again", true, &Kick},
       {"drain", "", "no new queries, finish what runs, stop", true, &Drain},
       {"reload", "", "read the configuration file again", true, &Reload},
       {"health", "", "exit status 0 when it serves; ask the device listener: --address HOST:7443", true, &Health},

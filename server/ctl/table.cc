@@ -3,9 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 
 namespace goad::ctl {
+
+void Table::Add(std::vector<std::string> row) {
+  for (std::string& cell : row) cell = absl::Utf8SafeCHexEscape(cell);  // a device chose some of it: nothing for the terminal to obey
+  rows_.push_back(std::move(row));
+}
 
 std::string Table::Text() const {
   std::vector<size_t> widths;

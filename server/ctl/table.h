@@ -11,7 +11,7 @@ namespace goad::ctl {
 class Table {
  public:
   explicit Table(std::vector<std::string> headings) : headings_(std::move(headings)) {}
-  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  void Add(std::vector<std::string> row);  // control characters are escaped
   std::string Text() const;
 
  private:

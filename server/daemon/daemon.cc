@@ -1,11 +1,8 @@
 #include "server/daemon/daemon.h"
 
 #include <fcntl.h>
-#include <grpcpp/ext/channelz_service_plugin.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/grpcpp.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <google/protobuf/stubs/logging.h>
+#include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/service_type.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -33,6 +30,8 @@
 #include "server/dispatch/dispatch_thread.h"
 #include "server/engine/engine.h"
 #include "server/engine/engine_thread.h"
+#include "server/listener/grpc_listener.h"
+#include "server/listener/port_watch.h"
 #include "server/planner/planner_service.h"
 #include "server/session/offload_service.h"
 #include "server/session/session_registry.h"
@@ -57,6 +56,15 @@ MetricsLabels LabelsOf(const Config& config) {
   return labels;
 }
 
+ListenerLimits DeviceLimits(const Config& config) {
+  ListenerLimits limits;
+  limits.connections = config.limits.connections;
+  limits.connections_per_address = config.limits.ConnectionsPerAddress();
+  limits.streams_per_connection = config.limits.streams_per_connection;
+  limits.unread = config.limits.slow_consumer;
+  return limits;
+}
+
 // One daemon per lock file; the file stays locked as long as this lives.
 class LockFile {
  public:
@@ -76,37 +84,6 @@ class LockFile {
   int fd_ = -1;
 };
 
-struct Listener {
-  std::unique_ptr<grpc::Server> server;
-  int port = 0;
-};
-
-absl::StatusOr<Listener> Listen(const char* field, const std::string& address,
-                                std::shared_ptr<grpc::ServerCredentials> credentials,
-                                const std::vector<grpc::Service*>& services) {
-  const bool unix_socket = absl::StartsWith(address, "unix:");
-  grpc::ServerBuilder builder;
-  Listener listener;
-  builder.AddListeningPort(address, std::move(credentials), &listener.port);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a second daemon on the port must fail, not share it
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
-  builder.AddChannelArgument("grpc.server_handshake_timeout_ms", 5000);
-  builder.SetMaxReceiveMessageSize(4 << 20);
-  for (grpc::Service* service : services) builder.RegisterService(service);
-  const mode_t before = unix_socket ? umask(0117) : 0;  // socket mode 0660
-  listener.server = builder.BuildAndStart();
-  if (unix_socket) umask(before);
-  if (listener.server == nullptr || (!unix_socket && listener.port == 0)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(field, ": ", address, ": cannot be bound (in use by another goad or program, or not an address of "
-                                           "this machine)"));
-  }
-  return listener;
-}
-
 }  // namespace
 
 struct Daemon::Rooms {
@@ -114,7 +91,10 @@ struct Daemon::Rooms {
       : options(std::move(options_in)), config_store(std::move(config)), metrics(LabelsOf(*config_store.Current())),
         inbox(config_store.Current()->limits.waiting_queries),
         registry(config_store.Current()->sites, &metrics, &memory, &MonotonicTime::Now,
-                 [this](std::shared_ptr<SessionStream> stream) { writer.Wake(std::move(stream)); }) {}
+                 [this](std::shared_ptr<SessionStream> stream) { writer->Wake(std::move(stream)); }),
+        writer(std::make_unique<SessionWriter>([this] { registry.Watch(*config_store.Current(), MonotonicTime::Now()); })) {
+    outboxes.most = config_store.Current()->limits.outboxes_bytes;
+  }
 
   EngineStatus InspectEngine() {
     auto answer = std::make_shared<std::promise<EngineStatus>>();
@@ -137,8 +117,9 @@ struct Daemon::Rooms {
   TenantLimiter limiter;
   Inbox inbox;
   std::atomic<uint64_t> next_query_id{1}, next_session_id{1};
-  SessionWriter writer;
+  OutboxBudget outboxes;
   SessionRegistry registry;
+  std::unique_ptr<SessionWriter> writer;  // stops before the registry that it watches
   std::unique_ptr<DispatchThread> dispatch;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<EngineThread> engine_thread;
@@ -147,19 +128,17 @@ struct Daemon::Rooms {
   int metrics_port = 0;
   std::unique_ptr<TlsFiles> tls_files;  // null = plaintext
   std::unique_ptr<grpc::Service> offload_service, admin_service, planner_service;
-  Listener admin, devices;
+  std::unique_ptr<GrpcListener> admin, devices;
+  std::unique_ptr<PortWatch> port_watch;
   bool stopped = false;
 };
 
 Daemon::Daemon(std::unique_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options options) {
-  static std::once_flag plugins;
-  std::call_once(plugins, [] {
+  static std::once_flag logs;
+  std::call_once(logs, [] {
     ForwardGrpcLog();
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    grpc::channelz::experimental::InitChannelzService();
     google::protobuf::SetLogHandler(nullptr);  // it has a line for every string that is no UTF-8: a device could fill the log
   });
   auto daemon = std::unique_ptr<Daemon>(new Daemon(std::make_unique<Rooms>(std::move(config), std::move(options))));
@@ -177,6 +156,15 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     r.metrics.CertificateExpires(r.tls_files->expires());
   }
 
+  int backend_requests = 0;
+  for (const SiteConfig& site : c->sites) {
+    for (const BackendConfig& backend : site.backends) backend_requests += backend.slots;
+  }
+  const int needed = DescriptorsNeeded(c->limits.connections, backend_requests);
+  if (const int descriptors = RaiseDescriptorLimit(); descriptors < needed) {
+    spdlog::warn("descriptors={} needed={}: limits.connections cannot be reached; raise LimitNOFILE= of the unit or ulimit -n",
+                 descriptors, needed);
+  }
   r.dispatch = std::make_unique<DispatchThread>(c, &r.registry, &r.metrics, &r.inbox);
   Engine::Ports ports;
   ports.sink = &r.registry;
@@ -207,10 +195,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   }
   r.metrics.ConfigVersion(c->version);
 
+  const auto connection_of = [&r](const std::string& peer) { return r.devices->acceptor().table().Find(peer); };
   const OffloadPorts offload{{&r.config_store, &r.inbox, &r.registry, &r.memory, &r.metrics, &r.next_query_id,
-                              &r.inline_prompt_bytes, &r.limiter, [&r] { return r.engine->tau(); }},
+                              &r.inline_prompt_bytes, &r.limiter, &r.outboxes, [&r] { return r.engine->tau(); }},
                              r.dispatch.get(),
-                             &r.next_session_id};
+                             &r.next_session_id, connection_of};
   r.offload_service = MakeOffloadService(offload);
   r.planner_service = MakePlannerService();
   AdminPorts admin;
@@ -220,10 +209,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   admin.recent = &r.recent;
   admin.started = r.started;
   admin.session_count = [&r] { return r.registry.size(); };
+  admin.kick = [&r](const std::string& session) { return r.registry.Kick(session); };
   admin.sessions = [&r](size_t limit) {
     std::vector<AdminPorts::SessionRow> rows;
     for (auto& row : r.registry.List(limit)) {
-      rows.push_back({row.name, row.device_name, row.peer, row.age, row.live_queries, row.outbox_bytes});
+      rows.push_back({row.name, row.device_name, row.peer, row.tenant, row.age, row.live_queries, row.outbox_bytes});
     }
     return rows;
   };
@@ -243,22 +233,42 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     if (r.options.on_drain_requested) r.options.on_drain_requested();
   };
   r.admin_service = MakeAdminService(std::move(admin));
-  auto devices = Listen("listen.address", c->listen.address, credentials, {r.offload_service.get()});
-  if (!devices.ok()) return devices.status();
-  r.devices = std::move(*devices);
-  r.devices.server->GetHealthCheckService()->SetServingStatus("goad.v1.Offload", true);
+  GrpcListenerOptions devices;
+  devices.field = "listen.address";
+  devices.address = c->listen.address;
+  devices.limits = DeviceLimits(*c);
+  const ListenerMetrics device_metrics = r.metrics.Listener("devices", ConnectionRefusals());
+  devices.metrics = device_metrics;
+  devices.credentials = credentials;
+  devices.services = {r.offload_service.get()};
+  devices.memory_bytes = c->limits.transport_bytes;
+  if (c->limits.session_max_age > absl::ZeroDuration()) devices.max_age = std::min(c->limits.session_max_age, absl::Hours(24 * 24));
+  auto listening = GrpcListener::Listen(std::move(devices));
+  if (!listening.ok()) return listening.status();
+  r.devices = std::move(*listening);
+  r.devices->SetServing("goad.v1.Offload", true);
+  r.port_watch = std::make_unique<PortWatch>(&r.devices->acceptor(), r.tls_files != nullptr, device_metrics,
+                                             [&r] { if (r.options.on_deaf) r.options.on_deaf(); });
   if (!c->admin_address.empty()) {
-    auto listener = Listen("admin.address", c->admin_address, grpc::InsecureServerCredentials(),
-                           {r.admin_service.get(), r.planner_service.get()});
-    if (!listener.ok()) return listener.status();
-    r.admin = std::move(*listener);
+    GrpcListenerOptions operators;
+    operators.field = "admin.address";
+    operators.address = c->admin_address;
+    operators.limits = {.connections = 64, .connections_per_address = 64, .hello = absl::InfiniteDuration()};
+    operators.metrics = r.metrics.Listener("admin", ConnectionRefusals());
+    operators.credentials = grpc::InsecureServerCredentials();
+    operators.services = {r.admin_service.get(), r.planner_service.get()};
+    operators.introspection = true;
+    auto admin_listening = GrpcListener::Listen(std::move(operators));
+    if (!admin_listening.ok()) return admin_listening.status();
+    r.admin = std::move(*admin_listening);
   }
   return daemon;
 }
 
-int Daemon::listen_port() const { return rooms_->devices.port; }
-int Daemon::admin_port() const { return rooms_->admin.port; }
+int Daemon::listen_port() const { return rooms_->devices->port(); }
+int Daemon::admin_port() const { return rooms_->admin == nullptr ? 0 : rooms_->admin->port(); }
 int Daemon::metrics_port() const { return rooms_->metrics_port; }
+bool Daemon::deaf() const { return rooms_->port_watch->deaf(); }
 uint64_t Daemon::engine_turns() const { return rooms_->engine_thread->turns(); }
 size_t Daemon::sessions() const { return rooms_->registry.size(); }
 int Daemon::running_queries() const { return rooms_->engine_thread->active_queries(); }
@@ -286,8 +296,13 @@ absl::StatusOr<uint64_t> Daemon::Reload() {
   }
   const std::shared_ptr<const Config> published = r.config_store.Publish(std::move(*next));
   r.inbox.set_max_submits(published->limits.waiting_queries);
+  r.devices->acceptor().SetLimits(DeviceLimits(*published));
   r.inbox.Push(ApplyConfig{published});
   r.dispatch->SetConfig(published);
+  r.outboxes.most = published->limits.outboxes_bytes;
+  if (const size_t ended = r.registry.Recheck(*published); ended > 0) {
+    spdlog::warn("reload ended {} sessions: what their callers showed is not known any more, or is somebody else's", ended);
+  }
   spdlog::set_level(spdlog::level::from_str(published->log.level));
   r.metrics.ConfigReload(true);
   r.metrics.ConfigVersion(published->version);
@@ -301,9 +316,9 @@ void Daemon::DrainAndStop() {
   if (r.stopped) return;
   const auto config = r.config_store.Current();
   spdlog::info("draining sessions={} drain_timeout={}", r.registry.size(), absl::FormatDuration(config->drain_timeout));
-  r.devices.server->GetHealthCheckService()->SetServingStatus(false);
+  r.devices->SetNothingServing();
   r.inbox.Push(Drain{});
-  r.registry.StartDrain(config->limits.retry_after);
+  r.registry.StartDrain(config->limits.retry_after, MonotonicTime::Now());
   const auto wait = [&](absl::Duration most, const std::function<bool()>& done) {
     const MonotonicTime until = MonotonicTime::Now() + most;
     while (!done() && MonotonicTime::Now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -325,11 +340,9 @@ void Daemon::DrainAndStop() {
 
 void Daemon::Rooms::Stop() {
   if (std::exchange(stopped, true)) return;
-  const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(200);
-  for (Listener* listener : {&devices, &admin}) {
-    if (listener->server == nullptr) continue;
-    listener->server->Shutdown(deadline);
-    listener->server->Wait();
+  port_watch.reset();
+  for (GrpcListener* listener : {devices.get(), admin.get()}) {
+    if (listener != nullptr) listener->Shutdown(absl::Milliseconds(200));
   }
   exposer.reset();
   engine_thread.reset();

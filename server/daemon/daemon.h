@@ -19,6 +19,7 @@ class Daemon {
   struct Options {
     std::string config_path;                    // read again by Reload; empty = Reload is refused
     std::function<void()> on_drain_requested;   // Admin.Drain: the owner is to call DrainAndStop
+    std::function<void()> on_deaf;              // the device port answers nobody: the owner is to stop and fail
   };
   // Everything is up and listening, or the Status says what is in the way.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config, Options options);
@@ -33,6 +34,8 @@ class Daemon {
 
   // Not ready, Goodbye, no new admissions, running queries finish within drain_timeout, then everything stops.
   void DrainAndStop();
+
+  bool deaf() const;  // on_deaf was called
 
   // Grows while the engine thread turns (at least once a second).
   uint64_t engine_turns() const;

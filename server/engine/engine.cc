@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/load_state.h"
 #include "scheduler/snapshot_check.h"
+#include "server/base/jitter.h"
 #include "server/engine/snapshot_builder.h"
 #include "spdlog/spdlog.h"
 
@@ -235,7 +236,7 @@ void Engine::On(SetPolicy& event, MonotonicTime now) {
 
 // The pending queries that this epoch decides. One radio per device: a session takes part with one query that still has
 // to be uploaded, and with none while an earlier prompt is being uploaded; the others stay fresh for the next epoch. A
-// query whose radio stays busy for `period` is answered NO_LINK (unless forced), so that nobody waits longer than that.
+// query whose radio stays busy for `period` (a forced one for `mandatory_wait`) is answered UPLINK_BUSY.
 std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
   std::vector<const Query*> candidates;
   std::unordered_set<SessionId> radio_taken;
@@ -249,11 +250,10 @@ std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
       continue;
     }
     if (query->transmits() && (uploading_.count(query->session) != 0 || !radio_taken.insert(query->session).second)) {
-      const bool forced = query->meta.must_offload || query->meta.uncertainty > tau_;
       const MonotonicTime patience =
-          query->received + (forced ? config_->limits.mandatory_wait : config_->epoch.period);
+          query->received + (Forced(*query) ? config_->limits.mandatory_wait : config_->epoch.period);
       if (patience <= now) {
-        DeclineEarly(*query, forced ? Reason::kTauInfeasible : Reason::kNoLink, now);
+        DeclineEarly(*query, Reason::kUplinkBusy, now);
         continue;
       }
       SetExpiry(*query, patience);
@@ -294,9 +294,11 @@ void Engine::RunEpoch(MonotonicTime now) {
     record->result.decisions.resize(candidates.size());
   }
   const auto patience = [this](const Query& query) { return query.received + config_->limits.mandatory_wait; };
+  const bool forced_go = policy_->guarantees().forced_offloaded;  // else a forced query that is left local is meant to be
   for (size_t i = 0; i < candidates.size(); ++i) {
     record->query_ids.push_back(candidates[i]->query_id);
-    record->held.push_back(record->result.decisions[i].reason == Reason::kTauInfeasible && now < patience(*candidates[i]));
+    record->held.push_back(forced_go && record->snapshot.Forced(i) &&
+                           record->result.decisions[i].verdict == Verdict::kLocal && now < patience(*candidates[i]));
   }
   // On record before anybody is told, so that what a device has heard can be explained at once.
   const std::shared_ptr<const EpochRecord> decided = std::move(record);
@@ -378,10 +380,12 @@ void Engine::DeclineAndErase(Query& query, Reason reason, uint64_t epoch, Monoto
   event.epoch = epoch;
   event.reason = reason;
   event.predicted_local_s = query.meta.local_delay_s;
-  if (reason == Reason::kDraining) event.retry_after_s = absl::ToDoubleSeconds(config_->limits.retry_after);
+  if (reason == Reason::kDraining) {
+    event.retry_after_s = absl::ToDoubleSeconds(Jittered(config_->limits.retry_after, static_cast<uint64_t>(query.id)));
+  }
   ports_.metrics->QueueWait(SecondsBetween(query.received, now));
   CountDecision(query, false);
-  if (reason == Reason::kTauInfeasible) ports_.metrics->TauInfeasible();
+  if (Forced(query) && reason != Reason::kDraining) ports_.metrics->TauInfeasible();
   if (reason == Reason::kLinkStale) ports_.metrics->StaleLink();
   ports_.sink->Deliver(query.session, event);
   Erase(query);

@@ -67,6 +67,7 @@ class Engine {
   std::vector<const Query*> PickCandidates(MonotonicTime now);
   sched::EpochSnapshot Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
                                 MonotonicTime now) const;
+  bool Forced(const Query& query) const { return query.meta.must_offload || query.meta.uncertainty > tau_; }
   void CountDecision(const Query& query, bool offloaded);
   void Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now);
   void DeclineAndErase(Query& query, sched::Reason reason, uint64_t epoch, MonotonicTime now);

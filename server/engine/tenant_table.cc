@@ -25,6 +25,11 @@ void TenantTable::Cap(const std::vector<const Query*>& candidates, sched::EpochS
   if (!configured_) return;
   std::vector<TenantDemand> demands;
   for (const TenantConfig& tenant : rows_) demands.push_back({tenant.weight, LoadOf(tenant.name).active});
+  Load unlisted;  // of tenants that a reload has removed: they are under the default's limits
+  for (const auto& [name, load] : loads_) {
+    if (row_of_.count(name) == 0) unlisted += load;
+  }
+  demands[0].active += unlisted.active;
   for (size_t i = 0; i < candidates.size(); ++i) {
     const auto row = row_of_.find(candidates[i]->meta.tenant);  // a reload may have removed it
     snapshot->candidates[i].tenant = row == row_of_.end() ? 0 : row->second;
@@ -32,7 +37,8 @@ void TenantTable::Cap(const std::vector<const Query*>& candidates, sched::EpochS
   }
   for (size_t t = 0; t < demands.size(); ++t) {
     const TenantConfig& tenant = rows_[t];
-    const Load load = LoadOf(tenant.name);
+    Load load = LoadOf(tenant.name);
+    if (t == 0) load += unlisted;
     TenantDemand& demand = demands[t];
     demand.most_new = demand.asking;
     if (tenant.max_queries > 0) demand.most_new = std::clamp(tenant.max_queries - demand.active, 0, demand.most_new);

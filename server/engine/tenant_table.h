@@ -29,6 +29,11 @@ class TenantTable {
   struct Load {
     int active = 0;                        // slots it holds
     double decided = 0, offloaded = 0;     // fading counts, over about the last 1000 decisions
+    void operator+=(const Load& other) {
+      active += other.active;
+      decided += other.decided;
+      offloaded += other.offloaded;
+    }
   };
   Load LoadOf(const std::string& tenant) const {
     const auto found = loads_.find(tenant);

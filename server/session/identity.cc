@@ -10,9 +10,11 @@
 namespace goad::server {
 namespace {
 
+// A leading "*." stands for one label (RFC 6125, 6.4.3).
 bool Matches(const std::string& pattern, const std::string& name) {
   if (!absl::StartsWith(pattern, "*.")) return absl::EqualsIgnoreCase(pattern, name);
-  return name.size() > pattern.size() - 1 && absl::EndsWithIgnoreCase(name, pattern.substr(1));
+  const size_t dot = name.find('.');
+  return dot != std::string::npos && dot > 0 && absl::EqualsIgnoreCase(pattern.substr(1), name.substr(dot));
 }
 
 const std::string* TenantOfCertificate(const Config& config, const std::vector<std::string>& names) {
@@ -26,12 +28,12 @@ const std::string* TenantOfCertificate(const Config& config, const std::vector<s
   return nullptr;
 }
 
-const std::string* TenantOfToken(const Config& config, const std::string& token) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(), digest);
+const std::string* TenantOfToken(const Config& config, const std::string& sha256) {
   const std::string* tenant = nullptr;
   for (const AuthConfig::Token& known : config.auth.tokens) {
-    if (CRYPTO_memcmp(digest, known.sha256.data(), sizeof digest) == 0) tenant = &known.tenant;
+    if (sha256.size() == known.sha256.size() && CRYPTO_memcmp(sha256.data(), known.sha256.data(), sha256.size()) == 0) {
+      tenant = &known.tenant;
+    }
   }
   return tenant;
 }
@@ -50,16 +52,24 @@ std::string ValidTraceparent(std::string_view value) {
   return zeros(value.substr(3, 32)) || zeros(value.substr(36, 16)) ? "" : std::string(value);
 }
 
-absl::StatusOr<Caller> IdentifyCaller(const Config& config, const std::vector<std::string>& certificate_names,
-                                      const std::optional<std::string>& authorization) {
+std::string HashBearerToken(std::string_view authorization) {
+  if (!absl::StartsWithIgnoreCase(absl::string_view(authorization.data(), authorization.size()), "Bearer ")) return "";
+  authorization.remove_prefix(7);
+  if (authorization.empty()) return "";
+  std::string digest(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(authorization.data()), authorization.size(),
+         reinterpret_cast<unsigned char*>(digest.data()));
+  return digest;
+}
+
+absl::StatusOr<Caller> IdentifyCaller(const Config& config, const Credentials& credentials) {
   Caller caller;
-  if (!certificate_names.empty()) {
-    caller.identity = absl::StrCat("certificate ", certificate_names[0]);
-    if (const std::string* tenant = TenantOfCertificate(config, certificate_names)) caller.tenant = *tenant;
+  if (!credentials.certificate_names.empty()) {
+    caller.identity = absl::StrCat("certificate ", credentials.certificate_names[0]);
+    if (const std::string* tenant = TenantOfCertificate(config, credentials.certificate_names)) caller.tenant = *tenant;
   }
-  if (authorization) {
-    const std::string* tenant =
-        absl::StartsWithIgnoreCase(*authorization, "Bearer ") ? TenantOfToken(config, authorization->substr(7)) : nullptr;
+  if (credentials.token_sha256) {
+    const std::string* tenant = TenantOfToken(config, *credentials.token_sha256);
     if (tenant == nullptr) return absl::UnauthenticatedError("authorization: the bearer token is not known here");
     caller.tenant = *tenant;
     if (caller.identity.empty()) caller.identity = absl::StrCat("token of ", *tenant);

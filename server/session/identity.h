@@ -12,6 +12,15 @@
 
 namespace goad::server {
 
+// What a caller showed: enough to identify it again under another configuration, and no secret.
+struct Credentials {
+  std::vector<std::string> certificate_names;   // of a verified client certificate: DNS alternative names, without any its common name
+  std::string certificate_serial;               // of that certificate, "ISSUER serial HEX"; see tls.revoked
+  std::optional<std::string> token_sha256;      // of a bearer token, 32 bytes; empty = authorization metadata that is no bearer token
+};
+// From the value of the call's `authorization` metadata, "Bearer TOKEN" (RFC 6750).
+std::string HashBearerToken(std::string_view authorization);
+
 struct Caller {
   std::string identity;               // scopes query ids and counts sessions; empty = it did not say who it is
   std::string tenant = kDefaultTenant;
@@ -21,11 +30,9 @@ struct Caller {
 // The value as it may be passed on: version 00 and well-formed (W3C Trace Context, 3.2); else empty, which the standard asks for.
 std::string ValidTraceparent(std::string_view value);
 
-// `certificate_names`: of a verified client certificate (common and alternative names); `authorization`: the value of that call
-// metadata, "Bearer TOKEN" (RFC 6750). UNAUTHENTICATED for a token that is not in the file, whatever the certificate, and for
-// nobody when auth.required. Every token of the file is compared, each in constant time. Thread-safe, pure.
-absl::StatusOr<Caller> IdentifyCaller(const Config& config, const std::vector<std::string>& certificate_names,
-                                      const std::optional<std::string>& authorization);
+// UNAUTHENTICATED for a token that is not in the file, whatever the certificate, and for nobody when auth.required. Every token
+// of the file is compared, each in constant time. Thread-safe, pure.
+absl::StatusOr<Caller> IdentifyCaller(const Config& config, const Credentials& credentials);
 
 }  // namespace goad::server
 

@@ -29,17 +29,23 @@ grpc::StatusCode CodeOf(ErrorCode code) {
   }
 }
 
-absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, const Config& config) {
-  std::vector<std::string> names;
+// Of a certificate that the handshake verified: its DNS alternative names, or without any alternative name its common name (RFC 6125, 6.4.4).
+Credentials CredentialsOf(const grpc::CallbackServerContext& context) {
+  Credentials credentials;
   const auto auth = context.auth_context();
   if (auth != nullptr && auth->IsPeerAuthenticated()) {
-    for (const auto& name : auth->GetPeerIdentity()) names.emplace_back(name.data(), name.size());
-    for (const auto& name : auth->FindPropertyValues("x509_common_name")) names.emplace_back(name.data(), name.size());
+    const bool has_alternatives = !auth->FindPropertyValues("x509_subject_alternative_name").empty();
+    for (const auto& name : auth->FindPropertyValues(has_alternatives ? "x509_dns" : "x509_common_name")) {
+      credentials.certificate_names.emplace_back(name.data(), name.size());
+    }
   }
-  std::optional<std::string> authorization;
   const auto found = context.client_metadata().find("authorization");
-  if (found != context.client_metadata().end()) authorization = std::string(found->second.data(), found->second.size());
-  absl::StatusOr<Caller> caller = IdentifyCaller(config, names, authorization);
+  if (found != context.client_metadata().end()) credentials.token_sha256 = HashBearerToken({found->second.data(), found->second.size()});
+  return credentials;
+}
+
+absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, const Credentials& credentials, const Config& config) {
+  absl::StatusOr<Caller> caller = IdentifyCaller(config, credentials);
   const auto trace = context.client_metadata().find("traceparent");
   if (caller.ok() && trace != context.client_metadata().end()) {
     caller->traceparent = ValidTraceparent({trace->second.data(), trace->second.size()});
@@ -65,29 +71,31 @@ class StreamReactor : public GrpcReactor, public SessionStream,
       : context_(context), ports_(ports),
         session_(std::make_shared<Session>(SessionId{ports.next_session_id->fetch_add(1)}, context->peer(),
                                            ports.session.config->Current()->limits.outbox_bytes, ports.session.metrics,
-                                           MonotonicTime::Now())),
-        caller_(CallerOf(*context, *ports.session.config->Current())),
-        core_(session_, caller_.ok() ? *caller_ : Caller(), ports.session) {}
+                                           ports.session.outboxes, MonotonicTime::Now())),
+        credentials_(CredentialsOf(*context)), caller_(CallerOf(*context, credentials_, *ports.session.config->Current())),
+        core_(session_, caller_.ok() ? *caller_ : Caller(), ports.session), connection_(ports.connection(session_->peer)) {}
 
   // False when the stream is refused; it then finishes by itself.
   bool Register() {
     self_ = this->shared_from_this();
     std::optional<ErrorInfo> error;
     if (caller_.ok()) {
-      const std::string holder = caller_->identity.empty() ? AddressOf(session_->peer) : caller_->identity;
-      error = ports_.session.registry->Add(session_, self_, holder, ports_.session.config->Current()->limits);
+      std::string holder = caller_->identity.empty() ? AddressOf(session_->peer) : caller_->identity;
+      error = ports_.session.registry->Add(session_, self_, {std::move(holder), caller_->tenant, credentials_},
+                                           ports_.session.config->Current()->limits);
     } else {
       error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization", std::string(caller_.status().message()), 0};
     }
     if (!error) return true;
     ports_.session.metrics->Refused(error->reason.c_str());
-    Refuse(*error);
+    End(*error);
     return false;
   }
 
-  void Refuse(const ErrorInfo& error) {
-    session_->outbox.Close(error, MonotonicTime::Now());
+  void End(const ErrorInfo& why) override {
+    session_->outbox.Close(why, MonotonicTime::Now());
     core_.OnEnd(MonotonicTime::Now());
+    if (why.code == ErrorCode::kSlowConsumer) context_->TryCancel();  // a write that nobody reads is never done: it would wait behind it
     Pump();
   }
 
@@ -141,8 +149,17 @@ class StreamReactor : public GrpcReactor, public SessionStream,
   grpc::CallbackServerContext* const context_;
   const OffloadPorts ports_;
   const std::shared_ptr<Session> session_;
+  const Credentials credentials_;
   const absl::StatusOr<Caller> caller_;
+  // What came was a whole frame; `welcome`: the connection may stay.
+  void Took(const grpc::ByteBuffer& frame, bool welcome) {
+    if (connection_ == nullptr) return;
+    connection_->Took(frame.Length());
+    if (welcome) connection_->Welcomed();
+  }
+
   SessionCore core_;
+  const std::shared_ptr<Connection> connection_;  // null: its transport is not counted
 
  private:
   grpc::ByteBuffer out_;  // lives until OnWriteDone
@@ -180,10 +197,11 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
       error.reason = "UNDECODABLE";
       error.field = "frame";
       error.message = "frame: the bytes are not a goad.v1.DeviceFrame";
-      Refuse(error);
+      End(error);
       return false;
     }
     const bool read_on = core_.OnFrame(frame, MonotonicTime::Now());
+    Took(in_, core_.greeted());
     Pump();
     return read_on;
   }
@@ -201,12 +219,13 @@ class AskReactor final : public StreamReactor<grpc::ServerWriteReactor<grpc::Byt
     std::optional<ErrorInfo> error;
     if (Parse(bytes, &request)) {
       error = core_.OnAsk(request, MonotonicTime::Now());
+      Took(bytes, !error);
     } else {
       error = ErrorInfo{ErrorCode::kInvalidArgument, "UNDECODABLE", "request", "request: not a goad.v1.AskRequest", 0};
     }
     if (error) {
       ports_.session.metrics->Refused("BAD_ASK");
-      return Refuse(*error);
+      return End(*error);
     }
     Pump();
   }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 
+#include "server/listener/connection_table.h"
 #include "server/session/session_core.h"
 
 namespace grpc {
@@ -17,6 +18,7 @@ struct OffloadPorts {
   SessionPorts session;
   DispatchPort* dispatch = nullptr;  // to resume backend reads; not owned
   std::atomic<uint64_t>* next_session_id = nullptr;
+  std::function<std::shared_ptr<Connection>(const std::string& peer)> connection;  // null for one that is not counted
 };
 
 // The service; register it with a grpc::ServerBuilder. `ports` outlive it.

@@ -28,20 +28,32 @@ constexpr int64_t kTokensOverhead = 96;  // frame and bookkeeping beside the tex
 
 Outbox::~Outbox() {
   MutexLock lock(mutex_);  // nobody else is here, but ThreadSanitizer does not see the reference counts in gRPC's rooms
-  metrics_->OutboxBytes(-bytes_);
+  AddBytes(-bytes_);
 }
 
 void Outbox::AddBytes(int64_t delta) {
   bytes_ += delta;
+  budget_->bytes.fetch_add(delta, std::memory_order_relaxed);
   metrics_->OutboxBytes(delta);
 }
 
-bool Outbox::OpenSlot(Slot slot) {
+bool Outbox::Full(int64_t more) const {
+  return bytes_ + more > max_bytes_ || (budget_->full() && bytes_ + more > kFairBytes);
+}
+
+Outbox::Opened Outbox::OpenSlot(Slot slot) {
   MutexLock lock(mutex_);
-  if (closed_) return false;
+  if (closed_ || finished_) return Opened::kClosed;
+  if (Full(kSlotBytes)) return Opened::kNoRoom;
+  AddBytes(kSlotBytes);
   const QueryId id = slot.id;
   slots_.emplace(id, std::move(slot));
-  return true;
+  return Opened::kOpen;
+}
+
+void Outbox::CloseSlot(QueryId id) {
+  slots_.erase(id);
+  AddBytes(-kSlotBytes);
 }
 
 std::optional<Outbox::Slot> Outbox::FindSlot(const std::string& query_id) const {
@@ -79,7 +91,9 @@ void Outbox::Push(std::deque<Item>& queue, v1::ServerFrame frame, QueryId tokens
 Outbox::PutResult Outbox::PutTokens(Slot& slot, const TokensEvent& event) {
   PutResult result;
   result.slot = slot;
-  if (bytes_ + static_cast<int64_t>(event.text.size()) > max_bytes_) {
+  int64_t bytes = static_cast<int64_t>(event.text.size());
+  for (const TokenLogprob& logprob : event.logprobs) bytes += 64 * static_cast<int64_t>(1 + logprob.top.size());
+  if (Full(bytes)) {
     FailedEvent failed;
     failed.id = event.id;
     failed.error.code = ErrorCode::kSlowConsumer;
@@ -88,8 +102,8 @@ Outbox::PutResult Outbox::PutTokens(Slot& slot, const TokensEvent& event) {
     failed.text_bytes = event.text_offset;
     result.terminal = Terminal::kFailed;
     result.frame = EncodeEvent(failed, slot.query_id, {});
+    CloseSlot(event.id);
     Push(queue_, *result.frame, QueryId{});
-    slots_.erase(event.id);
     metrics_->SlowConsumer();
     return result;
   }
@@ -134,7 +148,7 @@ Outbox::PutResult Outbox::Put(const SessionEvent& event, const std::vector<SiteC
     Push(queue_, *result.frame, QueryId{});
   }
   result.slot = slot;
-  if (result.terminal) slots_.erase(found);
+  if (result.terminal) CloseSlot(slot.id);
   return result;
 }
 
@@ -145,7 +159,7 @@ void Outbox::PutUrgent(v1::ServerFrame frame) {
 
 bool Outbox::PutIfRoom(v1::ServerFrame frame) {
   MutexLock lock(mutex_);
-  if (closed_ || bytes_ > max_bytes_ / 2) return false;
+  if (closed_ || bytes_ > max_bytes_ / 2 || budget_->full()) return false;
   Push(urgent_, std::move(frame), QueryId{});
   return true;
 }
@@ -153,6 +167,28 @@ bool Outbox::PutIfRoom(v1::ServerFrame frame) {
 void Outbox::HalfClose() {
   MutexLock lock(mutex_);
   half_closed_ = true;
+}
+
+void Outbox::SayGoodbye(v1::ServerFrame goodbye, ErrorInfo why) {
+  MutexLock lock(mutex_);
+  if (closed_ || goodbye_) return;
+  goodbye_ = std::move(why);
+  Push(urgent_, std::move(goodbye), QueryId{});
+}
+
+bool Outbox::leaving() const {
+  MutexLock lock(mutex_);
+  return goodbye_.has_value();
+}
+
+void Outbox::EndGoodbye() {
+  MutexLock lock(mutex_);
+  goodbye_over_ = true;
+}
+
+Outbox::Flow Outbox::flow() const {
+  MutexLock lock(mutex_);
+  return {writes_done_, writing_ || !urgent_.empty() || !queue_.empty()};
 }
 
 void Outbox::Close(std::optional<ErrorInfo> why, MonotonicTime now) {
@@ -184,9 +220,10 @@ Outbox::Step Outbox::Next() {
     }
     return step;
   }
-  if (closed_ || (half_closed_ && slots_.empty())) {
+  const bool gone = goodbye_ && goodbye_over_ && !half_closed_;
+  if (closed_ || ((half_closed_ || gone) && slots_.empty())) {
     step.kind = Step::kFinish;
-    step.error = close_error_;
+    step.error = gone && !closed_ ? goodbye_ : close_error_;
     finished_ = true;
   }
   return step;
@@ -195,6 +232,7 @@ Outbox::Step Outbox::Next() {
 void Outbox::WriteDone() {
   MutexLock lock(mutex_);
   writing_ = false;
+  ++writes_done_;
 }
 
 }  // namespace goad::server

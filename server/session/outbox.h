@@ -2,6 +2,7 @@
 #ifndef GOAD_SERVER_SESSION_OUTBOX_H_
 #define GOAD_SERVER_SESSION_OUTBOX_H_
 
+#include <atomic>
 #include <deque>
 #include <optional>
 #include <string>
@@ -14,12 +15,20 @@
 
 namespace goad::server {
 
+// What all outboxes hold together, and the most that they may.
+struct OutboxBudget {
+  std::atomic<int64_t> bytes{0};
+  std::atomic<int64_t> most{256 << 20};
+  bool full() const { return bytes.load(std::memory_order_relaxed) > most.load(std::memory_order_relaxed); }
+};
+
 // Holds a slot per live query. The first terminal wins and closes the slot; later events are dropped and counted. A
 // terminal waits behind its own tokens; Welcome, Decision, ProtocolError and Goodbye overtake. Tokens of one query that
 // wait together become one frame.
 //
 // Bounds: above half of `max_bytes` Put answers kPause; beyond `max_bytes` the query whose tokens came fails with
-// SLOW_CONSUMER, and protocol errors and repeated answers are dropped. Decisions and terminals always fit: they are bounded by live queries.
+// SLOW_CONSUMER, and protocol errors and repeated answers are dropped. While the budget of all is used up, so do outboxes that hold more
+// than kFairBytes. Decisions and terminals always fit: their room is taken when the slot opens, and there is no slot without it.
 //
 // Also the stream's write state machine, so that a reactor only does what Next says. Thread-safe, pure.
 class Outbox {
@@ -34,11 +43,16 @@ class Outbox {
     std::string query_id;
   };
 
-  Outbox(int64_t max_bytes, Metrics* metrics) : max_bytes_(max_bytes), metrics_(metrics) {}
+  static constexpr int64_t kSlotBytes = 2048;        // a decision and a terminal; both quote at most kQuotedBytes of anything
+  static constexpr int64_t kFairBytes = 64 << 10;
+
+  // `budget` is not owned and outlives this.
+  Outbox(int64_t max_bytes, Metrics* metrics, OutboxBudget* budget) : max_bytes_(max_bytes), metrics_(metrics), budget_(budget) {}
   ~Outbox();
 
-  // REQUIRES: no live slot has this id or query_id. False when the outbox is closed.
-  bool OpenSlot(Slot slot);
+  enum class Opened { kOpen, kNoRoom, kClosed };
+  // REQUIRES: no live slot has this id or query_id.
+  Opened OpenSlot(Slot slot);
   std::optional<Slot> FindSlot(const std::string& query_id) const;
   // kGranted to kPrompted; false when the slot is not granted (any more), or already has its prompt.
   bool TakePrompt(QueryId id);
@@ -59,7 +73,12 @@ class Outbox {
   // sent.
   bool PutIfRoom(v1::ServerFrame frame);
 
-  void HalfClose();                                     // finish OK once no query is live and all is written
+  void HalfClose();                                     // the device asks no more: finish OK once no query is live and all is written
+  // Goodbye: no new queries, what is live is finished. The stream ends by HalfClose, or with `why` once EndGoodbye was called; a query that
+  // crosses it is answered until then.
+  void SayGoodbye(v1::ServerFrame goodbye, ErrorInfo why);
+  bool leaving() const;                                 // Goodbye was said
+  void EndGoodbye();
   // Drops everything and finishes with `why` (none: the stream was lost). Queries that are still live are counted as lost.
   void Close(std::optional<ErrorInfo> why, MonotonicTime now);
 
@@ -69,6 +88,13 @@ class Outbox {
     std::optional<ErrorInfo> error;  // kFinish: the stream's status; none = OK, or cancelled when the stream was lost
     bool resume = false;             // a paused session has drained
   };
+  // For those who watch from a clock: how many writes are done, and whether something waits to be read.
+  struct Flow {
+    uint64_t writes_done = 0;
+    bool waiting = false;
+  };
+  Flow flow() const;
+
   // Whoever gets kWrite or kFinish must do it; nobody else gets one until WriteDone, and nothing comes after kFinish.
   Step Next();
   void WriteDone();
@@ -82,9 +108,12 @@ class Outbox {
   void Push(std::deque<Item>& queue, v1::ServerFrame frame, QueryId tokens_of) GOAD_REQUIRES(mutex_);
   PutResult PutTokens(Slot& slot, const TokensEvent& event) GOAD_REQUIRES(mutex_);
   void AddBytes(int64_t delta) GOAD_REQUIRES(mutex_);
+  bool Full(int64_t more) const GOAD_REQUIRES(mutex_);
+  void CloseSlot(QueryId id) GOAD_REQUIRES(mutex_);
 
   const int64_t max_bytes_;
   Metrics* const metrics_;  // not owned; counters are lock-free for us
+  OutboxBudget* const budget_;
 
   mutable Mutex mutex_;
   std::unordered_map<QueryId, Slot> slots_ GOAD_GUARDED_BY(mutex_);
@@ -94,6 +123,9 @@ class Outbox {
   bool paused_ GOAD_GUARDED_BY(mutex_) = false;
   bool writing_ GOAD_GUARDED_BY(mutex_) = false;
   bool half_closed_ GOAD_GUARDED_BY(mutex_) = false;
+  bool goodbye_over_ GOAD_GUARDED_BY(mutex_) = false;
+  std::optional<ErrorInfo> goodbye_ GOAD_GUARDED_BY(mutex_);  // said; the stream's status when the device does not half-close
+  uint64_t writes_done_ GOAD_GUARDED_BY(mutex_) = 0;
   bool closed_ GOAD_GUARDED_BY(mutex_) = false;
   bool finished_ GOAD_GUARDED_BY(mutex_) = false;
   std::optional<ErrorInfo> close_error_ GOAD_GUARDED_BY(mutex_);

@@ -14,7 +14,8 @@ QueryMemory::Answer QueryMemory::Begin(const std::string& identity, const std::s
   const Key key = MakeKey(identity, query_id);
   const auto [at, fresh] = entries_.try_emplace(key);
   Entry& entry = at->second;
-  if (fresh) {
+  if (fresh || entry.again <= now) {
+    entry = Entry();
     entry.fingerprint = fingerprint;
     entry.session = session;
     live_[session].push_back(key);
@@ -32,26 +33,45 @@ void QueryMemory::Decided(const std::string& identity, const std::string& query_
   if (entry != entries_.end() && !entry->second.finished) entry->second.frame = decision;
 }
 
+QueryMemory::Entry* QueryMemory::FindLive(const Key& key) {
+  const auto entry = entries_.find(key);
+  return entry == entries_.end() || entry->second.finished ? nullptr : &entry->second;
+}
+
 void QueryMemory::Finish(const std::string& identity, const std::string& query_id, v1::ServerFrame terminal,
                          MonotonicTime now) {
   MutexLock lock(mutex_);
   const Key key = MakeKey(identity, query_id);
-  const auto entry = entries_.find(key);
-  if (entry == entries_.end() || entry->second.finished) return;
-  entry->second.finished = true;
-  entry->second.frame = std::move(terminal);
-  LeaveLive(entry->second.session, key);
+  Entry* entry = FindLive(key);
+  if (entry == nullptr) return;
+  entry->finished = true;
+  entry->frame = std::move(terminal);
+  LeaveLive(entry->session, key);
   finished_.emplace_back(now, key);
   Trim(now);
+}
+
+void QueryMemory::Refused(const std::string& identity, const std::string& query_id, v1::ServerFrame decision,
+                          MonotonicTime again) {
+  MutexLock lock(mutex_);
+  const Key key = MakeKey(identity, query_id);
+  Entry* entry = FindLive(key);
+  if (entry == nullptr) return;
+  entry->finished = true;
+  entry->again = again;
+  entry->frame = std::move(decision);
+  LeaveLive(entry->session, key);
+  refused_.emplace_back(again, key);
+  if (refused_.size() > capacity_ / 4 + 1) ForgetRefused();
 }
 
 void QueryMemory::Forget(const std::string& identity, const std::string& query_id) {
   MutexLock lock(mutex_);
   const Key key = MakeKey(identity, query_id);
-  const auto entry = entries_.find(key);
-  if (entry == entries_.end() || entry->second.finished) return;
-  LeaveLive(entry->second.session, key);
-  entries_.erase(entry);
+  if (const Entry* entry = FindLive(key)) {
+    LeaveLive(entry->session, key);
+    entries_.erase(key);
+  }
 }
 
 void QueryMemory::LeaveLive(SessionId session, const Key& key) {
@@ -69,7 +89,15 @@ void QueryMemory::ForgetLive(SessionId session) {
   live_.erase(live);
 }
 
+// The oldest one. Its key may meanwhile be another question's, live or finished: that one stays.
+void QueryMemory::ForgetRefused() {
+  const auto entry = entries_.find(refused_.front().second);
+  if (entry != entries_.end() && entry->second.again == refused_.front().first) entries_.erase(entry);
+  refused_.pop_front();
+}
+
 void QueryMemory::Trim(MonotonicTime now) {
+  while (!refused_.empty() && refused_.front().first <= now) ForgetRefused();
   while (!finished_.empty() && (finished_.size() > capacity_ || finished_.front().first + kRemember <= now)) {
     entries_.erase(finished_.front().second);
     finished_.pop_front();

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/jitter.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
@@ -16,9 +17,6 @@ ErrorInfo Precondition(const char* reason, std::string field, std::string messag
   error.field = std::move(field);
   return error;
 }
-
-// 1..1.5 by the query's number, so that those who were refused together do not come back together.
-double Jitter(QueryId id) { return 1 + 0.5 * static_cast<double>(static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15ull >> 11) * 0x1p-53; }
 
 std::string QueryIdOf(const v1::DeviceFrame& frame) {
   switch (frame.frame_case()) {
@@ -37,7 +35,7 @@ SessionCore::SessionCore(std::shared_ptr<Session> session, Caller caller, const 
 
 void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
   ports_.metrics->Refused("BAD_FRAME");
-  session_->outbox.PutIfRoom(EncodeProtocolError(error, frames_, query_id.size() <= 64 ? query_id : ""));
+  session_->outbox.PutIfRoom(EncodeProtocolError(error, frames_, CheckQueryId(query_id, "") ? "" : query_id));
 }
 
 bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
@@ -49,7 +47,8 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
     error.code = ErrorCode::kResourceExhausted;
     error.reason = "FRAMES_PER_SECOND";
     error.message = absl::StrCat("limits.frames_per_second: this session sent more than ", rate, " a second");
-    error.retry_after_s = absl::ToDoubleSeconds(ports_.config->Current()->limits.retry_after);
+    error.retry_after_s = absl::ToDoubleSeconds(
+        Jittered(ports_.config->Current()->limits.retry_after, static_cast<uint64_t>(session_->id)));
     session_->outbox.Close(error, now);
     OnEnd(now);
     return false;
@@ -100,7 +99,7 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
   LinkUpdate update;
   update.session = session_->id;
   auto error = DecodeLinks(links, *ports_.config->Current(), tx_power_w_, now, &update.links);
-  if (!error && !update.links.empty()) ports_.inbox->Push(std::move(update));
+  if (!update.links.empty()) ports_.inbox->Push(std::move(update));
   return error;
 }
 
@@ -127,7 +126,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
     case QueryMemory::Recall::kElsewhere: {
       ErrorInfo error = Precondition("LIVE_ELSEWHERE", "query.query_id",
                                      absl::StrCat("\"", query.query_id(), "\" is live on another stream"));
-      error.retry_after_s = 1;
+      error.retry_after_s = absl::ToDoubleSeconds(Jittered(absl::Seconds(1), fingerprint));
       return error;
     }
     case QueryMemory::Recall::kLive:
@@ -146,7 +145,10 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   const char* refused = nullptr;
   absl::Duration retry_after = config->limits.retry_after;
   sched::Reason reason = sched::Reason::kOverload;
-  if (const absl::Duration wait = TenantWait(*config, submit.meta.prompt_tokens, now); wait > absl::ZeroDuration()) {
+  if (session_->outbox.leaving()) {
+    refused = "DRAINING";
+    reason = sched::Reason::kDraining;
+  } else if (const absl::Duration wait = TenantWait(*config, submit.meta.prompt_tokens, now); wait > absl::ZeroDuration()) {
     refused = "TENANT_RATE";
     reason = sched::Reason::kQuota;
     retry_after = std::max(retry_after, wait);
@@ -155,9 +157,20 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   } else if (!HoldInlinePrompt(config->limits.inline_prompt_bytes, &submit.inline_prompt)) {
     refused = "INLINE_PROMPTS";
   }
-  if (!session_->outbox.OpenSlot(std::move(slot))) return std::nullopt;  // the stream is gone
   const QueryId id = submit.id;
   const double local_delay_s = submit.meta.local_delay_s;
+  switch (session_->outbox.OpenSlot(std::move(slot))) {
+    case Outbox::Opened::kOpen: break;
+    case Outbox::Opened::kClosed: return std::nullopt;  // the stream is gone
+    case Outbox::Opened::kNoRoom: {                     // nothing of what it was sent is read: no room for an answer either
+      ports_.memory->Forget(identity_, query.query_id());
+      ports_.metrics->Refused("OUTBOX");
+      ErrorInfo error = Precondition("OUTBOX_FULL", "query", "there is no room for its answer; read what was sent before");
+      error.code = ErrorCode::kResourceExhausted;
+      error.retry_after_s = absl::ToDoubleSeconds(Jittered(retry_after, static_cast<uint64_t>(id)));
+      return error;
+    }
+  }
   if (refused == nullptr) {
     if (ports_.inbox->Push(std::move(submit))) return std::nullopt;
     refused = "WAITING_QUERIES";
@@ -167,16 +180,14 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   refusal.id = id;
   refusal.reason = reason;
   refusal.predicted_local_s = local_delay_s;
-  refusal.retry_after_s = absl::ToDoubleSeconds(retry_after) * Jitter(id);
+  refusal.retry_after_s = absl::ToDoubleSeconds(Jittered(retry_after, static_cast<uint64_t>(id)));
   ports_.registry->Deliver(session_->id, refusal);
   return std::nullopt;
 }
 
 absl::Duration SessionCore::TenantWait(const Config& config, int prompt_tokens, MonotonicTime now) {
-  for (const TenantConfig& tenant : config.tenants) {
-    if (tenant.name == caller_.tenant) return ports_.limiter->Admit(tenant, prompt_tokens, now);
-  }
-  return absl::ZeroDuration();
+  const TenantConfig* tenant = config.FindTenant(caller_.tenant);
+  return tenant == nullptr ? absl::ZeroDuration() : ports_.limiter->Admit(*tenant, prompt_tokens, now);
 }
 
 // Counts the prompt's bytes for as long as anybody holds it; false when that is too much.
@@ -209,6 +220,10 @@ std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
     return Precondition("NOT_GRANTED", "prompt.query_id",
                         absl::StrCat("\"", prompt.query_id(), "\" has no OFFLOAD decision yet"));
   }
+  const auto twice = [&] {
+    return Precondition("PROMPT_TWICE", "prompt.query_id", absl::StrCat("\"", prompt.query_id(), "\" already has its prompt"));
+  };
+  if (slot->state == Outbox::SlotState::kPrompted) return twice();  // whatever is in it: the answer that runs goes on
   std::shared_ptr<const PromptBody> body;
   if (const auto error = DecodePrompt(prompt, "prompt", slot->chat, slot->prompt_bytes, &body)) {
     ports_.metrics->Refused("BAD_PROMPT");
@@ -219,10 +234,7 @@ std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
     ports_.inbox->Push(CancelQuery{slot->id, /*answered=*/true});
     return std::nullopt;
   }
-  if (!session_->outbox.TakePrompt(slot->id)) {
-    return Precondition("PROMPT_TWICE", "prompt.query_id",
-                        absl::StrCat("\"", prompt.query_id(), "\" already has its prompt"));
-  }
+  if (!session_->outbox.TakePrompt(slot->id)) return twice();
   ports_.inbox->Push(PromptReady{slot->id, std::move(body)});
   return std::nullopt;
 }
@@ -243,7 +255,7 @@ std::optional<ErrorInfo> SessionCore::OnAsk(const v1::AskRequest& request, Monot
     error.code = ErrorCode::kInvalidArgument;
     return error;
   }
-  if (auto error = OnLinks(request.links(), now)) return error;
+  if (auto error = OnLinks(request.links(), now)) Refuse(*error, "");  // the others of the report count
   v1::Query query = request.query();
   if (query.query_id().empty()) query.set_query_id(session_->Name());
   if (query.confidence_case() == v1::Query::CONFIDENCE_NOT_SET) query.set_must_offload(true);

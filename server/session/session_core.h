@@ -25,6 +25,7 @@ struct SessionPorts {  // not owned, outlive every session
   std::atomic<uint64_t>* next_query_id = nullptr;
   std::atomic<int64_t>* inline_prompt_bytes = nullptr;  // held by queries that came with their prompt
   TenantLimiter* limiter = nullptr;
+  OutboxBudget* outboxes = nullptr;
   std::function<double()> tau;                          // in force now
 };
 
@@ -40,6 +41,7 @@ class SessionCore {
   // A session made for one Ask: no Hello, no Welcome. Returns what is wrong with the request, if anything.
   std::optional<ErrorInfo> OnAsk(const v1::AskRequest& request, MonotonicTime now);
   void OnHalfClose();
+  bool greeted() const { return greeted_; }  // its Hello was taken
   // The stream is over, for whatever reason: its queries are cancelled and may be asked again.
   void OnEnd(MonotonicTime now);
 

@@ -1,18 +1,25 @@
 #include "server/session/session_registry.h"
 
 #include "absl/strings/str_cat.h"
+#include "server/base/jitter.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
+namespace {
+constexpr absl::Duration kHello = absl::Seconds(5);
+constexpr absl::Duration kLastQueries = absl::Milliseconds(200);  // queries that crossed the Goodbye are still answered
+}  // namespace
 
 SessionRegistry::SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics, QueryMemory* memory,
                                  std::function<MonotonicTime()> clock, Wake wake)
     : sites_(std::move(sites)), metrics_(metrics), memory_(memory), clock_(std::move(clock)), wake_(std::move(wake)) {}
 
 std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream,
-                                              const std::string& holder, const LimitsConfig& limits) {
+                                              Holder holder, const LimitsConfig& limits) {
+  const SessionId id = session->id;
   const auto refuse = [&](ErrorCode code, const char* reason, std::string message) {
-    return ErrorInfo{code, reason, "", std::move(message), absl::ToDoubleSeconds(limits.retry_after)};
+    return ErrorInfo{code, reason, "", std::move(message),
+                     absl::ToDoubleSeconds(Jittered(limits.retry_after, static_cast<uint64_t>(id)))};
   };
   size_t open = 0;
   {
@@ -22,14 +29,16 @@ std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, 
       return refuse(ErrorCode::kResourceExhausted, "SESSIONS",
                     absl::StrCat("limits.sessions: ", limits.sessions, " sessions are open"));
     }
-    int& held = held_[holder];
-    if (limits.sessions_per_identity > 0 && held >= limits.sessions_per_identity) {
+    const auto held = held_.find(holder.holder);
+    if (held != held_.end() && held->second >= limits.SessionsPerIdentity()) {
       return refuse(ErrorCode::kResourceExhausted, "SESSIONS_PER_IDENTITY",
-                    absl::StrCat("limits.sessions_per_identity: ", limits.sessions_per_identity, " sessions of yours are open"));
+                    absl::StrCat("limits.sessions_per_identity: ", held->second, " sessions of yours are open"));
     }
-    ++held;
-    const SessionId id = session->id;
-    entries_[id] = {std::move(session), std::move(stream), "", "", holder};
+    ++held_[holder.holder];
+    Entry& entry = entries_[id];
+    entry.session = std::move(session);
+    entry.stream = std::move(stream);
+    entry.holder = std::move(holder);
     open = entries_.size();
   }
   metrics_->Sessions(open);
@@ -42,6 +51,7 @@ void SessionRegistry::Describe(SessionId id, std::string identity, std::string d
   if (entry == entries_.end()) return;
   entry->second.identity = std::move(identity);
   entry->second.device_name = std::move(device_name);
+  entry->second.greeted = true;
 }
 
 void SessionRegistry::Remove(SessionId id) {
@@ -53,7 +63,7 @@ void SessionRegistry::Remove(SessionId id) {
     if (entry == entries_.end()) return;
     removed = std::move(entry->second);
     entries_.erase(entry);
-    if (const auto held = held_.find(removed.holder); --held->second == 0) held_.erase(held);
+    if (const auto held = held_.find(removed.holder.holder); --held->second == 0) held_.erase(held);
     open = entries_.size();
   }
   metrics_->Sessions(open);
@@ -70,15 +80,15 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
   Outbox::PutResult put = entry.session->outbox.Put(event, sites_);
   if (put.frame) {
     const MonotonicTime now = clock_();
-    bool refused = false;  // for now: asking again later is what we want
+    absl::Duration again;  // above zero: refused for now, asking again later is what we want
     if (const auto* decision = std::get_if<DecisionEvent>(&event)) {
-      refused = decision->reason == sched::Reason::kOverload || decision->reason == sched::Reason::kDraining;
+      again = absl::Seconds(decision->retry_after_s);
       metrics_->Decision(decision->verdict, decision->reason, decision->site);
       memory_->Decided(entry.identity, put.slot.query_id, *put.frame);
     }
     if (put.terminal) metrics_->TerminalEvent(*put.terminal, SecondsBetween(put.slot.received, now));
-    if (refused) {
-      memory_->Forget(entry.identity, put.slot.query_id);
+    if (again > absl::ZeroDuration()) {
+      memory_->Refused(entry.identity, put.slot.query_id, std::move(*put.frame), now + again);
     } else if (put.terminal) {
       memory_->Finish(entry.identity, put.slot.query_id, std::move(*put.frame), now);
     }
@@ -87,21 +97,90 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
   return put.delivery;
 }
 
-void SessionRegistry::StartDrain(absl::Duration reconnect_after) {
+void SessionRegistry::SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message) {
+  const absl::Duration after = Jittered(reconnect_after, static_cast<uint64_t>(entry.session->id));
   v1::ServerFrame goodbye;
-  goodbye.mutable_goodbye()->set_reconnect_after_s(absl::ToDoubleSeconds(reconnect_after));
-  goodbye.mutable_goodbye()->set_message("goad is shutting down; running queries are finished");
+  goodbye.mutable_goodbye()->set_reconnect_after_s(absl::ToDoubleSeconds(after));
+  goodbye.mutable_goodbye()->set_message(message);
+  entry.session->outbox.SayGoodbye(
+      std::move(goodbye), ErrorInfo{ErrorCode::kUnavailable, "DRAINING", "", message, absl::ToDoubleSeconds(after)});
+  wake_(entry.stream);
+}
+
+void SessionRegistry::StartDrain(absl::Duration reconnect_after, MonotonicTime now) {
   std::vector<Entry> entries;
   {
     MutexLock lock(mutex_);
     draining_ = true;
-    for (const auto& [id, entry] : entries_) entries.push_back(entry);
+    for (auto& [id, entry] : entries_) {
+      entry.goodbye = std::min(entry.goodbye, now);
+      entries.push_back(entry);
+    }
   }
-  for (Entry& entry : entries) {
-    entry.session->outbox.PutUrgent(goodbye);
-    entry.session->outbox.HalfClose();
-    wake_(std::move(entry.stream));
+  for (const Entry& entry : entries) SayGoodbye(entry, reconnect_after, "goad is shutting down; running queries are finished");
+}
+
+void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
+  const LimitsConfig& limits = config.limits;
+  std::vector<Entry> aged, over;
+  std::vector<std::pair<Entry, ErrorInfo>> ended;
+  {
+    MutexLock lock(mutex_);
+    for (auto& [id, entry] : entries_) {
+      const Outbox::Flow flow = entry.session->outbox.flow();
+      if (!flow.waiting || flow.writes_done != entry.writes_done) entry.stuck_since = now;
+      entry.writes_done = flow.writes_done;
+      const absl::Duration age = now - entry.session->opened;
+      if (!entry.greeted && age > kHello) {
+        ended.emplace_back(entry, ErrorInfo{ErrorCode::kDeadlineExceeded, "HELLO_FIRST", "hello", absl::StrCat("hello: did not come within ", absl::FormatDuration(kHello)), 0});
+      } else if (now - entry.stuck_since > limits.slow_consumer) {
+        ended.emplace_back(entry, ErrorInfo{ErrorCode::kSlowConsumer, "SLOW_CONSUMER", "", absl::StrCat("limits.slow_consumer: nothing of what waits for it was read for ", absl::FormatDuration(limits.slow_consumer)), 0});
+      } else if (entry.goodbye != MonotonicTime::Infinite()) {
+        if (now - entry.goodbye > kLastQueries) over.push_back(entry);
+      } else if (age * 1.1 > Jittered(limits.session_max_age, static_cast<uint64_t>(id)) && limits.session_max_age > absl::ZeroDuration()) {
+        entry.goodbye = now;
+        aged.push_back(entry);
+      }
+    }
   }
+  for (const Entry& entry : aged) SayGoodbye(entry, absl::ZeroDuration(), "the session has reached its greatest age; open another");
+  for (const Entry& entry : over) {
+    entry.session->outbox.EndGoodbye();
+    wake_(entry.stream);
+  }
+  for (const auto& [entry, why] : ended) {
+    metrics_->Refused(why.reason.c_str());
+    entry.stream->End(why);
+  }
+}
+
+size_t SessionRegistry::Recheck(const Config& config) {
+  std::vector<Entry> strangers;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, entry] : entries_) {
+      const absl::StatusOr<Caller> caller = IdentifyCaller(config, entry.holder.credentials);
+      if (!caller.ok() || caller->tenant != entry.holder.tenant) strangers.push_back(entry);
+    }
+  }
+  for (const Entry& entry : strangers) {
+    entry.stream->End({ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization",
+                       "authorization: what it showed is not known here any more, or is somebody else's", 0});
+  }
+  return strangers.size();
+}
+
+bool SessionRegistry::Kick(const std::string& name) {
+  std::shared_ptr<SessionStream> stream;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, entry] : entries_) {
+      if (entry.session->Name() == name) stream = entry.stream;
+    }
+  }
+  if (stream == nullptr) return false;
+  stream->End({ErrorCode::kUnavailable, "KICKED", "", "an operator ended this session", 0});
+  return true;
 }
 
 std::vector<SessionRegistry::Row> SessionRegistry::List(size_t limit) const {
@@ -115,7 +194,7 @@ std::vector<SessionRegistry::Row> SessionRegistry::List(size_t limit) const {
   }
   std::vector<Row> rows;
   for (const Entry& entry : entries) {
-    rows.push_back({entry.session->Name(), entry.device_name, entry.session->peer, clock_() - entry.session->opened,
+    rows.push_back({entry.session->Name(), entry.device_name, entry.session->peer, entry.holder.tenant, clock_() - entry.session->opened,
                     entry.session->outbox.live(), entry.session->outbox.bytes()});
   }
   return rows;

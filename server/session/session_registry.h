@@ -11,15 +11,16 @@
 #include <vector>
 
 #include "server/engine/ports.h"
+#include "server/session/identity.h"
 #include "server/session/outbox.h"
 #include "server/session/query_memory.h"
 
 namespace goad::server {
 
-// One device's stream, apart from its transport. `identity` scopes query ids; it is set by Hello, before any query.
+// One device's stream, apart from its transport.
 struct Session {
-  Session(SessionId session_id, std::string peer_name, int64_t outbox_bytes, Metrics* metrics, MonotonicTime now)
-      : id(session_id), peer(std::move(peer_name)), opened(now), outbox(outbox_bytes, metrics) {}
+  Session(SessionId session_id, std::string peer_name, int64_t outbox_bytes, Metrics* metrics, OutboxBudget* budget, MonotonicTime now)
+      : id(session_id), peer(std::move(peer_name)), opened(now), outbox(outbox_bytes, metrics, budget) {}
   std::string Name() const { return "s-" + std::to_string(static_cast<uint64_t>(id)); }
 
   const SessionId id;
@@ -34,6 +35,8 @@ class SessionStream {
  public:
   virtual ~SessionStream() = default;
   virtual void Pump() = 0;
+  // The session is over for a reason of ours: its queries are given up, and it ends with `why`.
+  virtual void End(const ErrorInfo& why) = 0;
   std::atomic<bool> wake_queued{false};  // the session writer's
 };
 
@@ -45,21 +48,33 @@ class SessionRegistry final : public SessionSink {
   SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics, QueryMemory* memory,
                   std::function<MonotonicTime()> clock, Wake wake);
 
-  // Refused with SESSIONS at limits.sessions, with SESSIONS_PER_IDENTITY at that many of `holder` (an identity or an address), and
-  // with DRAINING.
-  std::optional<ErrorInfo> Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, const std::string& holder,
+  // Whose session it is. `holder`: an identity, or without one an address; `credentials`: to see at a reload whether it may stay.
+  struct Holder {
+    std::string holder, tenant = kDefaultTenant;
+    Credentials credentials;
+  };
+  // Refused with SESSIONS at limits.sessions, with SESSIONS_PER_IDENTITY at that many of a holder, and with DRAINING.
+  std::optional<ErrorInfo> Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, Holder holder,
                                const LimitsConfig& limits);
-  void Describe(SessionId id, std::string identity, std::string device_name);  // at Hello
+  void Describe(SessionId id, std::string identity, std::string device_name);  // at Hello, before any query
+
+  // Looks at every session by the clock, a few times a second: no Hello within 5 s, nothing read for limits.slow_consumer, older than
+  // limits.session_max_age (spread over a tenth of it). Those are ended, the last one after a Goodbye and its live queries.
+  void Watch(const Config& config, MonotonicTime now);
+  // After a reload: ends the sessions whose callers the configuration does not know any more, or knows as somebody else. Returns how many.
+  size_t Recheck(const Config& config);
+  // Ends one session; false when there is none of this name.
+  bool Kick(const std::string& name);
   void Remove(SessionId id);
 
   // Puts the event into the session's outbox, counts it and remembers it for those who ask again.
   Delivery Deliver(SessionId id, SessionEvent event) override;
 
   // Goodbye to everybody, now and later; each stream ends when its last query is answered.
-  void StartDrain(absl::Duration reconnect_after);
+  void StartDrain(absl::Duration reconnect_after, MonotonicTime now);
 
   struct Row {
-    std::string name, device_name, peer;
+    std::string name, device_name, peer, tenant;
     absl::Duration age;
     size_t live_queries;
     int64_t outbox_bytes;
@@ -71,8 +86,14 @@ class SessionRegistry final : public SessionSink {
   struct Entry {
     std::shared_ptr<Session> session;
     std::shared_ptr<SessionStream> stream;
-    std::string identity, device_name, holder;
+    Holder holder;
+    std::string identity, device_name;
+    bool greeted = false;                                           // described
+    uint64_t writes_done = 0;                                       // at the last look
+    MonotonicTime stuck_since = MonotonicTime::Infinite();          // something waits, and nothing was written since
+    MonotonicTime goodbye = MonotonicTime::Infinite();              // when it was said
   };
+  void SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message);
 
   // Constant after construction.
   const std::vector<SiteConfig> sites_;

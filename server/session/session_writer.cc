@@ -4,7 +4,11 @@
 
 namespace goad::server {
 
-SessionWriter::SessionWriter() : thread_([this] { Run(); }) {}
+namespace {
+constexpr absl::Duration kBeat = absl::Milliseconds(100);
+}  // namespace
+
+SessionWriter::SessionWriter(std::function<void()> beat) : beat_(std::move(beat)), thread_([this] { Run(); }) {}
 
 SessionWriter::~SessionWriter() {
   {
@@ -27,12 +31,17 @@ void SessionWriter::Wake(std::shared_ptr<SessionStream> stream) {
 void SessionWriter::Run() {
   pthread_setname_np(pthread_self(), "goad-writer");
   std::vector<std::shared_ptr<SessionStream>> batch;
+  MonotonicTime next_beat = MonotonicTime::Now() + kBeat;
   for (;;) {
     {
       MutexLock lock(mutex_);
-      while (queue_.empty() && !stop_) mutex_.WaitUntil(nonempty_, MonotonicTime::Infinite());
+      while (queue_.empty() && !stop_ && MonotonicTime::Now() < next_beat) mutex_.WaitUntil(nonempty_, next_beat);
       if (stop_) return;
       batch.swap(queue_);
+    }
+    if (const MonotonicTime now = MonotonicTime::Now(); next_beat <= now) {
+      beat_();
+      next_beat = now + kBeat;
     }
     for (const auto& stream : batch) {
       stream->wake_queued = false;  // before Pump: what arrives during it queues the stream again

@@ -4,6 +4,7 @@
 #define GOAD_SERVER_SESSION_SESSION_WRITER_H_
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -13,16 +14,18 @@
 
 namespace goad::server {
 
-// Thread-safe. The queue holds each stream at most once, so it is bounded by the number of streams.
+// Thread-safe. `beat` is called on the thread a few times a second. The queue holds each stream at most once, so it is bounded by the number of streams.
 class SessionWriter {
  public:
-  SessionWriter();
+  explicit SessionWriter(std::function<void()> beat);
   ~SessionWriter();
 
   void Wake(std::shared_ptr<SessionStream> stream);
 
  private:
   void Run();
+
+  const std::function<void()> beat_;
 
   Mutex mutex_;
   std::condition_variable nonempty_;

@@ -6,32 +6,11 @@
 #include <string>
 #include <unordered_map>
 
-#include "server/base/monotonic_time.h"
 #include "server/base/mutex.h"
+#include "server/base/token_bucket.h"
 #include "server/config/config.h"
 
 namespace goad::server {
-
-// A level that refills at `rate_per_s` up to `most`. An amount above `most` needs a full bucket and is paid for by those after it.
-// Thread-compatible.
-class TokenBucket {
- public:
-  // Zero when it was taken, else the time until there is enough. A first call finds the bucket full.
-  absl::Duration Take(double amount, double rate_per_s, double most, MonotonicTime now) {
-    level_ = std::min(most, fresh_ ? most : level_ + rate_per_s * SecondsBetween(at_, now));
-    fresh_ = false;
-    at_ = now;
-    const double needed = std::min(amount, most);
-    if (level_ < needed) return absl::Seconds((needed - level_) / rate_per_s) + absl::Nanoseconds(1);
-    level_ -= amount;
-    return absl::ZeroDuration();
-  }
-
- private:
-  bool fresh_ = true;
-  double level_ = 0;
-  MonotonicTime at_;
-};
 
 // Thread-safe. Bounded by the tenants there ever were in the configuration.
 class TenantLimiter {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "goad/uncertainty.h"
+#include "server/base/clip.h"
 
 namespace goad::server {
 namespace {
@@ -34,6 +35,11 @@ std::optional<ErrorInfo> CheckLength(const std::string& field, size_t bytes, siz
   return Invalid(field, absl::StrCat(bytes, " bytes, want ", low, "..", high));
 }
 
+std::optional<ErrorInfo> CheckName(const char* field, const std::string& name) {
+  if (!HasControlCharacter(name)) return std::nullopt;
+  return Invalid(field, absl::StrCat("\"", Clip(name), "\" holds a control character"));
+}
+
 double FromDb(double db) { return std::pow(10, db / 10); }
 
 std::string SiteNames(const Config& config) {
@@ -48,7 +54,8 @@ std::string SiteNames(const Config& config) {
   if (auto refused_ = (check)) return refused_
 
 std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* field) {
-  return CheckLength(field, query_id.size(), 1, 64);
+  GOAD_REFUSE_IF(CheckLength(field, query_id.size(), 1, 64));
+  return CheckName(field, query_id);
 }
 
 std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w) {
@@ -56,7 +63,9 @@ std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w)
     return Invalid("hello.protocol_version", absl::StrCat(hello.protocol_version(), " is not 1"));
   }
   GOAD_REFUSE_IF(CheckLength("hello.device_name", hello.device_name().size(), 0, 128));
+  GOAD_REFUSE_IF(CheckName("hello.device_name", hello.device_name()));
   GOAD_REFUSE_IF(CheckLength("hello.local_model", hello.local_model().size(), 0, 128));
+  GOAD_REFUSE_IF(CheckName("hello.local_model", hello.local_model()));
   if (hello.uncertainty_metric() != v1::UNCERTAINTY_METRIC_UNSPECIFIED &&
       hello.uncertainty_metric() != v1::UNCERTAINTY_METRIC_MARGIN) {
     return Invalid("hello.uncertainty_metric", absl::StrCat(hello.uncertainty_metric(), " is not MARGIN (1)"));
@@ -70,53 +79,77 @@ std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w)
   return std::nullopt;
 }
 
+namespace {
+
+std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& config, double tx_power_w, MonotonicTime now,
+                                    const std::vector<LinkMeasurement>& before, LinkMeasurement* measurement) {
+  size_t j = 0;
+  while (j < config.sites.size() && config.sites[j].name != link.site()) ++j;
+  if (j == config.sites.size()) {
+    ErrorInfo error = Invalid("link_report.links.site",
+                              absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
+    error.code = ErrorCode::kNotFound;
+    error.reason = "UNKNOWN_SITE";
+    return error;
+  }
+  const SiteConfig& site = config.sites[j];
+  for (const LinkMeasurement& other : before) {
+    if (sched::ToIndex(other.site) == j) {
+      return Invalid("link_report.links.site", absl::StrCat("\"", site.name, "\" is reported twice"));
+    }
+  }
+  GOAD_REFUSE_IF(CheckRange("link_report.links.age_s", link.age_s(), 0, 3600));
+  const UplinkConfig& uplink = site.uplink;
+  switch (link.measurement_case()) {
+    case v1::SiteLink::kGainDb:
+      GOAD_REFUSE_IF(CheckRange("link_report.links.gain_db", link.gain_db(), -300, 0));
+      measurement->gain = FromDb(link.gain_db());
+      break;
+    case v1::SiteLink::kRsrpDbm:
+      GOAD_REFUSE_IF(CheckRange("link_report.links.rsrp_dbm", link.rsrp_dbm(), -200, 0));
+      measurement->gain = FromDb(link.rsrp_dbm() - uplink.reference_power_dbm);
+      break;
+    case v1::SiteLink::kUplinkSnrDb:
+      GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_snr_db", link.uplink_snr_db(), -100, 100));
+      measurement->gain = FromDb(link.uplink_snr_db()) * uplink.NoiseWatts() / tx_power_w;
+      break;
+    case v1::SiteLink::kUplinkBps:
+      GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_bps", link.uplink_bps(), 1, 1e12));
+      measurement->uplink_bps = link.uplink_bps();
+      break;
+    case v1::SiteLink::MEASUREMENT_NOT_SET:
+      return Invalid("link_report.links.measurement", "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
+  }
+  const bool rate = link.measurement_case() == v1::SiteLink::kUplinkBps;
+  if (rate != (uplink.model == sched::UplinkModel::kMeasured)) {
+    ErrorInfo error = Invalid("link_report.links.measurement",
+                              absl::StrCat("site \"", site.name, "\" predicts from ",
+                                           rate ? "gain_db, rsrp_dbm or uplink_snr_db, not from uplink_bps"
+                                                : "uplink_bps, not from gain_db, rsrp_dbm or uplink_snr_db"));
+    error.reason = "MEASUREMENT_NOT_USED";
+    return error;
+  }
+  measurement->site = sched::ToSite(j);
+  measurement->measured_at = now - absl::Seconds(link.age_s());
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, const Config& config,
                                      double tx_power_w, MonotonicTime now, std::vector<LinkMeasurement>* decoded) {
   if (links.size() > 64) return Invalid("link_report.links", absl::StrCat(links.size(), " entries, want at most 64"));
+  std::optional<ErrorInfo> first;
   for (const v1::SiteLink& link : links) {
     LinkMeasurement measurement;
-    size_t j = 0;
-    while (j < config.sites.size() && config.sites[j].name != link.site()) ++j;
-    if (j == config.sites.size()) {
-      ErrorInfo error = Invalid("link_report.links.site", absl::StrCat("\"", link.site(), "\" is not one of ",
-                                                                       SiteNames(config)));
-      error.code = ErrorCode::kNotFound;
-      error.reason = "UNKNOWN_SITE";
-      return error;
+    std::optional<ErrorInfo> error = DecodeLink(link, config, tx_power_w, now, *decoded, &measurement);
+    if (!error) {
+      decoded->push_back(measurement);
+    } else if (!first) {
+      first = std::move(error);
     }
-    for (const LinkMeasurement& before : *decoded) {
-      if (sched::ToIndex(before.site) == j) {
-        return Invalid("link_report.links.site", absl::StrCat("\"", link.site(), "\" is reported twice"));
-      }
-    }
-    GOAD_REFUSE_IF(CheckRange("link_report.links.age_s", link.age_s(), 0, 3600));
-    const UplinkConfig& uplink = config.sites[j].uplink;
-    switch (link.measurement_case()) {
-      case v1::SiteLink::kGainDb:
-        GOAD_REFUSE_IF(CheckRange("link_report.links.gain_db", link.gain_db(), -300, 0));
-        measurement.gain = FromDb(link.gain_db());
-        break;
-      case v1::SiteLink::kRsrpDbm:
-        GOAD_REFUSE_IF(CheckRange("link_report.links.rsrp_dbm", link.rsrp_dbm(), -200, 0));
-        measurement.gain = FromDb(link.rsrp_dbm() - uplink.reference_power_dbm);
-        break;
-      case v1::SiteLink::kUplinkSnrDb:
-        GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_snr_db", link.uplink_snr_db(), -100, 100));
-        measurement.gain = FromDb(link.uplink_snr_db()) * uplink.NoiseWatts() / tx_power_w;
-        break;
-      case v1::SiteLink::kUplinkBps:
-        GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_bps", link.uplink_bps(), 1, 1e12));
-        measurement.uplink_bps = link.uplink_bps();
-        break;
-      case v1::SiteLink::MEASUREMENT_NOT_SET:
-        return Invalid("link_report.links.measurement",
-                       "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
-    }
-    measurement.site = sched::ToSite(j);
-    measurement.measured_at = now - absl::Seconds(link.age_s());
-    decoded->push_back(measurement);
   }
-  return std::nullopt;
+  return first;
 }
 
 std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* field, bool chat, int64_t max_bytes,
@@ -132,7 +165,7 @@ std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* fiel
     for (const v1::ChatMessage& message : prompt.chat().messages()) {
       if (message.role() != "system" && message.role() != "user" && message.role() != "assistant") {
         return Invalid(name("chat.messages.role"),
-                       absl::StrCat("\"", message.role(), "\" is not system, user or assistant"));
+                       absl::StrCat("\"", Clip(message.role()), "\" is not system, user or assistant"));
       }
       bytes += message.content().size();
       decoded->messages.emplace_back(message.role(), message.content());
@@ -244,7 +277,7 @@ v1::Reason EncodeReason(sched::Reason reason) { return static_cast<v1::Reason>(s
 v1::Verdict EncodeVerdict(sched::Verdict verdict) {
   return verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL;
 }
-static_assert(static_cast<int>(sched::Reason::kPolicy) + 1 == v1::REASON_POLICY);
+static_assert(static_cast<int>(sched::Reason::kUplinkBusy) + 1 == v1::REASON_UPLINK_BUSY);
 static_assert(static_cast<int>(ErrorCode::kInternal) + 1 == v1::ERROR_CODE_INTERNAL);
 
 v1::Error EncodeError(const ErrorInfo& error) {

@@ -17,7 +17,8 @@ namespace goad::server {
 
 std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w);
 
-// `links` gets one entry per reported site; a measurement that the site's uplink model cannot use stays unknown.
+// `decoded` gets one entry per site that was reported well, whatever else is in the report: an unknown site, a number out of range, or
+// a measurement that the site's uplink model does not use is what is returned, the first of them.
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, const Config& config,
                                      double tx_power_w, MonotonicTime now, std::vector<LinkMeasurement>* decoded);
 
@@ -30,7 +31,7 @@ std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* fiel
 
 std::optional<ErrorInfo> DecodeOutcome(const v1::Outcome& outcome);
 
-// 1..64 bytes of valid UTF-8.
+// 1..64 bytes of valid UTF-8 without control characters.
 std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* field);
 
 // Fingerprint of everything that makes two queries of one id the same query.

@@ -70,7 +70,7 @@ struct Metrics::Families {
   Histogram& uncertainty = OneHistogram(r, "goad_uncertainty", "Uncertainty of submitted queries.", kTenths);
   Histogram& queue_wait = OneHistogram(r, "goad_queue_wait_seconds", "Query received to its decision.", kShortSeconds);
   Counter& tau_infeasible = OneCounter(r, "goad_tau_infeasible_total",
-      "Queries left local although uncertainty > tau, because no site was eligible within mandatory_wait.");
+      "Forced queries left local, because no site was eligible within mandatory_wait; goad_decisions_total says why.");
   Counter& stale_links = OneCounter(r, "goad_stale_links_total",
       "Queries left local because the last link report was older than link_max_age.");
   Gauge& tau = OneGauge(r, "goad_tau", "Uncertainty above this is offloaded.");
@@ -104,6 +104,12 @@ struct Metrics::Families {
   Counter& failovers = OneCounter(r, "goad_backend_failovers_total",
       "Requests moved to another backend before their first token.");
 
+  prometheus::Family<Gauge>& connections = BuildGauge().Name("goad_connections")
+      .Help("Open connections, by listener.").Register(r);
+  prometheus::Family<Gauge>& heard = BuildGauge().Name("goad_listener_up")
+      .Help("1 when the port answered goad's last look at it from outside, by listener.").Register(r);
+  prometheus::Family<Counter>& connections_refused = BuildCounter().Name("goad_connections_refused_total")
+      .Help("Connections closed at once or cut off, by listener and reason.").Register(r);
   Gauge& sessions = OneGauge(r, "goad_sessions", "Open streams.");
   Gauge& outbox_bytes = OneGauge(r, "goad_outbox_bytes", "Bytes waiting to be read by devices.");
   Counter& slow_consumers = OneCounter(r, "goad_slow_consumers_total", "Answers given up because the device did not read.");
@@ -209,6 +215,18 @@ void Metrics::TenantDecision(const std::string& tenant, double uncertainty, bool
   found->second.uncertainty->Increment(uncertainty);
 }
 void Metrics::BackendFailover() { f_->failovers.Increment(); }
+ListenerMetrics Metrics::Listener(const std::string& listener, const std::vector<std::string>& reasons) {
+  ListenerMetrics metrics;
+  metrics.connections_ = &f_->connections.Add({{"listener", listener}});
+  metrics.heard_ = &f_->heard.Add({{"listener", listener}});
+  for (const std::string& reason : reasons) {
+    metrics.refused_.push_back(&f_->connections_refused.Add({{"listener", listener}, {"reason", reason}}));
+  }
+  return metrics;
+}
+void ListenerMetrics::Connections(size_t open) const { connections_->Set(static_cast<double>(open)); }
+void ListenerMetrics::Refused(size_t reason) const { refused_[reason]->Increment(); }
+void ListenerMetrics::Heard(bool heard) const { heard_->Set(heard ? 1 : 0); }
 void Metrics::Sessions(size_t open) { f_->sessions.Set(static_cast<double>(open)); }
 void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cast<double>(delta)); }
 void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }

@@ -11,6 +11,8 @@
 #include "scheduler/types.h"
 
 namespace prometheus {
+class Counter;
+class Gauge;
 class Registry;
 }
 
@@ -22,6 +24,19 @@ enum class PredictedPart { kUpload, kCompute };
 struct MetricsLabels {                             // the closed label sets, fixed at start
   std::vector<std::string> sites;
   std::vector<std::vector<std::string>> backends;  // per site, their URLs
+};
+
+// What one listener counts. A value of pointers into Metrics, which outlives it. Thread-safe.
+class ListenerMetrics {
+ public:
+  void Connections(size_t open) const;
+  void Refused(size_t reason) const;  // an index into the reasons it was made with
+  void Heard(bool heard) const;       // whether the port answered the last look from outside
+
+ private:
+  friend class Metrics;
+  prometheus::Gauge *connections_ = nullptr, *heard_ = nullptr;
+  std::vector<prometheus::Counter*> refused_;
 };
 
 // Thread-safe. Label sets are resolved to series when the object is made, so recording never looks anything up, with the
@@ -63,6 +78,9 @@ class Metrics {
   void BackendUp(sched::SiteIndex site, size_t backend, bool up);
   void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
   void BackendFailover();
+
+  // `listener` and `reasons`: closed sets.
+  ListenerMetrics Listener(const std::string& listener, const std::vector<std::string>& reasons);
 
   // Sessions.
   void Sessions(size_t open);

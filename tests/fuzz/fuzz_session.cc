@@ -13,6 +13,7 @@ namespace {
 
 struct NoStream final : SessionStream {
   void Pump() override {}
+  void End(const ErrorInfo&) override {}
 };
 
 Config OneSite() {
@@ -46,13 +47,14 @@ void Run(const uint8_t* data, size_t size) {
   Inbox inbox(8);
   QueryMemory memory(16);
   TenantLimiter limiter;
+  OutboxBudget outboxes;
   MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(1));
   SessionRegistry registry(config->Current()->sites, metrics, &memory, [&] { return now; }, [](auto) {});
   std::atomic<uint64_t> next_query_id{1};
   std::atomic<int64_t> inline_bytes{0};
-  SessionPorts ports{config, &inbox, &registry, &memory, metrics, &next_query_id, &inline_bytes, &limiter, [] { return 0.8; }};
-  auto session = std::make_shared<Session>(SessionId{1}, "fuzz", 64 << 10, metrics, now);
-  if (registry.Add(session, std::make_shared<NoStream>(), "fuzz", config->Current()->limits)) abort();
+  SessionPorts ports{config, &inbox, &registry, &memory, metrics, &next_query_id, &inline_bytes, &limiter, &outboxes, [] { return 0.8; }};
+  auto session = std::make_shared<Session>(SessionId{1}, "fuzz", 64 << 10, metrics, &outboxes, now);
+  if (registry.Add(session, std::make_shared<NoStream>(), {"fuzz", kDefaultTenant, {}}, config->Current()->limits)) abort();
   SessionCore core(session, Caller(), ports);
   std::set<QueryId> live;
   for (size_t at = 0; at < size;) {

@@ -107,17 +107,16 @@ TEST_F(HostilePeers, WrongCertificatesComeNotInAndHarmNobody) {
   AskAFew(*known);
 }
 
-TEST_F(HostilePeers, FramesOfNoBytesAndOf4MiBAreAnErrorOfTheirOwnStream) {
+TEST_F(HostilePeers, FramesOfNoBytesAndOfTheLargestSizeAreAnErrorOfTheirOwnQuery) {
   StartDaemon();
   auto healthy = Connect();
   RawSession session(Channel());
   session.Open();
   ASSERT_TRUE(session.Send(v1::DeviceFrame()));  // 0 bytes on the wire
   EXPECT_TRUE(session.Read().has_protocol_error());
-  v1::DeviceFrame large;                         // fits into 4 MiB with its framing, and exceeds limits.prompt
+  v1::DeviceFrame large;                         // fits into a frame, and exceeds limits.prompt
   large.mutable_prompt()->set_query_id("q");
-  large.mutable_prompt()->set_text(std::string((4 << 20) - 64, 'x'));
-  ASSERT_LE(large.ByteSizeLong(), size_t{4} << 20);
+  large.mutable_prompt()->set_text(std::string((3 << 20) + (64 << 10) - 64, 'x'));
   session.Query("q");
   EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
   ASSERT_TRUE(session.Send(large));
@@ -127,7 +126,163 @@ TEST_F(HostilePeers, FramesOfNoBytesAndOf4MiBAreAnErrorOfTheirOwnStream) {
   v1::ServerFrame frame = session.Read();
   while (frame.has_protocol_error() || frame.has_failed()) frame = session.Read();
   EXPECT_EQ(frame.decision().query_id(), "after") << frame.ShortDebugString();
+  large.mutable_prompt()->set_text(std::string(4 << 20, 'x'));  // no frame any more: the end of that stream alone
+  session.Send(large);
+  EXPECT_EQ(session.Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   AskAFew(*healthy);
+}
+
+TEST_F(HostilePeers, ACompressedMessageIsUnimplementedAndUnpacksNothing) {
+  StartDaemon();
+  grpc::ClientContext context;
+  context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  auto stub = v1::Offload::NewStub(Channel());
+  v1::AskRequest bomb;
+  bomb.mutable_query()->mutable_inline_prompt()->set_text(std::string(3 << 20, ' '));
+  auto reader = stub->Ask(&context, bomb);
+  v1::ServerFrame frame;
+  EXPECT_FALSE(reader->Read(&frame));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(backend_.requests(), 0);
+  AskAFew(*Connect());
+}
+
+TEST_F(HostilePeers, AStreamWithoutAHelloIsEnded) {
+  StartDaemon();
+  RawSession silent(Channel());
+  const grpc::Status status = silent.Finish();  // within some 5 s
+  EXPECT_NE(status.error_code(), grpc::StatusCode::OK);
+  WaitUntil([this] { return Metric("goad_sessions") == 0; });
+}
+
+TEST_F(HostilePeers, MoreConnectionsThanAnAddressMayHaveAreClosedAndOthersGoOn) {
+  config_.limits.connections = 100;
+  config_.limits.connections_per_address = 40;
+  StartDaemon();
+  auto known = Connect();
+  std::vector<int> flood;
+  for (int k = 0; k < 200; ++k) flood.push_back(ConnectToLoopback(daemon_->listen_port()));
+  WaitUntil([this] { return Metric("goad_connections_refused_total", "devices") > 0; });
+  EXPECT_LE(Metric("goad_connections", "devices"), 41);
+  AskAFew(*known);
+  for (const int fd : flood) close(fd);
+  WaitUntil([this] { return Metric("goad_connections", "devices") <= 2; });
+}
+
+TEST_F(HostilePeers, MoreStreamsThanAConnectionMayHaveWaitAndMoreCallsASecondCloseIt) {
+  config_.limits.streams_per_connection = 4;
+  StartDaemon();
+  auto known = Connect();
+  const auto channel = Channel();
+  std::vector<std::unique_ptr<RawSession>> streams;
+  for (int k = 0; k < 4; ++k) {
+    streams.push_back(std::make_unique<RawSession>(channel));
+    streams.back()->Open();
+  }
+  EXPECT_EQ(Metric("goad_sessions"), 5);
+  for (auto& stream : streams) stream->Cancel();
+  for (int k = 0; k < 40 && Metric("goad_connections_refused_total", "CALL_RATE") == 0; ++k) {
+    RawSession reset(channel);
+    reset.Hello();
+    reset.Read();
+    reset.Cancel();
+    reset.Finish();
+  }
+  EXPECT_GT(Metric("goad_connections_refused_total", "CALL_RATE"), 0);
+  AskAFew(*known);
+}
+
+TEST_F(HostilePeers, HealthWatchesAreBounded) {
+  StartDaemon();
+  auto known = Connect();
+  struct Watch {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> reader;
+    grpc::ByteBuffer first;
+    bool answered = false;
+  };
+  const grpc::Slice none("", 0);
+  const grpc::ByteBuffer request(&none, 1);
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  std::vector<std::unique_ptr<Watch>> watches;
+  int answered = 0;
+  for (int k = 0; k < 80; ++k) {
+    if (k % 40 == 0) channels.push_back(Channel());
+    watches.push_back(std::make_unique<Watch>());
+    Watch& watch = *watches.back();
+    watch.context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    watch.reader.reset(grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(
+        channels.back().get(),
+        grpc::internal::RpcMethod("/grpc.health.v1.Health/Watch", grpc::internal::RpcMethod::SERVER_STREAMING), &watch.context, request));
+    answered += watch.reader->Read(&watch.first);
+  }
+  EXPECT_EQ(answered, 64);
+  for (auto& watch : watches) watch->context.TryCancel();
+  AskAFew(*known);
+}
+
+TEST_F(HostilePeers, TheDevicePortHasNoReflectionAndNoChannelz) {
+  StartDaemon();
+  for (const char* method : {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "/grpc.channelz.v1.Channelz/GetServers"}) {
+    const auto ask = [&](int port) {
+      auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials());
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+      const grpc::Slice none("", 0);
+      const grpc::ByteBuffer request(&none, 1);
+      std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> reader(grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(
+          channel.get(), grpc::internal::RpcMethod(method, grpc::internal::RpcMethod::SERVER_STREAMING), &context, request));
+      grpc::ByteBuffer response;
+      while (reader->Read(&response)) {
+      }
+      return reader->Finish().error_code();
+    };
+    EXPECT_EQ(ask(daemon_->listen_port()), grpc::StatusCode::UNIMPLEMENTED) << method;
+    EXPECT_NE(ask(daemon_->admin_port()), grpc::StatusCode::UNIMPLEMENTED) << method;
+  }
+}
+
+TEST_F(HostilePeers, WhatADeviceWritesGrowsNoFrame) {
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  v1::DeviceFrame frame;
+  frame.mutable_link_report()->add_links()->set_site(std::string(3 << 20, 's'));
+  session.Send(frame);
+  v1::ServerFrame answer = session.Read();
+  EXPECT_TRUE(answer.has_protocol_error());
+  EXPECT_LT(answer.ByteSizeLong(), 1024u);
+  frame.mutable_query()->set_query_id("a\nb");
+  session.Send(frame);
+  EXPECT_EQ(session.Read().protocol_error().error().field(), "query.query_id");
+  session.Query("q");
+  EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+  frame.mutable_prompt()->set_query_id("q");
+  auto* message = frame.mutable_prompt()->mutable_chat()->add_messages();
+  message->set_role(std::string(3 << 20, 'r'));
+  session.Send(frame);
+  answer = session.Read();
+  EXPECT_TRUE(answer.has_failed());
+  EXPECT_LT(answer.ByteSizeLong(), 1024u);
+}
+
+TEST_F(HostilePeers, WhoReadsNothingIsCutOffWhateverWaitsForIt) {
+  config_.limits.slow_consumer = absl::Milliseconds(500);
+  config_.limits.frames_per_second = 100000;
+  StartDaemon();
+  auto known = Connect();
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  RawSession session(grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), arguments));
+  session.Open();
+  v1::DeviceFrame bad;
+  bad.mutable_cancel();
+  bad.mutable_link_report()->add_links()->set_site("nowhere");
+  for (int k = 0; k < 4000; ++k) session.Send(bad);  // a protocol error each, and nobody reads them
+  WaitUntil([this] { return Metric("goad_sessions") == 1; });
+  AskAFew(*known);
 }
 
 TEST_F(HostilePeers, AnotherTenantsQueryIdsAreOutOfReach) {

@@ -98,6 +98,8 @@ INSTANTIATE_TEST_SUITE_P(
         Addition{"per_token_work", [](EpochSnapshot& s) { s.sites[0].work_flop_per_token = 1; s.candidates[0].prompt_tokens = 9; }, Reason::kNoGain},
         Addition{"must_offload", [](EpochSnapshot& s) { s.candidates[0].must_offload = true; }, Reason::kUncertain},
         Addition{"forced_infeasible", [](EpochSnapshot& s) { s.candidates[0].uncertainty = 1; s.sites[0].max_queries = 0; }, Reason::kTauInfeasible},
+        Addition{"forced_no_link", [](EpochSnapshot& s) { s.candidates[0].uncertainty = 1; s.gain[0] = kUnknown; }, Reason::kNoLink},
+        Addition{"forced_deadline", [](EpochSnapshot& s) { s.candidates[0].uncertainty = 1; s.candidates[0].deadline_s = 1.5; }, Reason::kDeadline},
         Addition{"measured_uplink_slow", [](EpochSnapshot& s) { s.sites[0].uplink = UplinkModel::kMeasured; s.uplink_bps = {1}; }, Reason::kNoGain},
         Addition{"batching_slow", [](EpochSnapshot& s) { s.sites[0].compute = ComputeModel::kBatching; s.sites[0].prefill_tokens_per_s = 1; s.candidates[0].prompt_tokens = 9; }, Reason::kNoGain}),
     [](const auto& test) { return std::string(test.param.name); });

@@ -44,6 +44,7 @@ struct World::SimStream : SessionStream, std::enable_shared_from_this<SimStream>
   std::map<std::string, uint64_t> text_end;
 
   void Pump() override;
+  void End(const ErrorInfo& why) override;
   void Count(const v1::ServerFrame& frame);
 };
 
@@ -191,9 +192,9 @@ void World::SimStream::Count(const v1::ServerFrame& frame) {
     if (world->faults_.duplicate == 0) world->Broken(absl::StrCat("two ", what, " for ", id));
     if (first->second != bytes) world->Broken(absl::StrCat("two different ", what, " for ", id));
   };
-  const v1::Reason reason = frame.decision().reason();
-  const bool refused = reason == v1::REASON_OVERLOAD || reason == v1::REASON_QUOTA || reason == v1::REASON_DRAINING;
-  if (frame.has_decision() && !(refused && world->faults_.duplicate > 0)) {  // who was refused may ask anew, and is decided anew
+  // Who was refused for now and asks again after its retry_after is decided anew; before that a duplicate gets the same answer.
+  const bool anew = frame.decision().retry_after_s() > 0 && (world->faults_.jump > 0 || world->faults_.stall > 0);
+  if (frame.has_decision() && !anew) {
     once(decisions, frame.decision().query_id(), "decisions");
     if (frame.decision().verdict() == v1::VERDICT_LOCAL) over = frame.decision().query_id();
   }
@@ -208,6 +209,12 @@ void World::SimStream::Count(const v1::ServerFrame& frame) {
   if (frame.has_cancelled()) over = frame.cancelled().query_id();
   if (!over.empty()) once(terminals, over, "terminals");
   if (session->outbox.bytes() > 64 * 1024 + (world->faults_.tiny_queues ? 0 : 1 << 20)) world->Broken("an outbox beyond its bound");
+}
+
+void World::SimStream::End(const ErrorInfo& why) {
+  session->outbox.Close(why, world->now_);
+  core->OnEnd(world->now_);
+  Pump();
 }
 
 void World::SimStream::Pump() {
@@ -262,11 +269,12 @@ void World::Apply(Device& device) {
       stream->world = this;
       stream->device = &device;
       stream->generation = open->generation;
-      stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", faults_.tiny_queues ? 600 : 1 << 20, metrics_.get(), now_);
+      stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", faults_.tiny_queues ? 3 * Outbox::kSlotBytes : 1 << 20, metrics_.get(),
+                                                  &outboxes_, now_);
       SessionPorts ports{config_.get(), &inbox_, registry_.get(), &memory_, metrics_.get(), &next_query_id_,
-                         &inline_prompt_bytes_, &limiter_, [this] { return engine_->tau(); }};
+                         &inline_prompt_bytes_, &limiter_, &outboxes_, [this] { return engine_->tau(); }};
       stream->core = std::make_unique<SessionCore>(stream->session, Caller(), ports);
-      if (registry_->Add(stream->session, stream, "sim", config_->Current()->limits)) {
+      if (registry_->Add(stream->session, stream, {"sim", kDefaultTenant, {}}, config_->Current()->limits)) {
         if (!draining_) Broken("session refused");
         At(Between(0, 30), [this, &device, generation = stream->generation] {
           device.core->OnStreamLost(generation, "draining", now_ - MonotonicTime());
@@ -365,13 +373,20 @@ void World::Check() {
                   now_);
 }
 
+// As the session writer's thread does, by the clock.
+void World::Watch() {
+  registry_->Watch(*config_->Current(), now_);
+  At(absl::Milliseconds(100), [this] { Watch(); });
+}
+
 std::string World::Run(int queries) {
+  Watch();
   for (int q = 0; q < queries; ++q) At(Between(0, 3.0 * queries), [this] { AskOne(); });
   if (Chance(faults_.drain)) {
     At(Between(0, 3.0 * queries), [this] {
       draining_ = true;
       inbox_.Push(Drain{});
-      registry_->StartDrain(absl::Seconds(1));
+      registry_->StartDrain(absl::Seconds(1), now_);
       At(absl::Seconds(2), [this] { inbox_.Push(DrainExpired{}); });
     });
   }

@@ -58,6 +58,7 @@ class World {
   void Deliver(Device& device, uint64_t generation, const v1::ServerFrame& frame);
   void LoseStream(Device& device);
   void AskOne();
+  void Watch();
   void Check();
   void Broken(const std::string& what) {
     if (broken_.empty()) broken_ = what;
@@ -84,6 +85,7 @@ class World {
   std::atomic<uint64_t> next_query_id_{1};
   std::atomic<int64_t> inline_prompt_bytes_{0};
   TenantLimiter limiter_;
+  OutboxBudget outboxes_;
   std::vector<std::shared_ptr<SessionStream>> woken_;
   std::unique_ptr<SessionRegistry> registry_;
   std::unique_ptr<Backends> backends_;

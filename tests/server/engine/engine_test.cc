@@ -57,11 +57,15 @@ class EngineTest : public testing::Test {
   }
   // A query that wants to go: local is slow and the link is good.
   QueryId Submit(uint64_t session, double uncertainty = 0.5, double prompt_bits = 800) {
-    const SessionId id{session};
-    LinkUpdate link{id, {{SiteIndex{0}, sched::kUnknown, 1e6, now_}}};
-    engine_->Handle(link, now_);
+    Link(session);
+    return SubmitUnlinked(session, uncertainty, prompt_bits);
+  }
+  void Link(uint64_t session) {
+    engine_->Handle(LinkUpdate{SessionId{session}, {{SiteIndex{0}, sched::kUnknown, 1e6, now_}}}, now_);
+  }
+  QueryId SubmitUnlinked(uint64_t session, double uncertainty, double prompt_bits = 800) {
     SubmitQuery submit;
-    submit.session = id;
+    submit.session = SessionId{session};
     submit.id = QueryId{next_id_++};
     submit.meta.uncertainty = uncertainty;
     submit.meta.prompt_bits = prompt_bits;
@@ -163,6 +167,26 @@ TEST_F(EngineTest, NobodyButAForcedQueryWaitsLongerThanPeriodEvenBehindItsOwnUpl
   EXPECT_EQ(sink_.Decisions().size(), 1u);
   Advance(2 * kMs);
   ASSERT_EQ(sink_.Decisions().size(), 2u);
+  EXPECT_EQ(sink_.Decisions()[1].reason, Reason::kUplinkBusy);
+  Submit(1, 0.9);        // forced: longer, and no other reason
+  Advance(199 * kMs);
+  EXPECT_EQ(sink_.Decisions().size(), 2u);
+  Advance(2 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 3u);
+  EXPECT_EQ(sink_.Decisions()[2].reason, Reason::kUplinkBusy);
+}
+
+TEST_F(EngineTest, AForcedQueryWithoutALinkWaitsForOneAndIsToldWhatStoodInItsWay) {
+  SubmitUnlinked(7, 0.9);
+  Advance(150 * kMs);
+  EXPECT_TRUE(sink_.Decisions().empty());
+  Link(7);
+  Advance(3 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 1u);
+  EXPECT_EQ(sink_.Decisions()[0].reason, Reason::kUncertain);
+  SubmitUnlinked(8, 0.9);
+  Advance(201 * kMs);
+  ASSERT_EQ(sink_.Decisions().size(), 2u);
   EXPECT_EQ(sink_.Decisions()[1].reason, Reason::kNoLink);
 }
 
@@ -175,10 +199,12 @@ TEST_F(EngineTest, OneCandidatePerSessionAndEpochTheNextFollowsAtOnce) {
   EXPECT_EQ(sink_.Decisions().size(), 2u);
 }
 
-TEST_F(EngineTest, AllSitesDownIsNoSiteAtOnce) {
+TEST_F(EngineTest, AllSitesDownIsNoSiteAtOnceOrAfterMandatoryWaitWhenForced) {
   engine_->Handle(SiteHealth{SiteIndex{0}, 0, 0}, now_);
   Submit(1, 0.9), Submit(2, 0.1);
   Advance(3 * kMs);
+  EXPECT_EQ(sink_.Decisions().size(), 1u);
+  Advance(198 * kMs);
   ASSERT_EQ(sink_.Decisions().size(), 2u);
   EXPECT_EQ(sink_.Decisions()[0].reason, Reason::kNoSite);
   EXPECT_EQ(sink_.Decisions()[1].reason, Reason::kNoSite);

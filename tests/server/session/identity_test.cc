@@ -20,32 +20,44 @@ Config Tenants() {
   return config;
 }
 
+Credentials Certificate(std::vector<std::string> names) {
+  Credentials credentials;
+  credentials.certificate_names = std::move(names);
+  return credentials;
+}
+Credentials Token(const std::string& authorization, std::vector<std::string> names = {}) {
+  Credentials credentials = Certificate(std::move(names));
+  credentials.token_sha256 = HashBearerToken(authorization);
+  return credentials;
+}
+
 TEST(IdentifyCaller, CertificateNamesTheTenant) {
   const Config config = Tenants();
-  EXPECT_EQ(IdentifyCaller(config, {"phone-1.acme.example"}, {})->tenant, "acme");
-  EXPECT_EQ(IdentifyCaller(config, {"phone-1.acme.example"}, {})->identity, "certificate phone-1.acme.example");
-  EXPECT_EQ(IdentifyCaller(config, {"x", "BOSS"}, {})->tenant, "acme");
-  EXPECT_EQ(IdentifyCaller(config, {".acme.example"}, {})->tenant, "default");
-  EXPECT_EQ(IdentifyCaller(config, {"acme.example"}, {})->tenant, "default");
-  EXPECT_EQ(IdentifyCaller(config, {"phone.acme.example.evil"}, {})->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({"phone-1.acme.example"}))->tenant, "acme");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({"phone-1.acme.example"}))->identity, "certificate phone-1.acme.example");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({"x", "BOSS"}))->tenant, "acme");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({".acme.example"}))->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({"acme.example"}))->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({"phone.acme.example.evil"}))->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({"a.phone.acme.example"}))->tenant, "default");  // a * is one label
 }
 
 TEST(IdentifyCaller, ATokenDecidesAndAWrongOneIsRefused) {
   const Config config = Tenants();
-  EXPECT_EQ(IdentifyCaller(config, {}, "Bearer secret")->tenant, "umbrella");
-  EXPECT_EQ(IdentifyCaller(config, {"boss"}, "bearer secret")->tenant, "umbrella");
+  EXPECT_EQ(IdentifyCaller(config, Token("Bearer secret", {}))->tenant, "umbrella");
+  EXPECT_EQ(IdentifyCaller(config, Token("bearer secret", {"boss"}))->tenant, "umbrella");
   for (const char* wrong : {"Bearer secrets", "Bearer ", "secret", "", "Basic secret"}) {
-    EXPECT_TRUE(absl::IsUnauthenticated(IdentifyCaller(config, {"boss"}, wrong).status())) << wrong;
+    EXPECT_TRUE(absl::IsUnauthenticated(IdentifyCaller(config, Token(wrong, {"boss"})).status())) << wrong;
   }
 }
 
 TEST(IdentifyCaller, NobodyIsOfTheDefaultTenantUnlessAuthIsRequired) {
   Config config = Tenants();
-  EXPECT_EQ(IdentifyCaller(config, {}, {})->tenant, "default");
-  EXPECT_EQ(IdentifyCaller(config, {}, {})->identity, "");
+  EXPECT_EQ(IdentifyCaller(config, {})->tenant, "default");
+  EXPECT_EQ(IdentifyCaller(config, {})->identity, "");
   config.auth.required = true;
-  EXPECT_TRUE(absl::IsUnauthenticated(IdentifyCaller(config, {}, {}).status()));
-  EXPECT_TRUE(IdentifyCaller(config, {"anybody"}, {}).ok());
+  EXPECT_TRUE(absl::IsUnauthenticated(IdentifyCaller(config, {}).status()));
+  EXPECT_TRUE(IdentifyCaller(config, Certificate({"anybody"})).ok());
 }
 
 TEST(TenantLimiter, QueriesPerSecondAndPromptTokensPerMinute) {

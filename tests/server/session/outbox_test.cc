@@ -14,7 +14,7 @@ class OutboxTest : public testing::Test {
     Outbox::Slot slot;
     slot.id = QueryId{id};
     slot.query_id = name;
-    ASSERT_TRUE(outbox_.OpenSlot(slot));
+    ASSERT_EQ(outbox_.OpenSlot(slot), Outbox::Opened::kOpen);
   }
   Delivery Put(const SessionEvent& event) { return outbox_.Put(event, {}).delivery; }
   Delivery Text(uint64_t id, uint64_t offset, const std::string& text) {
@@ -55,7 +55,8 @@ class OutboxTest : public testing::Test {
   }
 
   Metrics metrics_{{{}, {}}};
-  Outbox outbox_{10000, &metrics_};
+  OutboxBudget budget_;
+  Outbox outbox_{10000 + 2 * Outbox::kSlotBytes, &metrics_, &budget_};
 };
 
 TEST_F(OutboxTest, TheFirstTerminalWinsAndLaterOnesAreDropped) {
@@ -104,7 +105,7 @@ TEST_F(OutboxTest, PausesAtHalfAndResumesWhenDrained) {
 TEST_F(OutboxTest, BeyondItsBoundTheQueryFailsAsSlowConsumer) {
   Open(1, "q");
   Text(1, 0, std::string(9000, 'x'));
-  EXPECT_EQ(Text(1, 9000, std::string(2000, 'x')), Delivery::kDropped);
+  EXPECT_EQ(Text(1, 9000, std::string(4000, 'x')), Delivery::kDropped);
   EXPECT_EQ(Done(1), Delivery::kDropped);
   EXPECT_EQ(Next().size(), 9000u);
   EXPECT_EQ(Next(), "failed q");
@@ -131,7 +132,7 @@ TEST_F(OutboxTest, CloseDropsEverythingAndFinishesWhenTheWriteInFlightIsDone) {
   EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kFinish);
   EXPECT_EQ(Done(1), Delivery::kDropped);
   Outbox::Slot slot;
-  EXPECT_FALSE(outbox_.OpenSlot(slot));
+  EXPECT_EQ(outbox_.OpenSlot(slot), Outbox::Opened::kClosed);
 }
 
 TEST_F(OutboxTest, AQueryIsCountedAsLostOnlyWhenItsStreamEndsBeforeItsTerminal) {
@@ -144,6 +145,60 @@ TEST_F(OutboxTest, AQueryIsCountedAsLostOnlyWhenItsStreamEndsBeforeItsTerminal) 
   const std::string page = prometheus::TextSerializer().Serialize(metrics_.registry()->Collect());
   EXPECT_NE(page.find("goad_request_duration_seconds_count{outcome=\"lost\"} 1\n"), std::string::npos) << page;
   EXPECT_NE(page.find("goad_request_duration_seconds_sum{outcome=\"lost\"} 2\n"), std::string::npos) << page;
+}
+
+TEST_F(OutboxTest, ASlotIsOpenedOnlyWithRoomForItsDecisionAndItsTerminal) {
+  for (uint64_t id = 1; outbox_.bytes() + Outbox::kSlotBytes <= 10000 + 2 * Outbox::kSlotBytes; ++id) Open(id, std::to_string(id));
+  Outbox::Slot slot;
+  slot.id = QueryId{99};
+  EXPECT_EQ(outbox_.OpenSlot(slot), Outbox::Opened::kNoRoom);
+  // The largest that a decision and a terminal can be fit into what was set aside for them.
+  DecisionEvent decision;
+  decision.id = QueryId{1};
+  decision.verdict = sched::Verdict::kOffload;
+  decision.upload_within_s = 5;
+  CompletedEvent completed;
+  completed.id = QueryId{1};
+  completed.finish_reason = std::string(32, 'x');
+  completed.backend = std::string(128, 'x');
+  const int64_t before = outbox_.bytes();
+  Put(decision);
+  Put(completed);
+  EXPECT_LE(outbox_.bytes(), before);
+}
+
+TEST_F(OutboxTest, WhileTheBudgetOfAllIsUsedUpAnswersThatAreNotReadAreGivenUp) {
+  Outbox large(1 << 20, &metrics_, &budget_);
+  Outbox::Slot slot;
+  slot.id = QueryId{1};
+  ASSERT_EQ(large.OpenSlot(slot), Outbox::Opened::kOpen);
+  budget_.most = 4 * Outbox::kFairBytes;
+  budget_.bytes = budget_.most + 1;  // what others hold
+  Open(1, "small");
+  EXPECT_EQ(Text(1, 0, std::string(4000, 'x')), Delivery::kAccepted);  // below its fair part: as ever
+  TokensEvent event;
+  event.id = QueryId{1};
+  event.text = std::string(Outbox::kFairBytes, 'x');
+  EXPECT_EQ(large.Put(event, {}).terminal, Terminal::kFailed);
+  EXPECT_FALSE(outbox_.PutIfRoom(v1::ServerFrame()));
+  budget_.bytes -= budget_.most + 1;
+  EXPECT_TRUE(outbox_.PutIfRoom(v1::ServerFrame()));
+}
+
+TEST_F(OutboxTest, GoodbyeAnswersWhatCrossesItAndEndsWithAStatusUnlessTheDeviceHalfCloses) {
+  outbox_.SayGoodbye(v1::ServerFrame(), {ErrorCode::kUnavailable, "DRAINING", "", "", 1});
+  EXPECT_TRUE(outbox_.leaving());
+  EXPECT_EQ(Next(), "other");
+  Open(1, "crossed");
+  Decide(1, 0);
+  EXPECT_EQ(Next(), "decision crossed");
+  EXPECT_EQ(Next(), "");  // more may be on their way
+  outbox_.EndGoodbye();
+  const Outbox::Step last = outbox_.Next();
+  EXPECT_EQ(last.kind, Outbox::Step::kFinish);
+  EXPECT_EQ(last.error->reason, "DRAINING");
+  Outbox::Slot slot;
+  EXPECT_EQ(outbox_.OpenSlot(slot), Outbox::Opened::kClosed);
 }
 
 TEST(QueryMemory, RemembersForSixtySecondsAndForgetsLostStreams) {
@@ -166,10 +221,14 @@ TEST(QueryMemory, RemembersForSixtySecondsAndForgetsLostStreams) {
   EXPECT_EQ(memory.Begin("me", "q", 9, two, now + absl::Seconds(61)).recall, Recall::kNew);
   memory.ForgetLive(two);
   EXPECT_EQ(memory.Begin("you", "q", 5, one, now).recall, Recall::kNew);
-  // What was refused for now may be asked again at once.
+  // There was no room for it: as if it had not been asked.
   EXPECT_EQ(memory.Begin("me", "later", 1, one, now).recall, Recall::kNew);
   memory.Forget("me", "later");
   EXPECT_EQ(memory.Begin("me", "later", 2, one, now).recall, Recall::kNew);
+  // Refused for now: the same answer until then, then a question like any other.
+  memory.Refused("me", "later", frame, now + absl::Seconds(1));
+  EXPECT_EQ(memory.Begin("me", "later", 2, one, now + absl::Milliseconds(999)).recall, Recall::kFinished);
+  EXPECT_EQ(memory.Begin("me", "later", 2, one, now + absl::Seconds(1)).recall, Recall::kNew);
   // Bounded: the oldest finished one goes first.
   for (const char* id : {"a", "b", "c"}) {
     memory.Begin("me", id, 1, one, now);

@@ -90,6 +90,7 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   for (const char* name : {"a", "b", "c", "d"}) {
     SiteConfig site;
     site.name = name;
+    site.uplink.model = site.name == "d" ? sched::UplinkModel::kMeasured : sched::UplinkModel::kShannon;
     config.sites.push_back(site);
   }
   const MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(100));
@@ -127,6 +128,28 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   EXPECT_EQ(wrong([](auto& l) { l.set_age_s(-1); }), "link_report.links.age_s: -1 is not in 0..3600");
   EXPECT_EQ(wrong([](auto& l) { l.clear_measurement(); }),
             "link_report.links.measurement: is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
+  EXPECT_EQ(wrong([](auto& l) { l.set_uplink_bps(1e6); }),
+            "link_report.links.measurement: site \"a\" predicts from gain_db, rsrp_dbm or uplink_snr_db, not from uplink_bps");
+  // What is wrong in a report does not take the rest of it away: a site that a reload removed, say.
+  links.clear();
+  report.mutable_links(1)->set_site(std::string(4 << 20, '\n'));
+  const auto partly = DecodeLinks(report.links(), config, 0.2, now, &links);
+  EXPECT_EQ(partly->reason, "UNKNOWN_SITE");
+  EXPECT_LT(partly->message.size(), 400u);  // what a device writes is clipped where it is quoted
+  EXPECT_EQ(links.size(), 3u);
+}
+
+TEST(Names, HoldNoControlCharacters) {
+  for (const char* bad : {"a\nb", "\x1b[2J", "tab\t", "del\x7f", "c1\xc2\x9b"}) {
+    EXPECT_TRUE(CheckQueryId(bad, "query.query_id")) << bad;
+    v1::Hello hello;
+    hello.set_protocol_version(1);
+    hello.set_device_name(bad);
+    double power = 0;
+    EXPECT_TRUE(DecodeHello(hello, &power)) << bad;
+  }
+  EXPECT_TRUE(CheckQueryId(std::string("nul\0", 4), "query.query_id"));
+  EXPECT_FALSE(CheckQueryId("Gerät 7", "query.query_id"));
 }
 
 TEST(DecodeHello, RefusesWhatItDoesNotSpeak) {

@@ -1,0 +1,183 @@
+// Who may stay: reloads, operators and age end sessions; what crosses a Goodbye is answered.
+#include <unistd.h>
+
+#include <fstream>
+#include <set>
+#include <thread>
+
+#include "absl/strings/escaping.h"
+#include "goad/v1/admin.grpc.pb.h"
+#include "server/config/config_loader.h"
+#include "tests/support/daemon_fixture.h"
+
+namespace goad::server {
+namespace {
+
+class SessionsTest : public DaemonTest {
+ protected:
+  SessionsTest() : directory_(testing::TempDir() + "goad-sessions-XXXXXX") {
+    if (mkdtemp(directory_.data()) == nullptr) ADD_FAILURE() << "no folder";
+  }
+  ~SessionsTest() override {
+    for (const char* file : {"/goad.yaml", "/tokens"}) unlink((directory_ + file).c_str());
+    rmdir(directory_.c_str());
+  }
+  void Write(const char* file, const std::string& text) { std::ofstream(directory_ + file) << text; }
+  // As a configuration file, so that a reload can change it.
+  void Configure(const std::string& more) {
+    Write("/goad.yaml", absl::StrCat("listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
+                                     "dispatch: {probe_period: 50ms}\nsites:\n  - name: a\n    uplink: {model: shannon, bandwidth: 100MHz}\n",
+                                     "    backends: [{url: \"", backend_.url(), "\"}]\n", more));
+  }
+  void StartFromFile() {
+    auto config = LoadConfig(directory_ + "/goad.yaml");
+    ASSERT_TRUE(config.ok()) << config.status();
+    config_ = *config;
+    StartDaemon({.config_path = directory_ + "/goad.yaml"});
+  }
+  v1::SessionsResponse Sessions() {
+    v1::SessionsResponse response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(Admin()->Sessions(&context, v1::SessionsRequest(), &response).ok());
+    return response;
+  }
+  std::unique_ptr<v1::Admin::Stub> Admin() {
+    return v1::Admin::NewStub(grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+  }
+  std::string directory_;
+  // sha256 of "secret" and of "other-secret"
+  const std::string secret_ = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+  const std::string other_ = "9c0ee26e4a1fbb028187486a7ea91f81f8ab81fcf467cba75107dbd3a64244d7";
+};
+
+TEST_F(SessionsTest, ARemovedTokenEndsItsSessionsAtTheReloadAndNoOthers) {
+  const std::string auth = absl::StrCat("auth: {tokens_file: \"", directory_, "/tokens\"}\ntenants: [{name: acme}, {name: rival}]\n");
+  Write("/tokens", absl::StrCat("acme:", secret_, "\nrival:", other_, "\n"));
+  Configure(auth);
+  StartFromFile();
+  RawSession acme(Channel(), "secret"), rival(Channel(), "other-secret");
+  acme.Open();
+  rival.Open();
+  std::set<std::string> tenants;
+  const v1::SessionsResponse sessions = Sessions();
+  for (const auto& session : sessions.sessions()) tenants.insert(session.tenant());
+  EXPECT_EQ(tenants, (std::set<std::string>{"acme", "rival"}));
+  Write("/tokens", absl::StrCat("rival:", other_, "\n"));
+  ASSERT_TRUE(daemon_->Reload().ok());
+  EXPECT_EQ(acme.Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  rival.Query("q");
+  EXPECT_EQ(rival.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+}
+
+TEST_F(SessionsTest, TheHashOfTheEmptyTokenIsRefused) {
+  Write("/tokens", "acme:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n");
+  Configure(absl::StrCat("auth: {tokens_file: \"", directory_, "/tokens\"}\ntenants: [{name: acme}]\n"));
+  const auto config = LoadConfig(directory_ + "/goad.yaml");
+  ASSERT_FALSE(config.ok());
+  EXPECT_NE(config.status().message().find("empty token"), std::string::npos) << config.status();
+}
+
+TEST_F(SessionsTest, AnOperatorEndsOneSession) {
+  StartDaemon();
+  RawSession first(Channel()), second(Channel());
+  first.Open("first");
+  second.Open("second");
+  v1::KickRequest request;
+  const v1::SessionsResponse sessions = Sessions();
+  for (const auto& session : sessions.sessions()) {
+    if (session.device_name() == "first") request.set_session_id(session.session_id());
+  }
+  v1::KickResponse response;
+  {
+    grpc::ClientContext context;
+    EXPECT_TRUE(Admin()->Kick(&context, request, &response).ok());
+  }
+  EXPECT_EQ(first.Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  grpc::ClientContext again;
+  EXPECT_EQ(Admin()->Kick(&again, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+  second.Query("q");
+  EXPECT_EQ(second.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+}
+
+TEST_F(SessionsTest, AnOldSessionGetsAGoodbyeFinishesWhatRunsAndAnswersWhatCrossesIt) {
+  config_.limits.session_max_age = absl::Seconds(1);
+  backend_.set_script([](FakeLlmServer::Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
+  StartDaemon();
+  RawSession session(Channel());
+  session.OpenAndAsk("runs");
+  EXPECT_EQ(session.Read().tokens().text(), "hi ");
+  EXPECT_TRUE(session.Read().has_goodbye());
+  session.Query("crosses");
+  const v1::ServerFrame crossed = session.Read();
+  EXPECT_EQ(crossed.decision().reason(), v1::REASON_DRAINING) << crossed.ShortDebugString();
+  EXPECT_GT(crossed.decision().retry_after_s(), 0);
+  backend_.Release();
+  EXPECT_EQ(session.Read().tokens().text(), "there");
+  EXPECT_TRUE(session.Read().has_completed());
+  EXPECT_EQ(session.Finish().error_code(), grpc::StatusCode::UNAVAILABLE);  // it did not half-close: nothing is lost in silence
+}
+
+TEST_F(SessionsTest, WhoIsRefusedForNowHearsTheSameUntilItMayAskAgain) {
+  config_.tenants.resize(1);
+  config_.tenants[0].name = kDefaultTenant;
+  config_.tenants[0].queries_per_second = 1;
+  config_.limits.retry_after = absl::Milliseconds(200);
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("first");
+  EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+  session.Prompt("first");
+  v1::ServerFrame frame = session.Read();
+  while (!frame.has_completed()) frame = session.Read();
+  session.Query("second");
+  const v1::ServerFrame refused = session.Read();
+  EXPECT_EQ(refused.decision().reason(), v1::REASON_QUOTA);
+  const double wait_s = refused.decision().retry_after_s();
+  EXPECT_GT(wait_s, 0);
+  const MonotonicTime may = MonotonicTime::Now() + absl::Seconds(wait_s);
+  session.Query("second");
+  v1::ServerFrame again = session.Read();
+  EXPECT_EQ(again.SerializeAsString(), refused.SerializeAsString());
+  while (MonotonicTime::Now() < may) std::this_thread::yield();
+  session.Links();
+  session.Query("second");
+  again = session.Read();
+  EXPECT_EQ(again.decision().verdict(), v1::VERDICT_OFFLOAD) << again.ShortDebugString();
+}
+
+TEST_F(SessionsTest, ASecondPromptHoweverBadLeavesTheRunningAnswerAlone) {
+  backend_.set_script([](FakeLlmServer::Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
+  StartDaemon();
+  RawSession session(Channel());
+  session.OpenAndAsk("q");
+  EXPECT_EQ(session.Read().tokens().text(), "hi ");
+  session.Prompt("q", "");                                // malformed
+  EXPECT_EQ(session.Read().protocol_error().error().reason(), "PROMPT_TWICE");
+  session.Prompt("q", std::string(10000, 'x'));           // too large
+  EXPECT_EQ(session.Read().protocol_error().error().reason(), "PROMPT_TWICE");
+  backend_.Release();
+  EXPECT_EQ(session.Read().tokens().text(), "there");
+  EXPECT_TRUE(session.Read().has_completed());
+}
+
+TEST_F(SessionsTest, AReportWithASiteThatIsGoneCountsForTheOthers) {
+  StartDaemon();
+  RawSession session(Channel());
+  session.Hello();
+  EXPECT_TRUE(session.Read().has_welcome());
+  v1::DeviceFrame frame;
+  auto* gone = frame.mutable_link_report()->add_links();
+  gone->set_site("gone");
+  gone->set_gain_db(-70);
+  auto* there = frame.mutable_link_report()->add_links();
+  there->set_site("a");
+  there->set_gain_db(-80);
+  session.Send(frame);
+  EXPECT_EQ(session.Read().protocol_error().error().reason(), "UNKNOWN_SITE");
+  session.Query("q");
+  EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+}
+
+}  // namespace
+}  // namespace goad::server

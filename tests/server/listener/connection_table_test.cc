@@ -1,0 +1,175 @@
+#include "server/listener/connection_table.h"
+
+#include <map>
+
+#include "gtest/gtest.h"
+
+namespace goad::server {
+namespace {
+
+TEST(PeerKey, IsTheSameHoweverAnAddressIsWritten) {
+  EXPECT_EQ(PeerKey("ipv6:%5B2001:db8::1%5D:443"), PeerKey("ipv6:[2001:0db8:0:0::1]:443"));
+  EXPECT_EQ(PeerKey("ipv4:192.0.2.7:443"), PeerKey("ipv6:[::ffff:192.0.2.7]:443"));
+  EXPECT_NE(PeerKey("ipv4:192.0.2.7:443"), PeerKey("ipv4:192.0.2.7:444"));
+  for (const char* none : {"", "unix:", "unix:/run/x", "ipv4:", "ipv4:1.2.3:4", "ipv6:::1:4", "ipv6:[", "vsock:3"}) {
+    EXPECT_EQ(PeerKey(none), "") << none;
+    EXPECT_EQ(AddressOfPeer(none), "") << none;
+  }
+  EXPECT_EQ(AddressOfPeer("ipv6:[2001:db8:1:2:3:4:5:6]:443"), "2001:db8:1:2::/64");  // what one customer has
+  EXPECT_EQ(AddressOfPeer("ipv6:[::ffff:192.0.2.7]:443"), "192.0.2.7");
+}
+
+class ConnectionTableTest : public testing::Test {
+ protected:
+  // As the acceptor does; null when refused.
+  std::shared_ptr<Connection> Come(const std::string& address) {
+    last_ = table_.Admit(address, now_);
+    if (last_) return nullptr;
+    auto connection = std::make_shared<Connection>(-1, address, now_);
+    table_.Add(PeerKey("ipv4:192.0.2.1:" + std::to_string(++port_)), connection);
+    return connection;
+  }
+  void Look() {
+    table_.Look(now_, [this](const Connection& c) { return counters_[&c]; });
+  }
+  // So often that everybody was looked at.
+  void LookAtAll() {
+    for (int k = 0; k < 10; ++k) Look();
+  }
+
+  ListenerLimits limits_{.connections = 100, .connections_per_address = 40, .streams_per_connection = 10};
+  ConnectionTable table_{limits_};
+  MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(100));
+  std::map<const Connection*, TcpCounters> counters_;
+  std::optional<ConnectionRefusal> last_;
+  int port_ = 0;
+};
+
+TEST_F(ConnectionTableTest, OneAddressCannotTakeThePlaceOfTheOthers) {
+  std::vector<std::shared_ptr<Connection>> flood;
+  while (auto connection = Come("10.0.0.1")) flood.push_back(connection);
+  EXPECT_EQ(last_, ConnectionRefusal::kStrangers);
+  EXPECT_EQ(flood.size(), 16u);
+  for (const auto& connection : flood) connection->Welcomed();
+  Look();
+  while (auto connection = Come("10.0.0.1")) {
+    connection->Welcomed();
+    flood.push_back(connection);
+    Look();
+  }
+  EXPECT_EQ(last_, ConnectionRefusal::kConnectionsPerAddress);
+  EXPECT_EQ(flood.size(), 40u);
+  EXPECT_NE(Come("10.0.0.2"), nullptr);
+}
+
+TEST_F(ConnectionTableTest, AnAddressThatComesAndGoesIsSlowedDown) {
+  int came = 0;
+  for (int k = 0; k < 1000; ++k) {
+    if (const auto connection = Come("10.0.0.1")) {
+      ++came;
+      table_.Remove(connection.get());
+    }
+  }
+  EXPECT_EQ(came, 40);  // a whole fleet at once
+  now_ = now_ + absl::Seconds(1);
+  for (int k = 0; k < 1000; ++k) {
+    if (const auto connection = Come("10.0.0.1")) {
+      ++came;
+      table_.Remove(connection.get());
+    }
+  }
+  EXPECT_EQ(came, 44);  // and a tenth of it a second
+  EXPECT_EQ(table_.size(), 0u);
+}
+
+TEST_F(ConnectionTableTest, WhoSaysNoHelloIsShutAndWhoDoesStays) {
+  const auto silent = Come("10.0.0.1"), device = Come("10.0.0.1");
+  device->Welcomed();
+  now_ = now_ + absl::Milliseconds(4999);
+  LookAtAll();
+  EXPECT_FALSE(silent->shut());
+  now_ = now_ + absl::Milliseconds(2);
+  LookAtAll();
+  EXPECT_EQ(silent->shut(), ConnectionRefusal::kNoHello);
+  EXPECT_FALSE(device->shut());
+}
+
+TEST_F(ConnectionTableTest, BytesThatAreNoFramesAreBoundedAndFramesAreNot) {
+  const auto flood = Come("10.0.0.1"), device = Come("10.0.0.1");
+  flood->Welcomed();
+  device->Welcomed();
+  for (int second = 0; second < 60; ++second) {  // one MiB a second each; the device's are questions
+    for (const auto& c : {flood, device}) counters_[c.get()].bytes_received += 1 << 20;
+    device->Took(1 << 20);
+    now_ = now_ + absl::Seconds(1);
+    LookAtAll();
+  }
+  EXPECT_EQ(flood->shut(), ConnectionRefusal::kByteRate);
+  EXPECT_FALSE(device->shut());
+}
+
+TEST_F(ConnectionTableTest, ADayOfSilenceEarnsNoFlood) {
+  const auto connection = Come("10.0.0.1");
+  connection->Welcomed();
+  LookAtAll();
+  now_ = now_ + absl::Hours(24);
+  LookAtAll();
+  counters_[connection.get()].bytes_received += 64 << 20;
+  now_ = now_ + absl::Seconds(1);
+  LookAtAll();
+  EXPECT_EQ(connection->shut(), ConnectionRefusal::kByteRate);
+}
+
+TEST_F(ConnectionTableTest, SmallSegmentsAreBounded) {
+  const auto connection = Come("10.0.0.1");
+  connection->Welcomed();
+  for (int k = 0; k < 100; ++k) {
+    counters_[connection.get()].data_segments_in += 300;  // 3,000 a second, where 10 streams may send 1,000
+    now_ = now_ + absl::Milliseconds(100);
+    LookAtAll();
+  }
+  EXPECT_EQ(connection->shut(), ConnectionRefusal::kByteRate);
+}
+
+TEST_F(ConnectionTableTest, NewCallsAreBounded) {
+  const auto connection = Come("10.0.0.1");
+  for (int k = 0; k < 20; ++k) ASSERT_TRUE(connection->NewCall(10, now_)) << k;
+  EXPECT_FALSE(connection->NewCall(10, now_));
+  EXPECT_EQ(connection->shut(), ConnectionRefusal::kCallRate);
+}
+
+TEST_F(ConnectionTableTest, WhoReadsNothingIsShut) {
+  const auto stuck = Come("10.0.0.1"), slow = Come("10.0.0.1");
+  for (const auto& c : {stuck, slow}) {
+    c->Welcomed();
+    counters_[c.get()].unsent_bytes = 1000;
+  }
+  for (int second = 0; second < 11; ++second) {
+    ++counters_[slow.get()].bytes_acked;
+    now_ = now_ + absl::Seconds(1);
+    LookAtAll();
+  }
+  EXPECT_EQ(stuck->shut(), ConnectionRefusal::kUnread);
+  EXPECT_FALSE(slow->shut());
+}
+
+TEST_F(ConnectionTableTest, HandshakesThatHaveJustBegunAreCounted) {
+  const auto done = Come("10.0.0.1");
+  Come("10.0.0.1"), Come("10.0.0.1");
+  EXPECT_EQ(table_.Beginning(now_), 3u);
+  done->Welcomed();
+  EXPECT_EQ(table_.Beginning(now_), 2u);
+  EXPECT_EQ(table_.Beginning(now_ + absl::Milliseconds(101)), 0u);  // the rest is silence
+}
+
+TEST_F(ConnectionTableTest, FindsAConnectionByItsPeersName) {
+  const auto connection = Come("192.0.2.1");
+  EXPECT_EQ(table_.Find("ipv4:192.0.2.1:1"), connection);
+  EXPECT_EQ(table_.Find("ipv4:192.0.2.1:2"), nullptr);
+  EXPECT_EQ(table_.Find("unix:"), nullptr);
+  table_.Remove(connection.get());
+  EXPECT_EQ(table_.Find("ipv4:192.0.2.1:1"), nullptr);
+}
+
+}  // namespace
+}  // namespace goad::server
