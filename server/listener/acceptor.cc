@@ -29,7 +29,7 @@ namespace {
 constexpr int kBacklog = 4096;
 constexpr int kReserve = 64;            // descriptors kept for files, backends and the admin listener; a quarter where there are few
 constexpr size_t kHandshakesAtOnce = 256;
-constexpr absl::Duration kLookEvery = absl::Milliseconds(100);
+constexpr absl::Duration kLookEvery = absl::Milliseconds(50);
 constexpr absl::Duration kPause = absl::Milliseconds(5);           // while enough handshakes are at it
 constexpr absl::Duration kNoDescriptors = absl::Milliseconds(100);
 

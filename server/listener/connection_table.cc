@@ -14,10 +14,10 @@
 namespace goad::server {
 namespace {
 
-// What a connection may receive beyond its whole frames: messages that are not whole yet (3 MiB and some at the most on one stream; a
-// proxy has many), headers, settings, pings. Beyond that the peer sends what is no question of anybody.
-constexpr double kByteBurst = 8 << 20;
-constexpr double kByteBurstPerStream = 256 << 10;
+// What a connection may receive beyond its whole frames: one message that is not whole yet (3 MiB and some), another on each stream that was
+// let in, headers, settings, pings. Beyond that the peer sends what is no question of anybody.
+constexpr double kByteBurst = (3 << 20) + (256 << 10);
+constexpr double kByteBurstMost = 32 << 20;
 constexpr double kBytesPerSecond = 128 << 10;
 constexpr double kSegmentsPerStream = 100;     // a second; four seconds' worth may come at once
 // Looked at every time when it received more than this since the last look.
@@ -223,15 +223,14 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
   const uint64_t received = counters->bytes_received - entry.last.bytes_received;
   const uint64_t segments = counters->data_segments_in - entry.last.data_segments_in;
   entry.lively = received > kLivelyBytes || segments > kLivelySegments;
-  const double streams = limits_.streams_per_connection;
   // A frame is taken later than its bytes arrive: until then they are beyond.
   const uint64_t frames = entry.connection->frame_bytes();
   const double accounted = static_cast<double>(frames - std::exchange(entry.frames, frames)) +
                            static_cast<double>(counters->bytes_acked - entry.last.bytes_acked) / 8 +  // window updates
                            kBytesPerSecond * SecondsBetween(std::exchange(entry.looked, now), now);
   entry.beyond = std::max(0.0, entry.beyond + static_cast<double>(received) - accounted);
-  if (entry.beyond > kByteBurst + kByteBurstPerStream * streams) return ConnectionRefusal::kByteRate;
-  const double per_second = kSegmentsPerStream * streams;
+  if (entry.beyond > std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost)) return ConnectionRefusal::kByteRate;
+  const double per_second = kSegmentsPerStream * limits_.streams_per_connection;
   if (segments > 0 && entry.segments.Take(static_cast<double>(segments), per_second, 4 * per_second, now) > absl::ZeroDuration()) {
     return ConnectionRefusal::kByteRate;
   }

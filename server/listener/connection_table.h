@@ -65,6 +65,9 @@ class Connection {
   // A Hello or an Ask of it was taken: it may stay.
   void Welcomed() { welcomed_.store(true, std::memory_order_relaxed); }
   bool welcomed() const { return welcomed_.load(std::memory_order_relaxed); }
+  // Streams of it that were let in and live, for as long as they do.
+  void StreamsBy(int change) { streams_.fetch_add(change, std::memory_order_relaxed); }
+  int streams() const { return streams_.load(std::memory_order_relaxed); }
   // Bytes of whole frames that the session room took: what they cost on the wire counts for nothing else.
   void Took(size_t frame_bytes) { frame_bytes_.fetch_add(frame_bytes + kFrameOverhead, std::memory_order_relaxed); }
   uint64_t frame_bytes() const { return frame_bytes_.load(std::memory_order_relaxed); }
@@ -83,6 +86,7 @@ class Connection {
   const std::string address_;
   const MonotonicTime accepted_;
   std::atomic<bool> welcomed_{false};
+  std::atomic<int> streams_{0};
   std::atomic<uint64_t> frame_bytes_{0};
   std::atomic<int> shut_{-1};
   Mutex mutex_;
@@ -119,7 +123,7 @@ class ConnectionTable {
 
  private:
   static constexpr absl::Duration kYoung = absl::Milliseconds(100);
-  static constexpr uint64_t kCalmEvery = 10;
+  static constexpr uint64_t kCalmEvery = 20;
 
   struct Entry {
     std::shared_ptr<Connection> connection;

@@ -86,7 +86,10 @@ class StreamReactor : public GrpcReactor, public SessionStream,
     } else {
       error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization", std::string(caller_.status().message()), 0};
     }
-    if (!error) return true;
+    if (!error) {
+      if (connection_ != nullptr) connection_->StreamsBy(1);
+      return counted_ = true;
+    }
     ports_.session.metrics->Refused(error->reason.c_str());
     End(*error);
     return false;
@@ -130,6 +133,7 @@ class StreamReactor : public GrpcReactor, public SessionStream,
     const Reaction reaction(static_cast<SessionStream*>(this));
     core_.OnEnd(MonotonicTime::Now());
     ports_.session.registry->Remove(session_->id);
+    if (counted_ && connection_ != nullptr) connection_->StreamsBy(-1);
     self_.reset();  // the last use of this
   }
 
@@ -162,6 +166,7 @@ class StreamReactor : public GrpcReactor, public SessionStream,
   const std::shared_ptr<Connection> connection_;  // null: its transport is not counted
 
  private:
+  bool counted_ = false;  // among its connection's streams
   grpc::ByteBuffer out_;  // lives until OnWriteDone
   std::shared_ptr<StreamReactor> self_;
 };

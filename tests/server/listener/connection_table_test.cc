@@ -34,7 +34,7 @@ class ConnectionTableTest : public testing::Test {
   }
   // So often that everybody was looked at.
   void LookAtAll() {
-    for (int k = 0; k < 10; ++k) Look();
+    for (int k = 0; k < 20; ++k) Look();
   }
 
   ListenerLimits limits_{.connections = 100, .connections_per_address = 40, .streams_per_connection = 10};
