@@ -6,8 +6,10 @@
 
 namespace goad::server {
 
-PortWatch::PortWatch(Acceptor* acceptor, bool tls, const ListenerMetrics& metrics, std::function<void()> on_deaf)
-    : acceptor_(acceptor), tls_(tls), metrics_(metrics), on_deaf_(std::move(on_deaf)), thread_([this] { Run(); }) {}
+PortWatch::PortWatch(Acceptor* acceptor, bool tls, const ListenerMetrics& metrics, std::function<void()> on_deaf,
+                     absl::Duration every, absl::Duration patience)
+    : acceptor_(acceptor), tls_(tls), metrics_(metrics), on_deaf_(std::move(on_deaf)), every_(every), patience_(patience),
+      thread_([this] { Run(); }) {}
 
 PortWatch::~PortWatch() {
   {
@@ -21,7 +23,7 @@ PortWatch::~PortWatch() {
 void PortWatch::Run() {
   pthread_setname_np(pthread_self(), "goad-knock");
   for (int failures = 0;;) {
-    const absl::Status heard = acceptor_->KnockFromOutside(tls_, kPatience);
+    const absl::Status heard = acceptor_->KnockFromOutside(tls_, patience_);
     metrics_.Heard(heard.ok());
     failures = heard.ok() ? 0 : failures + 1;
     if (!heard.ok()) {
@@ -31,7 +33,7 @@ void PortWatch::Run() {
       spdlog::error("the device port is deaf; stopping, to be started again");
       on_deaf_();
     }
-    const MonotonicTime next = MonotonicTime::Now() + kEvery;
+    const MonotonicTime next = MonotonicTime::Now() + every_;
     MutexLock lock(mutex_);
     while (!stop_ && MonotonicTime::Now() < next) mutex_.WaitUntil(stopped_, next);
     if (stop_) return;

@@ -12,18 +12,17 @@
 
 namespace goad::server {
 
-// Thread-safe. Knocks every kEvery; after kDeaf knocks in a row without an answer within kPatience each, the port is deaf for good.
+// Thread-safe. Knocks every `every`; after kDeaf knocks in a row without an answer within `patience` each, the port is deaf for good.
 class PortWatch {
  public:
   // `on_deaf` is called once, on the watch's thread. `acceptor` is not owned and outlives this.
-  PortWatch(Acceptor* acceptor, bool tls, const ListenerMetrics& metrics, std::function<void()> on_deaf);
+  PortWatch(Acceptor* acceptor, bool tls, const ListenerMetrics& metrics, std::function<void()> on_deaf,
+            absl::Duration every = absl::Seconds(5), absl::Duration patience = absl::Seconds(5));
   ~PortWatch();
 
   bool deaf() const { return deaf_.load(std::memory_order_relaxed); }
 
  private:
-  static constexpr absl::Duration kEvery = absl::Seconds(5);
-  static constexpr absl::Duration kPatience = absl::Seconds(5);
   static constexpr int kDeaf = 3;
   void Run();
 
@@ -31,6 +30,7 @@ class PortWatch {
   const bool tls_;
   const ListenerMetrics metrics_;
   const std::function<void()> on_deaf_;
+  const absl::Duration every_, patience_;
   std::atomic<bool> deaf_{false};
 
   Mutex mutex_;

@@ -60,11 +60,21 @@ class Notify:
         sys.exit(f"service_test.py: FAILED: {wanted} was not heard within {timeout} s, but {heard}")
 
 
-def engine_thread(pid):
+def thread_of(pid, name):
     for task in os.listdir(f"/proc/{pid}/task"):
-        if open(f"/proc/{pid}/task/{task}/comm").read().strip() == "goad-engine":
+        if open(f"/proc/{pid}/task/{task}/comm").read().strip() == name:
             return int(task)
-    sys.exit("service_test.py: FAILED: no thread goad-engine")
+    sys.exit(f"service_test.py: FAILED: no thread {name}")
+
+
+def stop_thread(libc, pid, name):
+    """Its number; None where this machine does not let us."""
+    thread = thread_of(pid, name)
+    if libc.ptrace(PTRACE_SEIZE, thread, None, None) != 0 or libc.ptrace(PTRACE_INTERRUPT, thread, None, None) != 0:
+        print("SKIPPED: this machine does not let us stop one thread: " + os.strerror(ctypes.get_errno()))
+        return None
+    os.waitpid(thread, 0x40000000)  # __WALL: the thread has stopped
+    return thread
 
 
 with tempfile.TemporaryDirectory() as directory:
@@ -113,11 +123,8 @@ drain_timeout: 1s
         check(subprocess.run(ctl + ["check", f"{SOURCE}/deploy/goad.yaml"], capture_output=True).returncode == 0, "goadctl check")
 
         libc = ctypes.CDLL(None, use_errno=True)
-        engine = engine_thread(goad.pid)
-        if libc.ptrace(PTRACE_SEIZE, engine, None, None) != 0 or libc.ptrace(PTRACE_INTERRUPT, engine, None, None) != 0:
-            print("SKIPPED: this machine does not let us stop one thread: " + os.strerror(ctypes.get_errno()))
-        else:
-            os.waitpid(engine, 0x40000000)  # __WALL: the thread has stopped
+        engine = stop_thread(libc, goad.pid, "goad-engine")
+        if engine is not None:
             notify.drain()
             end = time.monotonic() + WATCHDOG_S
             fed = 0
@@ -133,6 +140,14 @@ drain_timeout: 1s
         stopping = notify.until("STOPPING=1")
         check("EXTEND_TIMEOUT_USEC=" in stopping, "STOPPING=1 asks for the time a drain may take")
         check(goad.wait(20) == 0, "exit status 0 after a drain")
+
+        # A listener that accepts nobody any more, though all else is well.
+        write(0.8)
+        goad = subprocess.Popen([f"{BUILD}/goad", "--config", config], env=environment, stderr=open(f"{directory}/log", "w"))
+        notify.until("READY=1")
+        if stop_thread(libc, goad.pid, "goad-acceptor") is not None:
+            check(goad.wait(90) == 1, "a deaf device port: exit status 1, so that it is started again")
+            check("the device port is deaf" in open(f"{directory}/log").read(), "and the log says so")
     finally:
         goad.kill()
         goad.wait()
