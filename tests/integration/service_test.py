@@ -145,9 +145,14 @@ drain_timeout: 1s
         write(0.8)
         goad = subprocess.Popen([f"{BUILD}/goad", "--config", config], env=environment, stderr=open(f"{directory}/log", "w"))
         notify.until("READY=1")
-        if stop_thread(libc, goad.pid, "goad-acceptor") is not None:
-            check(goad.wait(90) == 1, "a deaf device port: exit status 1, so that it is started again")
-            check("the device port is deaf" in open(f"{directory}/log").read(), "and the log says so")
+        acceptor = stop_thread(libc, goad.pid, "goad-acceptor")
+        if acceptor is not None:
+            end = time.monotonic() + 60
+            while "the device port is deaf" not in open(f"{directory}/log").read() and time.monotonic() < end:
+                notify.next(1)
+            check("the device port is deaf" in open(f"{directory}/log").read(), "a stopped acceptor: the log says that the port is deaf")
+            libc.ptrace(PTRACE_DETACH, acceptor, None, None)
+            check(goad.wait(60) == 1, "and the exit status is 1, so that goad is started again")
     finally:
         goad.kill()
         goad.wait()
