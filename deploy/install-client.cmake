@@ -2,11 +2,10 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(client_targets goad_client goad_client_core goad_uncertainty goad_openai goad_grpc goad_proto)
+set(client_targets goad_client goad_client_core goad_uncertainty goad_grpc goad_proto)
 set_target_properties(goad_client PROPERTIES EXPORT_NAME client)
 set_target_properties(goad_client_core PROPERTIES EXPORT_NAME client_core)
 set_target_properties(goad_uncertainty PROPERTIES EXPORT_NAME uncertainty)
-set_target_properties(goad_openai PROPERTIES EXPORT_NAME openai)
 set_target_properties(goad_grpc PROPERTIES EXPORT_NAME grpc)
 set_target_properties(goad_proto PROPERTIES EXPORT_NAME proto)
 set(client_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/goad_client)
@@ -31,7 +30,7 @@ Name: goad_client
 Description: Asks the edge scheduler goad about each query of a device
 Version: ${PROJECT_VERSION}
 Requires: grpc++ protobuf absl_time absl_strings absl_status absl_statusor
-Libs: -L\${libdir} -lgoad_client -lgoad_client_core -lgoad_uncertainty -lgoad_openai -lgoad_grpc -lgoad_proto
+Libs: -L\${libdir} -lgoad_client -lgoad_client_core -lgoad_uncertainty -lgoad_grpc -lgoad_proto
 Cflags: -I\${includedir}
 ")
 install(FILES ${CMAKE_BINARY_DIR}/goad_client.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT client)

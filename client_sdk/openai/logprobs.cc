@@ -105,7 +105,14 @@ void NameToken(const json& text, const json& bytes, TokenLogprob* token) {
   token->token = UnwrapByte(Text(text));
   // vLLM's bytes are those of the text, U+FFFD included; elsewhere they are the token's own.
   if (const auto own = ReadBytes(bytes)) token->token = *own;
-  if (token->token.empty() && token->id) token->token = absl::StrCat("token_id:", *token->id);
+  if (!token->token.empty() || !token->id) return;
+  token->token = absl::StrCat("token_id:", *token->id);
+  token->special = text.is_string();  // llama.cpp prints its control tokens as nothing
+}
+
+// Null where it is not said which token it is.
+const json& Name(const json& entry) {
+  return entry.is_string() ? entry : GetFirst(entry, {"token", "text", "tok_str", "content", "tok"});
 }
 
 // One token without its candidates: an object, SGLang's [logprob, id, text], or a bare text.
@@ -119,7 +126,7 @@ absl::StatusOr<TokenLogprob> ReadToken(const json& entry, const std::string& pat
     logprob = ReadNumber(entry[0], false, absl::StrCat(path, "[0]"));
   } else if (entry.is_object()) {
     token.id = ReadId(GetFirst(entry, {"id", "token_id"}));
-    NameToken(GetFirst(entry, {"token", "text", "tok_str", "content", "tok"}), Get(entry, "bytes"), &token);
+    NameToken(Name(entry), Get(entry, "bytes"), &token);
     token.special = Get(entry, "special") == true;
     const bool is_probability = entry.contains("prob");
     const char* field = is_probability ? "prob" : "logprob";
@@ -203,6 +210,12 @@ class Reader {
     auto candidates = ReadTop(top, top_path);
     if (!candidates.ok()) return Fail(candidates.status());
     token->top = *std::move(candidates);
+    if (token->token.empty() && Name(chosen).is_null() && !token->top.empty()) {  // not said: most likely the best
+      const auto best = std::max_element(token->top.begin(), token->top.end(),
+                                         [](const auto& a, const auto& b) { return a.logprob < b.logprob; });
+      token->token = best->token;
+      token->id = best->id;
+    }
     if (chosen.is_object() && !chosen.contains("logprob") && !chosen.contains("prob")) {  // llama.cpp before 2025
       for (const TokenLogprob& candidate : token->top) {
         if (candidate.token == token->token) token->logprob = candidate.logprob;

@@ -36,7 +36,7 @@ struct TokenLogprob {
                       // U+FFFD in it names no token for certain. "token_id:N" where only the id is known
   std::optional<int64_t> id;        // in the tokenizer's vocabulary
   double logprob = kLogprobOfZero;  // natural logarithm, kLogprobOfZero..0
-  bool special = false;             // the server says that it is no text (TGI)
+  bool special = false;             // it stands for no text: TGI says so, llama.cpp prints nothing
   std::vector<TokenLogprob> top;    // one level, at most kMostTop
 };
 
