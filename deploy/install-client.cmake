@@ -15,7 +15,7 @@ install(DIRECTORY client_sdk/include/goad DESTINATION ${CMAKE_INSTALL_INCLUDEDIR
 install(DIRECTORY proto/goad DESTINATION ${CMAKE_INSTALL_DATADIR}/goad/proto COMPONENT client)
 install(EXPORT goad_client NAMESPACE goad:: DESTINATION ${client_cmake_dir} COMPONENT client)
 file(WRITE ${CMAKE_BINARY_DIR}/goad_client-config.cmake "include(CMakeFindDependencyMacro)
-foreach(package Threads Protobuf gRPC absl)
+foreach(package Threads Protobuf gRPC absl OpenSSL)
   find_dependency(\${package})
 endforeach()
 include(\${CMAKE_CURRENT_LIST_DIR}/goad_client.cmake)
@@ -29,7 +29,7 @@ includedir=${CMAKE_INSTALL_FULL_INCLUDEDIR}
 Name: goad_client
 Description: Asks the edge scheduler goad about each query of a device
 Version: ${PROJECT_VERSION}
-Requires: grpc++ protobuf absl_time absl_strings absl_status absl_statusor
+Requires: grpc++ protobuf absl_time absl_strings absl_status absl_statusor libcrypto
 Libs: -L\${libdir} -lgoad_client -lgoad_client_core -lgoad_uncertainty -lgoad_grpc -lgoad_proto
 Cflags: -I\${includedir}
 ")

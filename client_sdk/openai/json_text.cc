@@ -97,6 +97,15 @@ absl::Status CheckJson(std::string_view text, size_t most_bytes, int most_depth)
   return absl::OkStatus();
 }
 
+size_t FirstBadUtf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = CodePoint(text, i);
+    if (length == 0) return i;
+    i += length;
+  }
+  return std::string_view::npos;
+}
+
 std::string StrictJson(std::string_view text) {
   std::string strict;
   strict.reserve(text.size() + 16);

@@ -26,6 +26,9 @@ absl::Status CheckJson(std::string_view text, size_t most_bytes, int most_depth 
 // Everything else stays as it is, errors included. At most three times as long.
 std::string StrictJson(std::string_view text);
 
+// Where the first byte is that is not UTF-8; npos when there is none.
+size_t FirstBadUtf8(std::string_view text);
+
 }  // namespace goad::openai
 
 #endif  // GOAD_CLIENT_SDK_OPENAI_JSON_TEXT_H_

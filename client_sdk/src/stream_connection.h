@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "goad/client.h"
 #include "goad/v1/offload.pb.h"
 
@@ -28,11 +29,14 @@ class StreamConnection {
 class StreamOpener {
  public:
   virtual ~StreamOpener() = default;
+  // Waits, 5 s at most, until no closed stream is left in gRPC's hands: a process that ends before would be torn down
+  // under its threads. REQUIRES: every stream was closed; not on one of gRPC's threads.
+  virtual void WaitForStreams() = 0;
   virtual std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) = 0;
 };
 
-// A certificate file that cannot be read makes every stream fail to connect; the client then answers locally.
-std::unique_ptr<StreamOpener> MakeGrpcOpener(const ClientOptions& options);
+// REQUIRES: CheckOptions(options).ok(). A status that names the file when one of them cannot be read or used.
+absl::StatusOr<std::unique_ptr<StreamOpener>> MakeGrpcOpener(const ClientOptions& options);
 
 }  // namespace goad::internal
 
