@@ -23,8 +23,9 @@ include(\${CMAKE_CURRENT_LIST_DIR}/goad_client.cmake)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/goad_client-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/goad_client-config.cmake ${CMAKE_BINARY_DIR}/goad_client-config-version.cmake
   DESTINATION ${client_cmake_dir} COMPONENT client)
-file(WRITE ${CMAKE_BINARY_DIR}/goad_client.pc "libdir=${CMAKE_INSTALL_FULL_LIBDIR}
-includedir=${CMAKE_INSTALL_FULL_INCLUDEDIR}
+file(RELATIVE_PATH client_include ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_FULL_INCLUDEDIR})
+file(WRITE ${CMAKE_BINARY_DIR}/goad_client.pc "libdir=\${pcfiledir}/..
+includedir=\${pcfiledir}/${client_include}
 
 Name: goad_client
 Description: Asks the edge scheduler goad about each query of a device

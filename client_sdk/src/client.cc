@@ -142,10 +142,12 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
           });
       if (!posted) read_next();  // the stream is closed; it ends when it is read to its end
     };
-    reports.on_lost = [weak = weak_from_this(), generation](const std::string& why) {
+    reports.on_lost = [weak = weak_from_this(), generation](const std::string& why, absl::Duration retry_after) {
       const auto self = weak.lock();
       if (self == nullptr) return;
-      self->Post([impl = self.get(), generation, why] { impl->core.OnStreamLost(generation, why, Now()); });
+      self->Post([impl = self.get(), generation, why, retry_after] {
+        impl->core.OnStreamLost(generation, why, Now(), retry_after);
+      });
     };
     stream = opener->Open(std::move(reports));
   }
@@ -161,9 +163,10 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
       const auto self = weak.lock();
       if (self != nullptr) self->Post([impl = self.get(), id] { impl->core.SendPrompt(id, Now()); });
     };
-    const bool posted = Post([this, now, send_later, query = std::move(query), callbacks = std::move(callbacks)] {
-      core.Ask(query, callbacks, send_later, now);
-    });
+    const bool posted =
+        Post([this, now, send_later, query = std::move(query), callbacks = std::move(callbacks)]() mutable {
+          core.Ask(std::move(query), std::move(callbacks), send_later, now);
+        });
     return posted ? id : "";
   }
 

@@ -65,12 +65,14 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
     answer.why_local = why;
     answer.detail = detail;
     answer.retry_after = std::max(hold_until_ - now, absl::ZeroDuration());
-    if (callbacks.on_done) actions_.push_back(Notify{[f = std::move(callbacks.on_done), answer] { f(answer); }, id});
+    if (callbacks.on_done) {
+      actions_.push_back(Notify{[f = std::move(callbacks.on_done), answer]() mutable { f(answer); }, id});
+    }
     return id;
   }
   Live& live = queries_[id];
   live.query = std::move(query);
-  live.callbacks = std::move(callbacks);
+  live.callbacks = std::make_shared<AskCallbacks>(std::move(callbacks));
   live.send_later = std::move(send_later);
   live.number = next_number_++;
   live.asked_at = now;
@@ -176,7 +178,7 @@ void ClientCore::Open(Instant now) {
   Send(HelloFrame(options_));
 }
 
-void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Instant now) {
+void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Instant now, absl::Duration retry_after) {
   if (generation != generation_ || state_ == StreamState::kDown) return;
   const StreamState before = std::exchange(state_, StreamState::kDown);
   if (before == StreamState::kReady) backoff_ = options_.backoff_first;  // it had worked
@@ -185,7 +187,7 @@ void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Insta
     // come back in it.
     reconnect_at_ = std::max(reconnect_at_, now + std::max(goodbye_wait_, backoff_) * Random());
   } else {
-    reconnect_at_ = now + backoff_ * (0.5 + 0.5 * Random());
+    reconnect_at_ = now + std::max(backoff_ * (0.5 + 0.5 * Random()), retry_after * (1 + Random()));
     backoff_ = std::min(2 * backoff_, options_.backoff_most);
     Tell(before == StreamState::kReady ? "STREAM_LOST" : "UNREACHABLE", why, now);
   }
@@ -300,16 +302,16 @@ void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
     hold_ = decision.reason;
     live.answer.retry_after = decision.retry_after;
   }
-  if (live.callbacks.on_decision) {
-    actions_.push_back(Notify{[f = live.callbacks.on_decision, decision] { f(decision); }, live.query.id});
+  if (live.callbacks->on_decision) {
+    actions_.push_back(Notify{[to = live.callbacks, decision] { to->on_decision(decision); }, live.query.id});
   }
   if (decision.offload) {
     live.phase = Phase::kGranted;
     live.expires = live.query.deadline != absl::InfiniteDuration() ? live.asked_at + live.query.deadline
                                                                    : now + options_.answer_budget;
-    if (live.callbacks.on_grant) {
-      actions_.push_back(Notify{[f = live.callbacks.on_grant, decision, send = live.send_later] { f(decision, send); },
-                                live.query.id});
+    if (live.callbacks->on_grant) {
+      actions_.push_back(Notify{
+          [to = live.callbacks, decision, send = live.send_later] { to->on_grant(decision, send); }, live.query.id});
     } else {
       SendPrompt(live.query.id, now);
     }
@@ -331,8 +333,8 @@ void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
   }
   if (live.answer.text.empty()) live.answer.first_token_after = now - live.asked_at;
   live.answer.text += tokens.text();
-  if (live.callbacks.on_text) {
-    actions_.push_back(Notify{[f = live.callbacks.on_text, text = tokens.text()] { f(text); }, live.query.id});
+  if (live.callbacks->on_text) {
+    actions_.push_back(Notify{[to = live.callbacks, text = tokens.text()] { to->on_text(text); }, live.query.id});
   }
 }
 
@@ -380,9 +382,9 @@ void ClientCore::Finish(std::string query_id, Instant now) {
   waiting_.erase(live.number);
   queries_.erase(query_id);
   live.answer.delay = now - live.asked_at;
-  if (!live.callbacks.on_done) return;
-  actions_.push_back(Notify{[f = std::move(live.callbacks.on_done), answer = std::move(live.answer)] { f(answer); },
-                            std::move(query_id)});
+  if (!live.callbacks->on_done) return;
+  actions_.push_back(
+      Notify{[to = live.callbacks, answer = std::move(live.answer)] { to->on_done(answer); }, std::move(query_id)});
 }
 
 ClientCore::Live* ClientCore::Find(const std::string& query_id) {
@@ -393,7 +395,7 @@ ClientCore::Live* ClientCore::Find(const std::string& query_id) {
 void ClientCore::Tell(const std::string& code, const std::string& detail, Instant now) {
   if (!options_.on_problem) return;
   if (const auto problem = problems_.Told(code, detail, now)) {
-    actions_.push_back(Notify{[f = options_.on_problem, problem = *problem] { f(problem); }, ""});
+    actions_.push_back(Notify{[this, problem = *problem] { options_.on_problem(problem); }, ""});
   }
 }
 

@@ -4,6 +4,7 @@
 #define GOAD_CLIENT_SDK_SRC_CLIENT_CORE_H_
 
 #include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <variant>
@@ -53,7 +54,9 @@ class ClientCore {
   void Shutdown(Instant now);
 
   void OnFrame(uint64_t generation, const v1::ServerFrame& frame, Instant now);
-  void OnStreamLost(uint64_t generation, const std::string& why, Instant now);
+  // `retry_after`: goad wants no stream of this client before.
+  void OnStreamLost(uint64_t generation, const std::string& why, Instant now,
+                    absl::Duration retry_after = absl::ZeroDuration());
   void Tick(Instant now);
   Instant NextWake() const;
 
@@ -67,7 +70,7 @@ class ClientCore {
   enum class Phase { kWaiting, kAsked, kGranted, kAnswering };
   struct Live {
     Query query;
-    AskCallbacks callbacks;
+    std::shared_ptr<AskCallbacks> callbacks;  // never copied: they may have a state of their own
     std::function<void()> send_later;
     uint64_t number = 0;  // of the Ask: those that wait are asked in this order
     Phase phase = Phase::kWaiting;

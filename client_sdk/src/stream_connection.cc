@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "goad/v1/offload.grpc.pb.h"
 #include "src/tls_files.h"
+#include "src/wire.h"
 
 namespace goad::internal {
 namespace {
@@ -96,9 +97,15 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
     reports_.on_frame(std::move(in_), [self = shared_from_this()] { self->StartRead(&self->in_); });
   }
   void OnDone(const grpc::Status& status) override {
+    v1::Error error;  // goad's own, with a time
+    const auto& trailers = context_.GetServerTrailingMetadata();
+    if (const auto at = trailers.find("goad-error-bin"); at != trailers.end()) {
+      error.ParseFromArray(at->second.data(), static_cast<int>(at->second.size()));
+    }
     reports_.on_lost(status.ok()
                          ? "closed by goad"
-                         : absl::StrCat(status.error_message(), " (", static_cast<int>(status.error_code()), ")"));
+                         : absl::StrCat(status.error_message(), " (", static_cast<int>(status.error_code()), ")"),
+                     ReadSeconds(error.retry_after_s()));
     self_.reset();
   }
 

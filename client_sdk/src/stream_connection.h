@@ -18,7 +18,8 @@ class StreamConnection {
  public:
   struct Reports {  // on gRPC's threads; must not block
     std::function<void(v1::ServerFrame frame, std::function<void()> read_next)> on_frame;
-    std::function<void(const std::string& why)> on_lost;  // once, last
+    // Once, last. `retry_after`: goad wants to be left in peace for that long; 0 when it did not say.
+    std::function<void(const std::string& why, absl::Duration retry_after)> on_lost;
   };
   virtual ~StreamConnection() = default;
   virtual void Write(v1::DeviceFrame frame) = 0;

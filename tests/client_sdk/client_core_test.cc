@@ -270,6 +270,12 @@ TEST_F(ClientCoreTest, AGoadThatIsKnownToBeAwayCostsNoWait) {
   EXPECT_EQ(answers_.size(), 4u);
 }
 
+TEST_F(ClientCoreTest, AGoadThatWantsPeaceIsNotReconnectedBefore) {
+  core_.OnStreamLost(generation_, "too many sessions", now_, absl::Seconds(30));
+  EXPECT_GE(core_.NextWake() - now_, absl::Seconds(30));
+  EXPECT_LE(core_.NextWake() - now_, absl::Seconds(60));
+}
+
 TEST_F(ClientCoreTest, AGoadThatNeverGreetsIsLeft) {
   const uint64_t before = generation_;
   Advance(absl::Seconds(20));
@@ -476,6 +482,17 @@ TEST_F(ClientCoreTest, ProblemsAreToldOnceAMinuteAndTenASecond) {
   ASSERT_EQ(problems_.size(), 11u);
   EXPECT_EQ(problems_[1].untold, 99);
   EXPECT_EQ(problems_[10].untold, 91);
+}
+
+TEST_F(ClientCoreTest, CallbacksKeepTheirState) {
+  Welcome();
+  std::vector<int> seen;
+  AskCallbacks callbacks;
+  callbacks.on_text = [&seen, count = 0](const std::string&) mutable { seen.push_back(++count); };
+  const std::string id = Ask(std::move(callbacks));
+  Decide(id, true);
+  Text(id, 0, "a"), Text(id, 1, "b"), Text(id, 2, "c");
+  EXPECT_EQ(seen, (std::vector<int>{1, 2, 3}));
 }
 
 TEST_F(ClientCoreTest, ACallbackThatThrewEndsItsQueryAlone) {
