@@ -15,7 +15,7 @@ install(DIRECTORY client_sdk/include/goad DESTINATION ${CMAKE_INSTALL_INCLUDEDIR
 install(DIRECTORY proto/goad DESTINATION ${CMAKE_INSTALL_DATADIR}/goad/proto COMPONENT client)
 install(EXPORT goad_client NAMESPACE goad:: DESTINATION ${client_cmake_dir} COMPONENT client)
 file(WRITE ${CMAKE_BINARY_DIR}/goad_client-config.cmake "include(CMakeFindDependencyMacro)
-foreach(package Threads Protobuf gRPC absl)
+foreach(package Threads Protobuf gRPC absl OpenSSL)
   find_dependency(\${package})
 endforeach()
 include(\${CMAKE_CURRENT_LIST_DIR}/goad_client.cmake)
@@ -23,13 +23,14 @@ include(\${CMAKE_CURRENT_LIST_DIR}/goad_client.cmake)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/goad_client-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/goad_client-config.cmake ${CMAKE_BINARY_DIR}/goad_client-config-version.cmake
   DESTINATION ${client_cmake_dir} COMPONENT client)
-file(WRITE ${CMAKE_BINARY_DIR}/goad_client.pc "libdir=${CMAKE_INSTALL_FULL_LIBDIR}
-includedir=${CMAKE_INSTALL_FULL_INCLUDEDIR}
+file(RELATIVE_PATH client_include ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_FULL_INCLUDEDIR})
+file(WRITE ${CMAKE_BINARY_DIR}/goad_client.pc "libdir=\${pcfiledir}/..
+includedir=\${pcfiledir}/${client_include}
 
 Name: goad_client
 Description: Asks the edge scheduler goad about each query of a device
 Version: ${PROJECT_VERSION}
-Requires: grpc++ protobuf absl_time absl_strings absl_status absl_statusor
+Requires: grpc++ protobuf absl_time absl_strings absl_status absl_statusor libcrypto
 Libs: -L\${libdir} -lgoad_client -lgoad_client_core -lgoad_uncertainty -lgoad_grpc -lgoad_proto
 Cflags: -I\${includedir}
 ")

@@ -73,6 +73,7 @@ class Fleet {
       ClientOptions client = options_.client;
       client.device_name = absl::StrCat(client.device_name, "-", d);
       devices_.push_back({Client::Connect(std::move(client)), nullptr});
+      if (absl::Status status = devices_.back().client->status(); !status.ok()) return status;
     }
     KeepLooking();
     agenda_.Run(Clock::now() + std::chrono::seconds(10), [this] { return AllConnected(); });

@@ -48,8 +48,13 @@ int main(int argc, char** argv) {
   options.client.device_name = "loadgen";
   options.client.root_ca_file = absl::GetFlag(FLAGS_ca);
   if (const std::string path = absl::GetFlag(FLAGS_token_file); !path.empty()) {
-    std::ifstream in(path);
-    if (!(in >> options.client.token)) return fail(2, absl::StrFormat("--token_file: %s: holds no token", path));
+    std::ifstream in(path, std::ios::binary);
+    std::string token(4097, '\0');  // one more than the longest; what is wrong with it the SDK says
+    in.read(token.data(), static_cast<std::streamsize>(token.size()));
+    token.resize(static_cast<size_t>(in.gcount()));
+    while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();  // the file's last line ends
+    if (token.empty()) return fail(2, absl::StrFormat("--token_file: %s: holds no token", path));
+    options.client.token = token;
   }
   options.devices = absl::GetFlag(FLAGS_devices);
   options.questions = absl::GetFlag(FLAGS_questions);

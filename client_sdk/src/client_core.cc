@@ -3,48 +3,31 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "src/checks.h"
+#include "src/wire.h"
 
 namespace goad::internal {
 namespace {
 
-absl::Duration Seconds(double s) { return absl::Seconds(s); }
-
-void FillPrompt(const Query& query, v1::Prompt* prompt) {
-  prompt->set_query_id(query.id);
-  if (query.chat.empty()) {
-    prompt->set_text(query.prompt);
-  } else {
-    for (const auto& [role, content] : query.chat) {
-      v1::ChatMessage* message = prompt->mutable_chat()->add_messages();
-      message->set_role(role);
-      message->set_content(content);
-    }
-  }
-  prompt->set_temperature(query.temperature);
-  for (const std::string& stop : query.stop) prompt->add_stop(stop);
-  if (query.seed) prompt->set_seed(*query.seed);
-}
-
-uint64_t PromptBits(const Query& query) {
-  size_t bytes = query.prompt.size();
-  for (const auto& [role, content] : query.chat) bytes += content.size();
-  return 8 * bytes;
-}
-
-std::string ReasonName(v1::Reason reason) {
-  const std::string name = v1::Reason_Name(reason);
-  return name.rfind("REASON_", 0) == 0 ? name.substr(7) : name;
-}
-
-// Of one client, as gRPC's retry throttling has it (gRFC A6): each question that is asked again takes a retry, each edge answer gives
-// a tenth of one back, so that a goad which keeps breaking off is not asked everything again and again.
+// Of one client, as gRPC's retry throttling has it (gRFC A6): each question that is asked again takes a retry, each
+// edge answer gives a tenth of one back, so that a goad which keeps breaking off is not asked everything again and
+// again.
 constexpr int kRetry = 10, kPerAnswer = 1, kMostBudget = 100;
+constexpr size_t kMostWaiting = 256;
+constexpr size_t kMostAnswerBytes = 16 << 20;
+constexpr absl::Duration kGreetingTime = absl::Seconds(20);  // as long as gRPC tries to connect
 
 }  // namespace
 
 ClientCore::ClientCore(ClientOptions options, uint64_t seed)
     : options_(std::move(options)), random_(seed), backoff_(options_.backoff_first) {
   reconnect_at_ = -absl::InfiniteDuration();  // at the first Tick
+}
+
+void ClientCore::Refuse(absl::Status why, Instant now) {
+  refused_ = std::move(why);
+  reconnect_at_ = absl::InfiniteDuration();
+  Tell("INVALID_OPTIONS", std::string(refused_.message()), now);
 }
 
 std::string RandomUuid(std::mt19937_64& random) {
@@ -55,94 +38,122 @@ std::string RandomUuid(std::mt19937_64& random) {
                       hex.substr(20));
 }
 
+std::pair<std::string, std::string> ClientCore::Reject(const Query& query, Instant now) const {
+  if (!refused_.ok()) return {"INVALID_OPTIONS", std::string(refused_.message())};
+  if (absl::Status checked = CheckQuery(query, limits_); !checked.ok()) {
+    return {"INVALID_QUERY", std::string(checked.message())};
+  }
+  if (now < hold_until_) return {hold_, "goad wants no query before retry_after"};
+  // Without a local model there is nothing better to do than to wait for goad, within the budget.
+  if (!away_.empty() && !query.must_offload) return {away_, away_detail_};
+  return {};
+}
+
 std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<void()> send_later, Instant now) {
   if (query.id.empty()) query.id = RandomUuid(random_);
   const std::string id = query.id;
+  auto [why, detail] = Reject(query, now);
   if (queries_.count(id) != 0) {  // the caller's mistake; it still gets its one answer
+    why = "ID_REUSED";
+    detail = absl::StrCat("query id \"", id, "\" is live");
+  } else if (why.empty() && waiting_.size() >= kMostWaiting) {
+    why = "QUEUE_FULL";
+    detail = absl::StrCat(kMostWaiting, " queries of this client are waiting");
+  }
+  if (!why.empty()) {
     Answer answer;
-    answer.why_local = "ID_REUSED";
-    answer.detail = absl::StrCat("query id \"", id, "\" is live");
-    actions_.push_back(Notify{[callbacks, answer] { callbacks.on_done(answer); }});
+    answer.why_local = why;
+    answer.detail = detail;
+    answer.retry_after = std::max(hold_until_ - now, absl::ZeroDuration());
+    if (callbacks.on_done) {
+      actions_.push_back(Notify{[f = std::move(callbacks.on_done), answer]() mutable { f(answer); }, id});
+    }
     return id;
   }
   Live& live = queries_[id];
   live.query = std::move(query);
-  live.callbacks = std::move(callbacks);
+  live.callbacks = std::make_shared<AskCallbacks>(std::move(callbacks));
   live.send_later = std::move(send_later);
+  live.number = next_number_++;
   live.asked_at = now;
   live.expires = now + std::min(options_.decision_budget, live.query.deadline);
-  if (state_ == StreamState::kReady) SendQuery(live, now);
+  waiting_[live.number] = id;
+  AskWaiting(now);
   return id;
 }
 
-void ClientCore::SendQuery(Live& live, Instant now) {
-  const Query& query = live.query;
-  ++live.asks;
-  live.phase = Phase::kAsked;
-  v1::DeviceFrame frame;
-  v1::Query& wire = *frame.mutable_query();
-  wire.set_query_id(query.id);
-  if (query.uncertainty) {
-    wire.set_uncertainty(*query.uncertainty);
-  } else if (!query.first_token.empty()) {
-    for (const TokenProbability& entry : query.first_token) {
-      v1::TokenProbability* top = wire.mutable_first_token()->add_top();
-      top->set_token(entry.token);
-      top->set_probability(entry.probability);
+void ClientCore::AskWaiting(Instant now) {
+  while (state_ == StreamState::kReady && !waiting_.empty()) {
+    const size_t most =
+        limits_ && limits_->queries_per_session > 0 ? static_cast<size_t>(limits_->queries_per_session) : SIZE_MAX;
+    if (queries_.size() - waiting_.size() >= most) break;
+    Live& live = *Find(waiting_.begin()->second);
+    if (live.expires <= now) return;  // Tick ends it first
+    SendQuery(live, now);
+  }
+  if (state_ != StreamState::kReady) return;
+  for (auto& [number, id] : waiting_) {  // behind others of this session: not goad's silence, so another budget counts
+    Live& live = *Find(id);
+    if (live.queued) continue;
+    live.queued = true;
+    const absl::Duration deadline = live.query.deadline, in_time = deadline - live.query.local_delay;
+    if (live.query.must_offload) {
+      live.expires = live.asked_at + (deadline < absl::InfiniteDuration() ? deadline : options_.answer_budget);
+    } else if (deadline < absl::InfiniteDuration()) {
+      live.expires = std::max(live.expires, live.asked_at + in_time);
     }
   }
-  wire.set_must_offload(query.must_offload);
-  wire.set_prompt_kind(query.chat.empty() ? v1::PROMPT_KIND_TEXT : v1::PROMPT_KIND_CHAT);
-  wire.set_prompt_bits(PromptBits(query));
-  wire.set_prompt_tokens(static_cast<uint32_t>(std::max(0, query.prompt_tokens)));
-  wire.set_max_output_tokens(static_cast<uint32_t>(std::max(0, query.max_output_tokens)));
-  if (query.expected_output_tokens) {
-    wire.set_expected_output_tokens(static_cast<uint32_t>(std::max(0, *query.expected_output_tokens)));
+}
+
+void ClientCore::SendQuery(Live& live, Instant now) {
+  waiting_.erase(live.number);
+  if (std::exchange(live.queued, false)) {  // goad hears of it only now
+    live.expires = std::min(now + options_.decision_budget, live.asked_at + live.query.deadline);
   }
-  const absl::Duration waited = now - live.asked_at;
-  wire.set_local_delay_s(absl::ToDoubleSeconds(query.local_delay));
-  if (query.deadline != absl::InfiniteDuration()) wire.set_deadline_s(absl::ToDoubleSeconds(query.deadline - waited));
-  if (query.edge_work_flop) wire.set_edge_work_flop(*query.edge_work_flop);
-  Send(std::move(frame));
+  ++live.asks;
+  live.phase = Phase::kAsked;
+  Send(QueryFrame(live.query, now - live.asked_at));
 }
 
 void ClientCore::SendPrompt(const std::string& query_id, Instant) {
   Live* live = Find(query_id);
   if (live == nullptr || live->phase != Phase::kGranted) return;
   live->phase = Phase::kAnswering;
-  v1::DeviceFrame frame;
-  FillPrompt(live->query, frame.mutable_prompt());
-  Send(std::move(frame));
+  Send(PromptFrame(live->query));
 }
 
 void ClientCore::Cancel(const std::string& query_id, Instant now) {
   if (Find(query_id) != nullptr) GiveUp(query_id, "CANCELLED", "cancelled by the caller", now);
+  AskWaiting(now);
+}
+
+void ClientCore::CallbackFailed(const std::string& query_id, const std::string& what, Instant now) {
+  if (query_id.empty()) return;  // on_problem itself: there is nobody else to tell
+  if (Find(query_id) != nullptr) GiveUp(query_id, "CALLBACK_FAILED", what, now);
+  Tell("CALLBACK_FAILED", absl::StrCat("query ", query_id, ": a callback threw: ", what), now);
+  AskWaiting(now);
 }
 
 void ClientCore::ReportLinks(std::vector<Link> links, Instant now) {
-  v1::DeviceFrame frame;
   for (Link& link : links) {
-    const std::string site = link.site;
-    const Instant measured = now - link.age;
-    AddLink(links_[site] = {std::move(link), measured}, now, frame.mutable_link_report());
+    const absl::Status taken = links_.Take(std::move(link), now);
+    if (!taken.ok()) Tell("LINK_REFUSED", std::string(taken.message()), now);
   }
-  if (state_ == StreamState::kReady && frame.has_link_report()) Send(std::move(frame));
+  SendLinks(now);
 }
 
-void ClientCore::AddLink(const std::pair<Link, Instant>& known, Instant now, v1::LinkReport* report) {
-  const auto& [link, measured] = known;
-  const double age_s = absl::ToDoubleSeconds(now - measured);
-  if (age_s > 3600) return;  // of no use to anybody
-  v1::SiteLink& wire = *report->add_links();
-  wire.set_site(link.site);
-  wire.set_age_s(age_s);
-  if (link.gain_db) wire.set_gain_db(*link.gain_db);
-  if (link.rsrp_dbm) wire.set_rsrp_dbm(*link.rsrp_dbm);
-  if (link.uplink_snr_db) wire.set_uplink_snr_db(*link.uplink_snr_db);
-  if (link.uplink_bps) wire.set_uplink_bps(*link.uplink_bps);
+void ClientCore::SendLinks(Instant now) {
+  if (state_ != StreamState::kReady || links_.due() > now) return;
+  v1::DeviceFrame report = links_.Report(now);
+  if (report.link_report().links_size() > 0) Send(std::move(report));
 }
 
-void ClientCore::ReportLocal(const std::string& query_id, absl::Duration delay) {
+void ClientCore::ReportLocal(const std::string& query_id, absl::Duration delay, Instant now) {
+  absl::Status checked = CheckQueryId(query_id);
+  if (checked.ok() && (delay < absl::ZeroDuration() || delay > absl::Hours(1))) {
+    checked = absl::InvalidArgumentError(absl::StrCat("delay: ", absl::FormatDuration(delay), " is not in 0..1h"));
+  }
+  if (!checked.ok()) return Tell("REPORT_REFUSED", std::string(checked.message()), now);
   if (state_ != StreamState::kReady) return;
   v1::DeviceFrame frame;
   frame.mutable_outcome()->set_query_id(query_id);
@@ -157,31 +168,29 @@ void ClientCore::Shutdown(Instant now) {
   reconnect_at_ = absl::InfiniteDuration();
 }
 
-// --- stream --------------------------------------------------------------------------------------------------------------
+// --- stream
+// --------------------------------------------------------------------------------------------------------------
 
-void ClientCore::Open(Instant) {
+void ClientCore::Open(Instant now) {
   state_ = StreamState::kGreeting;
+  greet_by_ = now + kGreetingTime;
   actions_.push_back(OpenStream{++generation_});
-  v1::DeviceFrame frame;
-  v1::Hello& hello = *frame.mutable_hello();
-  hello.set_protocol_version(1);
-  hello.set_device_name(options_.device_name);
-  hello.set_local_model(options_.local_model);
-  hello.set_uncertainty_metric(v1::UNCERTAINTY_METRIC_MARGIN);
-  hello.set_uncertainty_version(1);
-  if (options_.tx_power_dbm) hello.set_tx_power_dbm(*options_.tx_power_dbm);
-  Send(std::move(frame));
+  Send(HelloFrame(options_));
 }
 
-void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Instant now) {
+void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Instant now, absl::Duration retry_after) {
   if (generation != generation_ || state_ == StreamState::kDown) return;
-  if (state_ == StreamState::kReady) backoff_ = options_.backoff_first;  // it had worked
-  if (state_ != StreamState::kLeaving) {                                 // Goodbye named its own time
-    const double jitter = 0.5 + 0.5 * static_cast<double>(random_() >> 11) * 0x1p-53;
-    reconnect_at_ = now + backoff_ * jitter;
+  const StreamState before = std::exchange(state_, StreamState::kDown);
+  if (before == StreamState::kReady) backoff_ = options_.backoff_first;  // it had worked
+  if (before == StreamState::kLeaving) {
+    // Goodbye named its own time. When that is over already, all devices lose their streams in this instant and may not
+    // come back in it.
+    reconnect_at_ = std::max(reconnect_at_, now + std::max(goodbye_wait_, backoff_) * Random());
+  } else {
+    reconnect_at_ = now + std::max(backoff_ * (0.5 + 0.5 * Random()), retry_after * (1 + Random()));
     backoff_ = std::min(2 * backoff_, options_.backoff_most);
+    Tell(before == StreamState::kReady ? "STREAM_LOST" : "UNREACHABLE", why, now);
   }
-  state_ = StreamState::kDown;
   std::vector<std::string> given_up;
   for (auto& [id, live] : queries_) {
     if (live.phase == Phase::kWaiting) continue;
@@ -191,30 +200,58 @@ void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Insta
       retry_budget_ -= kRetry;
       live.phase = Phase::kWaiting;  // asked again on the next stream, within the same budget
       live.expires = std::min(live.expires, now + options_.decision_budget);
+      waiting_[live.number] = id;
     }
   }
   for (const std::string& id : given_up) FinishLocally(id, "STREAM_LOST", why, now);
+  if (before == StreamState::kGreeting) {
+    away_ = "UNREACHABLE";
+    away_detail_ = why;
+  }
+  RejectWaiting(now);
+}
+
+// Those that wait for what is known not to come.
+void ClientCore::RejectWaiting(Instant now) {
+  const std::map<uint64_t, std::string> waiting = waiting_;
+  for (const auto& [number, id] : waiting) {
+    const auto [why, detail] = Reject(Find(id)->query, now);
+    if (!why.empty()) FinishLocally(id, why, detail, now);
+  }
+}
+
+void ClientCore::OnWelcome(const v1::Welcome& welcome, Instant now) {
+  if (state_ != StreamState::kGreeting) return;
+  state_ = StreamState::kReady;
+  backoff_ = options_.backoff_first;
+  away_.clear();
+  limits_ = ReadLimits(welcome.limits());
+  sites_.clear();
+  for (const v1::SiteInfo& site : welcome.sites()) {
+    sites_.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
+  }
+  links_.Again();
+  SendLinks(now);
+  RejectWaiting(now);  // the limits may be other ones
+}
+
+void ClientCore::OnGoodbye(const v1::Goodbye& goodbye, Instant now) {
+  if (state_ != StreamState::kReady && state_ != StreamState::kGreeting) return;
+  state_ = StreamState::kLeaving;
+  goodbye_wait_ = ReadSeconds(goodbye.reconnect_after_s());
+  reconnect_at_ =
+      now + std::max(goodbye_wait_, options_.backoff_first) * (1 + Random());  // a fleet does not come back as one
+  away_ = "DRAINING";
+  away_detail_ = goodbye.message();
+  Tell("GOODBYE", absl::StrCat(goodbye.message(), " (reconnecting in ", absl::FormatDuration(reconnect_at_ - now), ")"),
+       now);
+  RejectWaiting(now);
 }
 
 void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Instant now) {
   if (generation != generation_ || state_ == StreamState::kDown) return;
   switch (frame.frame_case()) {
-    case v1::ServerFrame::kWelcome:
-      state_ = StreamState::kReady;
-      backoff_ = options_.backoff_first;
-      sites_.clear();
-      for (const v1::SiteInfo& site : frame.welcome().sites()) {
-        sites_.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
-      }
-      if (!links_.empty()) {
-        v1::DeviceFrame report;
-        for (const auto& [site, known] : links_) AddLink(known, now, report.mutable_link_report());
-        Send(std::move(report));
-      }
-      for (auto& [id, live] : queries_) {
-        if (live.phase == Phase::kWaiting) SendQuery(live, now);
-      }
-      break;
+    case v1::ServerFrame::kWelcome: OnWelcome(frame.welcome(), now); break;
     case v1::ServerFrame::kDecision:
       if (Live* live = Find(frame.decision().query_id())) OnDecision(*live, frame.decision(), now);
       break;
@@ -226,72 +263,83 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
       break;
     case v1::ServerFrame::kFailed: {
       const v1::Failed& failed = frame.failed();
-      if (Find(failed.query_id()) != nullptr) {
-        FinishLocally(failed.query_id(), failed.error().reason(), failed.error().message(), now);
+      if (Live* live = Find(failed.query_id())) {
+        live->answer.retry_after = ReadSeconds(failed.error().retry_after_s());
+        FinishLocally(failed.query_id(), ErrorName(failed.error()), failed.error().message(), now);
       }
       break;
     }
     case v1::ServerFrame::kCancelled:
       if (Find(frame.cancelled().query_id()) != nullptr) {
-        FinishLocally(frame.cancelled().query_id(), "CANCELLED", "cancelled by goad", now);
+        FinishLocally(frame.cancelled().query_id(), "CANCELLED_BY_GOAD", "cancelled by goad", now);
       }
       break;
     case v1::ServerFrame::kProtocolError: {
       const v1::ProtocolError& error = frame.protocol_error();
+      Tell("PROTOCOL_ERROR",
+           absl::StrCat(ErrorName(error.error()), ": ", error.error().field(), ": ", error.error().message()), now);
       if (Find(error.query_id()) != nullptr) {
-        FinishLocally(error.query_id(), error.error().reason(), error.error().message(), now);
+        FinishLocally(error.query_id(), ErrorName(error.error()), error.error().message(), now);
       }
       break;
     }
-    case v1::ServerFrame::kGoodbye:
-      state_ = StreamState::kLeaving;
-      reconnect_at_ = now + Seconds(frame.goodbye().reconnect_after_s());
-      break;
+    case v1::ServerFrame::kGoodbye: OnGoodbye(frame.goodbye(), now); break;
     case v1::ServerFrame::FRAME_NOT_SET: break;
   }
+  AskWaiting(now);
 }
 
-// --- one query -----------------------------------------------------------------------------------------------------------
+// --- one query
+// -----------------------------------------------------------------------------------------------------------
 
 void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   if (live.phase != Phase::kAsked) return;  // told again
-  Decision& decision = live.answer.decision;
   live.answer.decided = true;
-  decision.offload = wire.verdict() == v1::VERDICT_OFFLOAD;
-  decision.reason = ReasonName(wire.reason());
-  decision.site = wire.site();
-  decision.epoch = wire.epoch();
-  decision.predicted_upload = Seconds(wire.predicted_upload_s());
-  decision.predicted_compute = Seconds(wire.predicted_compute_s());
-  decision.upload_within = Seconds(wire.upload_within_s());
-  if (live.callbacks.on_decision) {
-    actions_.push_back(Notify{[f = live.callbacks.on_decision, decision] { f(decision); }});
+  live.answer.decision = ReadDecision(wire);
+  const Decision decision = live.answer.decision;
+  if (decision.retry_after > absl::ZeroDuration()) {
+    hold_until_ = std::max(hold_until_, now + decision.retry_after);
+    hold_ = decision.reason;
+    live.answer.retry_after = decision.retry_after;
   }
-  if (!decision.offload) return FinishLocally(live.query.id, decision.reason, "", now);
-  live.phase = Phase::kGranted;
-  live.expires = live.query.deadline != absl::InfiniteDuration() ? live.asked_at + live.query.deadline
-                                                                 : now + options_.answer_budget;
-  if (live.callbacks.on_grant) {
-    actions_.push_back(
-        Notify{[f = live.callbacks.on_grant, decision, send = live.send_later] { f(decision, send); }});
+  if (live.callbacks->on_decision) {
+    actions_.push_back(Notify{[to = live.callbacks, decision] { to->on_decision(decision); }, live.query.id});
+  }
+  if (decision.offload) {
+    live.phase = Phase::kGranted;
+    live.expires = live.query.deadline != absl::InfiniteDuration() ? live.asked_at + live.query.deadline
+                                                                   : now + options_.answer_budget;
+    if (live.callbacks->on_grant) {
+      actions_.push_back(Notify{
+          [to = live.callbacks, decision, send = live.send_later] { to->on_grant(decision, send); }, live.query.id});
+    } else {
+      SendPrompt(live.query.id, now);
+    }
   } else {
-    SendPrompt(live.query.id, now);
+    FinishLocally(live.query.id, decision.reason, "", now);
   }
+  if (now < hold_until_) RejectWaiting(now);
 }
 
 void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
+  if (live.phase == Phase::kWaiting) return;
   if (tokens.text_offset() != live.answer.text.size()) {
     return GiveUp(live.query.id, "INCOMPLETE",
-                         absl::StrCat("text at ", tokens.text_offset(), " after ", live.answer.text.size(), " bytes"), now);
+                  absl::StrCat("text at ", tokens.text_offset(), " after ", live.answer.text.size(), " bytes"), now);
+  }
+  if (live.answer.text.size() + tokens.text().size() > kMostAnswerBytes) {
+    return GiveUp(live.query.id, "INCOMPLETE", absl::StrCat("an answer of more than ", kMostAnswerBytes, " bytes"),
+                  now);
   }
   if (live.answer.text.empty()) live.answer.first_token_after = now - live.asked_at;
   live.answer.text += tokens.text();
-  if (live.callbacks.on_text) {
-    actions_.push_back(Notify{[f = live.callbacks.on_text, text = tokens.text()] { f(text); }});
+  if (live.callbacks->on_text) {
+    actions_.push_back(Notify{[to = live.callbacks, text = tokens.text()] { to->on_text(text); }, live.query.id});
   }
 }
 
 void ClientCore::OnCompleted(Live& live, const v1::Completed& completed, Instant now) {
+  if (live.phase == Phase::kWaiting) return;
   if (completed.text_bytes() != live.answer.text.size()) {  // its text went down with an earlier stream
     return FinishLocally(live.query.id, "INCOMPLETE",
                          absl::StrCat(live.answer.text.size(), " of ", completed.text_bytes(), " bytes arrived"), now);
@@ -301,10 +349,10 @@ void ClientCore::OnCompleted(Live& live, const v1::Completed& completed, Instant
   answer.source = Answer::Source::kEdge;
   answer.finish_reason = completed.finish_reason();
   answer.backend = completed.backend();
-  answer.prompt_tokens = static_cast<int>(completed.prompt_tokens());
-  answer.output_tokens = static_cast<int>(completed.output_tokens());
-  answer.ttft = Seconds(completed.ttft_s());
-  answer.compute = Seconds(completed.compute_s());
+  answer.prompt_tokens = static_cast<int>(std::min(completed.prompt_tokens(), 1u << 30));
+  answer.output_tokens = static_cast<int>(std::min(completed.output_tokens(), 1u << 30));
+  answer.ttft = ReadSeconds(completed.ttft_s());
+  answer.compute = ReadSeconds(completed.compute_s());
   Finish(live.query.id, now);
 }
 
@@ -319,20 +367,24 @@ void ClientCore::GiveUp(std::string query_id, const std::string& why, const std:
 }
 
 // The caller answers locally.
-void ClientCore::FinishLocally(std::string query_id, const std::string& why, const std::string& detail,
-                               Instant now) {
+void ClientCore::FinishLocally(std::string query_id, const std::string& why, const std::string& detail, Instant now) {
   Live& live = *Find(query_id);
   live.answer.source = Answer::Source::kNone;
+  live.answer.text.clear();
   live.answer.why_local = why;
   live.answer.detail = detail;
+  if (now < hold_until_) live.answer.retry_after = hold_until_ - now;
   Finish(std::move(query_id), now);
 }
 
 void ClientCore::Finish(std::string query_id, Instant now) {
   Live live = std::move(*Find(query_id));
+  waiting_.erase(live.number);
   queries_.erase(query_id);
   live.answer.delay = now - live.asked_at;
-  actions_.push_back(Notify{[f = std::move(live.callbacks.on_done), answer = std::move(live.answer)] { f(answer); }});
+  if (!live.callbacks->on_done) return;
+  actions_.push_back(
+      Notify{[to = live.callbacks, answer = std::move(live.answer)] { to->on_done(answer); }, std::move(query_id)});
 }
 
 ClientCore::Live* ClientCore::Find(const std::string& query_id) {
@@ -340,9 +392,25 @@ ClientCore::Live* ClientCore::Find(const std::string& query_id) {
   return found == queries_.end() ? nullptr : &found->second;
 }
 
-// --- time ----------------------------------------------------------------------------------------------------------------
+void ClientCore::Tell(const std::string& code, const std::string& detail, Instant now) {
+  if (!options_.on_problem) return;
+  if (const auto problem = problems_.Told(code, detail, now)) {
+    actions_.push_back(Notify{[this, problem = *problem] { options_.on_problem(problem); }, ""});
+  }
+}
+
+// --- time
+// ----------------------------------------------------------------------------------------------------------------
 
 void ClientCore::Tick(Instant now) {
+  if (state_ == StreamState::kGreeting && greet_by_ <= now) {
+    actions_.push_back(CloseStream{});
+    OnStreamLost(generation_, absl::StrCat("no greeting within ", absl::FormatDuration(kGreetingTime)), now);
+  }
+  if (Leaves() && reconnect_at_ <= now) {  // nothing runs here any more
+    actions_.push_back(CloseStream{});
+    state_ = StreamState::kDown;
+  }
   if (state_ == StreamState::kDown && reconnect_at_ <= now) Open(now);
   std::vector<std::string> late;
   for (const auto& [id, live] : queries_) {
@@ -350,13 +418,21 @@ void ClientCore::Tick(Instant now) {
   }
   for (const std::string& id : late) {
     const Live& live = *Find(id);
-    const char* why = live.phase == Phase::kWaiting ? "UNREACHABLE" : live.phase == Phase::kAsked ? "NO_DECISION" : "TIMEOUT";
+    const char* why = live.phase == Phase::kAsked     ? "NO_DECISION"
+                      : live.phase != Phase::kWaiting ? "TIMEOUT"
+                      : live.queued                   ? "SESSION_FULL"
+                      : away_ == "DRAINING"           ? "DRAINING"
+                                                      : "UNREACHABLE";
     GiveUp(id, why, "the query's budget is spent", now);
   }
+  AskWaiting(now);
+  SendLinks(now);
 }
 
 Instant ClientCore::NextWake() const {
-  Instant wake = state_ == StreamState::kDown ? reconnect_at_ : absl::InfiniteDuration();
+  Instant wake = state_ == StreamState::kDown || Leaves() ? reconnect_at_ : absl::InfiniteDuration();
+  if (state_ == StreamState::kGreeting) wake = greet_by_;
+  if (state_ == StreamState::kReady) wake = links_.due();
   for (const auto& [id, live] : queries_) wake = std::min(wake, live.expires);
   return wake;
 }

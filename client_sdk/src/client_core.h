@@ -1,9 +1,10 @@
-// The client's mind: streams come and go, queries are asked, granted, answered or given up. Pure: no thread, no clock, no
-// socket. Driven by Client and by the simulation.
+// The client's mind: streams come and go, queries are asked, granted, answered or given up. Pure: no thread, no clock,
+// no socket. Driven by Client and by the simulation.
 #ifndef GOAD_CLIENT_SDK_SRC_CLIENT_CORE_H_
 #define GOAD_CLIENT_SDK_SRC_CLIENT_CORE_H_
 
 #include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <variant>
@@ -11,6 +12,8 @@
 
 #include "goad/client.h"
 #include "goad/v1/offload.pb.h"
+#include "src/link_reports.h"
+#include "src/problems.h"
 
 namespace goad::internal {
 
@@ -18,14 +21,15 @@ using Instant = absl::Duration;  // on a monotonic clock, since an arbitrary ori
 
 // What the shell must do, in order.
 struct OpenStream {
-  uint64_t generation;           // reports of older streams are ignored
+  uint64_t generation;  // reports of older streams are ignored
 };
 struct CloseStream {};
 struct SendFrame {
   v1::DeviceFrame frame;
 };
-struct Notify {                  // call it, outside any lock
+struct Notify {  // call it, outside any lock; when it throws, say so to CallbackFailed
   std::function<void()> call;
+  std::string query_id;  // empty: on_problem
 };
 using Action = std::variant<OpenStream, CloseStream, SendFrame, Notify>;
 
@@ -37,21 +41,28 @@ class ClientCore {
  public:
   ClientCore(ClientOptions options, uint64_t seed);
 
+  // The options can never work: no stream is opened, and every Ask is answered with these words.
+  void Refuse(absl::Status why, Instant now);
+
   // `send_later` is handed to on_grant: it must get SendPrompt(id) called on this core.
   std::string Ask(Query query, AskCallbacks callbacks, std::function<void()> send_later, Instant now);
   void SendPrompt(const std::string& query_id, Instant now);
   void Cancel(const std::string& query_id, Instant now);
   void ReportLinks(std::vector<Link> links, Instant now);
-  void ReportLocal(const std::string& query_id, absl::Duration delay);
+  void ReportLocal(const std::string& query_id, absl::Duration delay, Instant now);
+  void CallbackFailed(const std::string& query_id, const std::string& what, Instant now);
   void Shutdown(Instant now);
 
   void OnFrame(uint64_t generation, const v1::ServerFrame& frame, Instant now);
-  void OnStreamLost(uint64_t generation, const std::string& why, Instant now);
+  // `retry_after`: goad wants no stream of this client before.
+  void OnStreamLost(uint64_t generation, const std::string& why, Instant now,
+                    absl::Duration retry_after = absl::ZeroDuration());
   void Tick(Instant now);
   Instant NextWake() const;
 
   std::vector<Action> TakeActions() { return std::exchange(actions_, {}); }
   const std::vector<Site>& sites() const { return sites_; }
+  const std::optional<Limits>& limits() const { return limits_; }
   bool greeted() const { return state_ == StreamState::kReady; }
 
  private:
@@ -59,36 +70,59 @@ class ClientCore {
   enum class Phase { kWaiting, kAsked, kGranted, kAnswering };
   struct Live {
     Query query;
-    AskCallbacks callbacks;
+    std::shared_ptr<AskCallbacks> callbacks;  // never copied: they may have a state of their own
     std::function<void()> send_later;
+    uint64_t number = 0;  // of the Ask: those that wait are asked in this order
     Phase phase = Phase::kWaiting;
+    bool queued = false;  // waits for others of this session
     int asks = 0;
     Instant asked_at, expires;
-    Answer answer;               // grows
+    Answer answer;  // grows
   };
 
   void Open(Instant now);
-  void SendQuery(Live& live, Instant now);
-  static void AddLink(const std::pair<Link, Instant>& known, Instant now, v1::LinkReport* report);
+  void OnWelcome(const v1::Welcome& welcome, Instant now);
+  void OnGoodbye(const v1::Goodbye& goodbye, Instant now);
   void OnDecision(Live& live, const v1::Decision& decision, Instant now);
   void OnTokens(Live& live, const v1::Tokens& tokens, Instant now);
   void OnCompleted(Live& live, const v1::Completed& completed, Instant now);
+
+  // Why a query is to be answered locally at once, in the order (code, detail); an empty code: ask.
+  std::pair<std::string, std::string> Reject(const Query& query, Instant now) const;
+  void RejectWaiting(Instant now);
+  void AskWaiting(Instant now);  // as many as goad takes
+  void SendQuery(Live& live, Instant now);
+  void SendLinks(Instant now);
   // By value: the id often lives in the entry that goes.
   void GiveUp(std::string query_id, const std::string& why, const std::string& detail, Instant now);
   void FinishLocally(std::string query_id, const std::string& why, const std::string& detail, Instant now);
   void Finish(std::string query_id, Instant now);
   Live* Find(const std::string& query_id);
+  bool Leaves() const { return state_ == StreamState::kLeaving && queries_.size() == waiting_.size(); }
+  void Tell(const std::string& code, const std::string& detail, Instant now);
   void Send(v1::DeviceFrame frame) { actions_.push_back(SendFrame{std::move(frame)}); }
+  double Random() { return static_cast<double>(random_() >> 11) * 0x1p-53; }  // 0..1
 
   const ClientOptions options_;
   std::mt19937_64 random_;
+  absl::Status refused_;
   StreamState state_ = StreamState::kDown;
   uint64_t generation_ = 0;
-  Instant reconnect_at_;         // when kDown
+  Instant reconnect_at_;  // when kDown
+  Instant greet_by_;      // when kGreeting
   absl::Duration backoff_;
-  int retry_budget_ = 100;       // tenths of a question that may be asked again
+  absl::Duration goodbye_wait_;  // what Goodbye asked for
+  // Why goad is known to take no query now; empty when it may. Until the next greeting, and until a time.
+  std::string away_, away_detail_;
+  std::string hold_;
+  Instant hold_until_ = -absl::InfiniteDuration();
+  int retry_budget_ = 100;  // tenths of a question that may be asked again
+  uint64_t next_number_ = 0;
   std::map<std::string, Live> queries_;
-  std::map<std::string, std::pair<Link, Instant>> links_;  // by site, with the time of the measurement
+  std::map<uint64_t, std::string> waiting_;  // ids by number, of the queries in kWaiting
+  LinkReports links_;
+  Problems problems_;
+  std::optional<Limits> limits_;
   std::vector<Site> sites_;
   std::vector<Action> actions_;
 };

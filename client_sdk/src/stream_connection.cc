@@ -2,24 +2,58 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <condition_variable>
 #include <deque>
-#include <fstream>
-#include <iterator>
 #include <mutex>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "goad/v1/offload.grpc.pb.h"
+#include "src/tls_files.h"
+#include "src/wire.h"
 
 namespace goad::internal {
 namespace {
+
+// How many streams there are.
+class StreamCount {
+ public:
+  // Member of a stream, and the first one: it goes when everything else of the stream is gone.
+  class Share {
+   public:
+    explicit Share(std::shared_ptr<StreamCount> count) : count_(std::move(count)) { count_->Add(1); }
+    ~Share() { count_->Add(-1); }
+    Share(const Share&) = delete;
+    Share& operator=(const Share&) = delete;
+
+   private:
+    const std::shared_ptr<StreamCount> count_;
+  };
+  void WaitForNone(absl::Duration most) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    none_.wait_for(lock, absl::ToChronoNanoseconds(most), [this] { return streams_ == 0; });
+  }
+
+ private:
+  void Add(int by) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    streams_ += by;
+    if (streams_ == 0) none_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable none_;
+  int streams_ = 0;
+};
 
 // Keeps itself alive until OnDone. The hold covers writes from other threads; it is given up once, when reading ends.
 class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::ServerFrame>,
                          public StreamConnection,
                          public std::enable_shared_from_this<GrpcStream> {
  public:
-  GrpcStream(std::shared_ptr<grpc::Channel> channel, const std::string& token, Reports reports)
-      : stub_(v1::Offload::NewStub(channel)), reports_(std::move(reports)) {
+  GrpcStream(std::shared_ptr<grpc::Channel> channel, const std::string& token, Reports reports,
+             std::shared_ptr<StreamCount> count)
+      : share_(std::move(count)), stub_(v1::Offload::NewStub(channel)), reports_(std::move(reports)) {
     if (!token.empty()) context_.AddMetadata("authorization", absl::StrCat("Bearer ", token));
   }
 
@@ -63,12 +97,20 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
     reports_.on_frame(std::move(in_), [self = shared_from_this()] { self->StartRead(&self->in_); });
   }
   void OnDone(const grpc::Status& status) override {
-    reports_.on_lost(status.ok() ? "closed by goad"
-                                 : absl::StrCat(status.error_message(), " (", static_cast<int>(status.error_code()), ")"));
+    v1::Error error;  // goad's own, with a time
+    const auto& trailers = context_.GetServerTrailingMetadata();
+    if (const auto at = trailers.find("goad-error-bin"); at != trailers.end()) {
+      error.ParseFromArray(at->second.data(), static_cast<int>(at->second.size()));
+    }
+    reports_.on_lost(status.ok()
+                         ? "closed by goad"
+                         : absl::StrCat(status.error_message(), " (", static_cast<int>(status.error_code()), ")"),
+                     ReadSeconds(error.retry_after_s()));
     self_.reset();
   }
 
  private:
+  const StreamCount::Share share_;
   const std::unique_ptr<v1::Offload::Stub> stub_;
   const Reports reports_;
   grpc::ClientContext context_;
@@ -80,46 +122,46 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
   std::shared_ptr<GrpcStream> self_;
 };
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
-
 class GrpcOpener final : public StreamOpener {
  public:
-  explicit GrpcOpener(const ClientOptions& options) : token_(options.token) {
+  GrpcOpener(const ClientOptions& options, const std::optional<TlsFiles>& tls) : token_(options.token) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
-    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.backoff_first)));
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.backoff_first)));
-    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.backoff_most)));
+    const int first_ms = static_cast<int>(absl::ToInt64Milliseconds(options.backoff_first));
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, first_ms);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, first_ms);
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                     static_cast<int>(absl::ToInt64Milliseconds(options.backoff_most)));
     std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
-    if (!options.root_ca_file.empty()) {
-      grpc::SslCredentialsOptions ssl;
-      ssl.pem_root_certs = ReadFile(options.root_ca_file);
-      if (!options.certificate_file.empty()) ssl.pem_cert_chain = ReadFile(options.certificate_file);
-      if (!options.key_file.empty()) ssl.pem_private_key = ReadFile(options.key_file);
-      credentials = grpc::SslCredentials(ssl);
-    }
+    if (tls) credentials = grpc::SslCredentials({tls->root_ca, tls->key, tls->certificate});
     channel_ = grpc::CreateCustomChannel(options.address, credentials, arguments);
   }
   std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) override {
-    auto stream = std::make_shared<GrpcStream>(channel_, token_, std::move(reports));
+    auto stream = std::make_shared<GrpcStream>(channel_, token_, std::move(reports), count_);
     stream->Begin();
     return stream;
   }
 
+  void WaitForStreams() override { count_->WaitForNone(absl::Seconds(5)); }
+
  private:
   const std::string token_;
+  const std::shared_ptr<StreamCount> count_ = std::make_shared<StreamCount>();
   std::shared_ptr<grpc::Channel> channel_;
 };
 
 }  // namespace
 
-std::unique_ptr<StreamOpener> MakeGrpcOpener(const ClientOptions& options) {
-  return std::make_unique<GrpcOpener>(options);
+absl::StatusOr<std::unique_ptr<StreamOpener>> MakeGrpcOpener(const ClientOptions& options) {
+  std::optional<TlsFiles> tls;
+  if (!options.root_ca_file.empty()) {
+    auto files = ReadTlsFiles(options.root_ca_file, options.certificate_file, options.key_file);
+    if (!files.ok()) return files.status();
+    tls = *std::move(files);
+  }
+  return std::make_unique<GrpcOpener>(options, tls);
 }
 
 }  // namespace goad::internal

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "goad/client.h"
 #include "goad/v1/offload.pb.h"
 
@@ -17,7 +18,8 @@ class StreamConnection {
  public:
   struct Reports {  // on gRPC's threads; must not block
     std::function<void(v1::ServerFrame frame, std::function<void()> read_next)> on_frame;
-    std::function<void(const std::string& why)> on_lost;  // once, last
+    // Once, last. `retry_after`: goad wants to be left in peace for that long; 0 when it did not say.
+    std::function<void(const std::string& why, absl::Duration retry_after)> on_lost;
   };
   virtual ~StreamConnection() = default;
   virtual void Write(v1::DeviceFrame frame) = 0;
@@ -28,11 +30,14 @@ class StreamConnection {
 class StreamOpener {
  public:
   virtual ~StreamOpener() = default;
+  // Waits, 5 s at most, until no closed stream is left in gRPC's hands: a process that ends before would be torn down
+  // under its threads. REQUIRES: every stream was closed; not on one of gRPC's threads.
+  virtual void WaitForStreams() = 0;
   virtual std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) = 0;
 };
 
-// A certificate file that cannot be read makes every stream fail to connect; the client then answers locally.
-std::unique_ptr<StreamOpener> MakeGrpcOpener(const ClientOptions& options);
+// REQUIRES: CheckOptions(options).ok(). A status that names the file when one of them cannot be read or used.
+absl::StatusOr<std::unique_ptr<StreamOpener>> MakeGrpcOpener(const ClientOptions& options);
 
 }  // namespace goad::internal
 

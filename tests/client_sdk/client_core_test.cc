@@ -1,5 +1,8 @@
 #include "src/client_core.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "gtest/gtest.h"
 
 namespace goad::internal {
@@ -7,13 +10,18 @@ namespace {
 
 class ClientCoreTest : public testing::Test {
  protected:
-  ClientCoreTest() : core_(Options(), 1) {
+  ClientCoreTest() : core_(Listening(), 1) {
     core_.Tick(now_);
     Collect();
   }
   static ClientOptions Options() {
     ClientOptions options;
     options.device_name = "d";
+    return options;
+  }
+  ClientOptions Listening() {
+    ClientOptions options = Options();
+    options.on_problem = [this](const Problem& problem) { problems_.push_back(problem); };
     return options;
   }
   void Collect() {
@@ -23,12 +31,16 @@ class ClientCoreTest : public testing::Test {
       if (auto* notify = std::get_if<Notify>(&action)) notify->call();
     }
   }
-  std::string Ask(AskCallbacks callbacks = {}) {
+  static Query Unsure() {
     Query query;
     query.uncertainty = 0.9;
     query.prompt = "why?";
+    return query;
+  }
+  std::string Ask(AskCallbacks callbacks = {}, Query query = Unsure()) {
     callbacks.on_done = [this](const Answer& answer) { answers_.push_back(answer); };
-    const std::string id = core_.Ask(query, std::move(callbacks), [] {}, now_);
+    const std::string id = core_.Ask(
+        query, std::move(callbacks), [] {}, now_);
     Collect();
     return id;
   }
@@ -36,9 +48,10 @@ class ClientCoreTest : public testing::Test {
     core_.OnFrame(generation_, frame, now_);
     Collect();
   }
-  void Welcome() {
+  void Welcome(uint32_t queries_per_session = 0) {
     v1::ServerFrame frame;
     frame.mutable_welcome()->add_sites()->set_name("a");
+    frame.mutable_welcome()->mutable_limits()->set_queries_per_session(queries_per_session);
     Frame(frame);
   }
   void Decide(const std::string& id, bool offload) {
@@ -75,7 +88,13 @@ class ClientCoreTest : public testing::Test {
   ClientCore core_;
   uint64_t generation_ = 0;
   std::vector<v1::DeviceFrame> sent_;
+  int Queries() const {
+    int count = 0;
+    for (const v1::DeviceFrame& frame : sent_) count += frame.has_query();
+    return count;
+  }
   std::vector<Answer> answers_;
+  std::vector<Problem> problems_;
 };
 
 TEST_F(ClientCoreTest, SaysHelloThenAsksAfterWelcomeAndSendsThePromptOnlyAfterOffload) {
@@ -188,7 +207,307 @@ TEST_F(ClientCoreTest, GoodbyeReconnectsWhenTold) {
   goodbye.mutable_goodbye()->set_reconnect_after_s(3);
   Frame(goodbye);
   Lose();
-  EXPECT_EQ(core_.NextWake() - now_, absl::Seconds(3));
+  EXPECT_GE(core_.NextWake() - now_, absl::Seconds(3));
+  EXPECT_LE(core_.NextWake() - now_, absl::Seconds(6));
+}
+
+TEST_F(ClientCoreTest, AFleetDoesNotComeBackInOneInstant) {
+  const auto wait_after = [](absl::Duration drained_for, uint64_t seed) {
+    ClientCore core(Options(), seed);
+    Instant now = absl::Seconds(1);
+    core.Tick(now);
+    core.TakeActions();
+    v1::ServerFrame frame;
+    frame.mutable_welcome();
+    core.OnFrame(1, frame, now);
+    AskCallbacks none;
+    core.Ask(Unsure(), none, {}, now);  // runs until the daemon ends
+    frame.mutable_goodbye()->set_reconnect_after_s(5);
+    core.OnFrame(1, frame, now);
+    now += drained_for;
+    core.OnStreamLost(1, "closed", now);
+    core.Tick(now);
+    return core.NextWake() - now;
+  };
+  for (const absl::Duration drained_for : {absl::ZeroDuration(), absl::Seconds(20)}) {
+    absl::Duration least = absl::Hours(1), most;
+    for (uint64_t seed = 1; seed <= 200; ++seed) {
+      least = std::min(least, wait_after(drained_for, seed));
+      most = std::max(most, wait_after(drained_for, seed));
+    }
+    EXPECT_GT(most - least, absl::Seconds(4)) << drained_for;
+    EXPECT_LE(most, absl::Seconds(10));
+  }
+}
+
+TEST_F(ClientCoreTest, AGoadThatIsKnownToBeAwayCostsNoWait) {
+  Ask();
+  Query must = Unsure();
+  must.must_offload = true;
+  Ask({}, must);
+  EXPECT_TRUE(answers_.empty()) << "the first attempt may still succeed";
+  Lose();
+  ASSERT_EQ(answers_.size(), 1u) << "without a local model there is nothing better than to wait";
+  EXPECT_EQ(answers_[0].why_local, "UNREACHABLE");
+  EXPECT_EQ(answers_[0].detail, "gone");
+  Ask();
+  ASSERT_EQ(answers_.size(), 2u);
+  EXPECT_EQ(answers_[1].why_local, "UNREACHABLE");
+  EXPECT_EQ(answers_[1].delay, absl::ZeroDuration());
+  Advance(absl::Milliseconds(100));  // the next attempt is under way, and known no better
+  Ask();
+  EXPECT_EQ(answers_.size(), 3u);
+  Welcome();
+  EXPECT_EQ(Queries(), 1) << "the one that waited";
+  Ask();
+  EXPECT_EQ(Queries(), 2);
+  v1::ServerFrame goodbye;
+  goodbye.mutable_goodbye()->set_message("an upgrade");
+  Frame(goodbye);
+  Ask();
+  EXPECT_EQ(answers_.back().why_local, "DRAINING");
+  EXPECT_EQ(answers_.back().detail, "an upgrade");
+  EXPECT_EQ(answers_.size(), 4u);
+}
+
+TEST_F(ClientCoreTest, AGoadThatWantsPeaceIsNotReconnectedBefore) {
+  core_.OnStreamLost(generation_, "too many sessions", now_, absl::Seconds(30));
+  EXPECT_GE(core_.NextWake() - now_, absl::Seconds(30));
+  EXPECT_LE(core_.NextWake() - now_, absl::Seconds(60));
+}
+
+TEST_F(ClientCoreTest, AGoadThatNeverGreetsIsLeft) {
+  const uint64_t before = generation_;
+  Advance(absl::Seconds(20));
+  ASSERT_FALSE(problems_.empty());
+  EXPECT_EQ(problems_[0].code, "UNREACHABLE");
+  EXPECT_EQ(problems_[0].detail, "no greeting within 20s");
+  Advance(absl::Seconds(1));
+  EXPECT_EQ(generation_, before + 1);
+}
+
+TEST_F(ClientCoreTest, WhatGoadCannotReadIsNotSentAndCostsNobodyElse) {
+  Welcome();
+  const std::string good = Ask();
+  const auto refused = [&](const std::function<void(Query&)>& change) {
+    Query query = Unsure();
+    change(query);
+    const size_t sent = sent_.size(), answered = answers_.size();
+    Ask({}, query);
+    EXPECT_EQ(sent_.size(), sent);
+    EXPECT_EQ(answers_.size(), answered + 1);
+    EXPECT_EQ(answers_.back().why_local, "INVALID_QUERY");
+    return answers_.back().detail;
+  };
+  EXPECT_EQ(refused([](Query& q) { q.prompt = "caf\xe9"; }), "prompt: is not UTF-8 at byte 3");
+  EXPECT_EQ(refused([](Query& q) { q.prompt = ""; }), "prompt: 0 bytes, want 1..3145728");
+  EXPECT_EQ(refused([](Query& q) { q.prompt = std::string(4 << 20, 'x'); }), "prompt: 4194304 bytes, want 1..3145728");
+  EXPECT_EQ(refused([](Query& q) { q.chat = {{"user", "\xff"}}; }), "chat[0].content: is not UTF-8 at byte 0");
+  EXPECT_EQ(refused([](Query& q) { q.chat = {{"us\xe9r", "a"}}; }), "chat[0].role: is not system, user or assistant");
+  EXPECT_EQ(refused([](Query& q) { q.stop = {"\n", "\xc3"}; }), "stop[1]: is not UTF-8 at byte 0");
+  EXPECT_EQ(refused([](Query& q) { q.stop = {""}; }), "stop[0]: 0 bytes, want 1..64");
+  EXPECT_EQ(refused([](Query& q) { q.stop.resize(5, "x"); }), "stop: 5 entries, want at most 4");
+  EXPECT_EQ(refused([](Query& q) { q.id = std::string(65, 'x'); }), "id: 65 bytes, want 1..64");
+  EXPECT_EQ(refused([](Query& q) { q.id = "\xed\xa0\x80"; }), "id: is not UTF-8 at byte 0");
+  EXPECT_EQ(refused([](Query& q) { q.uncertainty = std::nan(""); }), "uncertainty: nan is not in 0..1");
+  EXPECT_EQ(refused([](Query& q) { q.uncertainty.reset(); }),
+            "uncertainty: is missing; want uncertainty, first_token or must_offload");
+  EXPECT_EQ(refused([](Query& q) {
+              q.uncertainty.reset(), q.first_token = {{"a", 1}};
+            }),
+            "first_token.top: 1 entries, want at least 2");
+  EXPECT_EQ(refused([](Query& q) { q.prompt_tokens = -1; }), "prompt_tokens: -1 is not in 0..1e+06");
+  EXPECT_EQ(refused([](Query& q) { q.local_delay = absl::InfiniteDuration(); }), "local_delay: inf is not in 0..1h");
+  EXPECT_EQ(refused([](Query& q) { q.deadline = absl::ZeroDuration(); }), "deadline: 0 is not in 1ns..1h");
+  EXPECT_EQ(refused([](Query& q) { q.temperature = 3; }), "temperature: 3 is not in 0..2");
+  Decide(good, true);
+  Complete(good, 0);
+  EXPECT_EQ(answers_.back().source, Answer::Source::kEdge);
+}
+
+TEST_F(ClientCoreTest, CandidatesThatAreNoTextTravelAsTheNumber) {
+  Welcome();
+  Query query = Unsure();
+  query.uncertainty.reset();
+  query.first_token = {{"\xe4", 0.5}, {"\xe5", 0.5}};
+  Ask({}, query);
+  EXPECT_EQ(sent_.back().query().uncertainty(), 1);
+  query.first_token = {{"yes", 0.5}, {"no", 0.5}};
+  Ask({}, query);
+  EXPECT_EQ(sent_.back().query().first_token().top_size(), 2);
+}
+
+TEST_F(ClientCoreTest, MoreThanTheSessionMayHaveWaitInOrder) {
+  Welcome(2);
+  std::vector<std::string> ids;
+  for (int k = 0; k < 4; ++k) {
+    Query query = Unsure();
+    query.id = std::string(1, static_cast<char>('z' - k));
+    if (k == 3) query.deadline = absl::Seconds(10), query.local_delay = absl::Seconds(2);
+    ids.push_back(Ask({}, query));
+  }
+  EXPECT_EQ(Queries(), 2);
+  EXPECT_EQ(core_.limits()->queries_per_session, 2);
+  Decide(ids[0], true), Decide(ids[1], true);
+  Complete(ids[1], 0);
+  EXPECT_EQ(Queries(), 3);
+  EXPECT_EQ(sent_.back().query().query_id(), ids[2]);
+  Decide(ids[2], true);
+  Advance(absl::Seconds(5));  // beyond the budget, within what the deadline leaves
+  EXPECT_EQ(answers_.size(), 1u);
+  Complete(ids[0], 0);
+  EXPECT_EQ(sent_.back().query().query_id(), ids[3]);
+  EXPECT_EQ(sent_.back().query().deadline_s(), 5);
+  Decide(ids[3], true);
+  Ask();
+  Advance(absl::Seconds(1));
+  EXPECT_EQ(answers_.back().why_local, "SESSION_FULL");
+}
+
+TEST_F(ClientCoreTest, TheQueueIsBounded) {
+  for (int k = 0; k < 300; ++k) Ask();
+  EXPECT_EQ(answers_.size(), 44u);
+  EXPECT_EQ(answers_.back().why_local, "QUEUE_FULL");
+}
+
+TEST_F(ClientCoreTest, RetryAfterIsShownAndHonoured) {
+  Welcome(1);
+  const std::string id = Ask(), waiting = Ask();
+  v1::ServerFrame frame;
+  frame.mutable_decision()->set_query_id(id);
+  frame.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+  frame.mutable_decision()->set_reason(v1::REASON_OVERLOAD);
+  frame.mutable_decision()->set_retry_after_s(2);
+  Frame(frame);
+  ASSERT_EQ(answers_.size(), 2u) << "who waits would be asked too early";
+  for (const Answer& answer : answers_) {
+    EXPECT_EQ(answer.why_local, "OVERLOAD");
+    EXPECT_EQ(answer.retry_after, absl::Seconds(2));
+  }
+  EXPECT_EQ(answers_[0].decision.retry_after, absl::Seconds(2));
+  sent_.clear();
+  Advance(absl::Milliseconds(1900));
+  Ask();
+  EXPECT_EQ(answers_.back().why_local, "OVERLOAD");
+  EXPECT_EQ(answers_.back().retry_after, absl::Milliseconds(100));
+  EXPECT_TRUE(sent_.empty());
+  Advance(absl::Milliseconds(100));
+  Ask();
+  EXPECT_EQ(Queries(), 1);
+}
+
+TEST_F(ClientCoreTest, WhyLocalIsNeverEmpty) {
+  Welcome();
+  const std::string id = Ask();
+  v1::ServerFrame frame;
+  frame.mutable_decision()->set_query_id(id);
+  frame.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+  frame.mutable_decision()->set_reason(static_cast<v1::Reason>(99));
+  Frame(frame);
+  EXPECT_EQ(answers_.back().why_local, "REASON_99");
+  frame.mutable_failed()->set_query_id(Ask());
+  Frame(frame);
+  EXPECT_EQ(answers_.back().why_local, "UNSPECIFIED");
+  frame.mutable_failed()->set_query_id(Ask());
+  frame.mutable_failed()->mutable_error()->set_code(static_cast<v1::ErrorCode>(77));
+  Frame(frame);
+  EXPECT_EQ(answers_.back().why_local, "ERROR_CODE_77");
+}
+
+TEST_F(ClientCoreTest, AnAnswerThatIsNoneHoldsNoTornText) {
+  Welcome();
+  const std::string failed = Ask(), lost = Ask();
+  Decide(failed, true), Decide(lost, true);
+  Text(failed, 0, "half"), Text(lost, 0, "half");
+  v1::ServerFrame frame;
+  frame.mutable_failed()->set_query_id(failed);
+  Frame(frame);
+  Lose();
+  ASSERT_EQ(answers_.size(), 2u);
+  for (const Answer& answer : answers_) EXPECT_EQ(answer.text, "");
+}
+
+TEST_F(ClientCoreTest, LinkReportsAreTenASecondAndTheLastIsAlwaysSent) {
+  Welcome();
+  sent_.clear();
+  for (int k = 0; k < 1000; ++k) {  // one second of a radio that measures every millisecond
+    core_.ReportLinks({{.site = "a", .uplink_bps = 1000.0 + k}, {.site = "b", .gain_db = -80}}, now_);
+    Collect();
+    Advance(absl::Milliseconds(1));
+  }
+  Advance(core_.NextWake() - now_);
+  EXPECT_GE(sent_.size(), 10u);
+  EXPECT_LE(sent_.size(), 12u);
+  ASSERT_EQ(sent_.back().link_report().links_size(), 2);
+  EXPECT_EQ(sent_.back().link_report().links(0).uplink_bps(), 1999);
+  EXPECT_EQ(core_.NextWake(), absl::InfiniteDuration());
+}
+
+TEST_F(ClientCoreTest, ALinkThatMakesNoSenseIsToldAndNotSent) {
+  Welcome();
+  sent_.clear();
+  core_.ReportLinks({{.site = "\xff", .gain_db = -80},
+                     {.site = "a"},
+                     {.site = "b", .gain_db = std::nan("")},
+                     {.site = "c", .gain_db = -80, .age = -absl::Seconds(1)},
+                     {.site = "good", .gain_db = -80}},
+                    now_);
+  Collect();
+  ASSERT_EQ(sent_.size(), 1u);
+  ASSERT_EQ(sent_[0].link_report().links_size(), 1);
+  ASSERT_EQ(problems_.size(), 4u);
+  EXPECT_EQ(problems_[0].code, "LINK_REFUSED");
+  EXPECT_EQ(problems_[0].detail, "site: is not UTF-8 at byte 0");
+  EXPECT_EQ(problems_[1].detail, "link to a: 0 measurements, want one");
+  EXPECT_EQ(problems_[3].detail, "link to c: age: -1s is not in 0..1h");
+}
+
+TEST_F(ClientCoreTest, ProblemsAreToldOnceAMinuteAndTenASecond) {
+  Welcome();
+  v1::ServerFrame frame;
+  const auto err = [&](const std::string& message) {
+    frame.mutable_protocol_error()->mutable_error()->set_reason("UNKNOWN_SITE");
+    frame.mutable_protocol_error()->mutable_error()->set_field("links[0].site");
+    frame.mutable_protocol_error()->mutable_error()->set_message(message);
+    Frame(frame);
+  };
+  for (int k = 0; k < 100; ++k) err("the same");
+  ASSERT_EQ(problems_.size(), 1u);
+  EXPECT_EQ(problems_[0].code, "PROTOCOL_ERROR");
+  EXPECT_EQ(problems_[0].detail, "UNKNOWN_SITE: links[0].site: the same");
+  for (int k = 0; k < 100; ++k) err(std::to_string(k));
+  EXPECT_EQ(problems_.size(), 10u);
+  Advance(absl::Minutes(1));
+  err("the same");
+  ASSERT_EQ(problems_.size(), 11u);
+  EXPECT_EQ(problems_[1].untold, 99);
+  EXPECT_EQ(problems_[10].untold, 91);
+}
+
+TEST_F(ClientCoreTest, CallbacksKeepTheirState) {
+  Welcome();
+  std::vector<int> seen;
+  AskCallbacks callbacks;
+  callbacks.on_text = [&seen, count = 0](const std::string&) mutable { seen.push_back(++count); };
+  const std::string id = Ask(std::move(callbacks));
+  Decide(id, true);
+  Text(id, 0, "a"), Text(id, 1, "b"), Text(id, 2, "c");
+  EXPECT_EQ(seen, (std::vector<int>{1, 2, 3}));
+}
+
+TEST_F(ClientCoreTest, ACallbackThatThrewEndsItsQueryAlone) {
+  Welcome();
+  const std::string bad = Ask(), good = Ask();
+  Decide(bad, true), Decide(good, true);
+  core_.CallbackFailed(bad, "exception: no", now_);
+  Collect();
+  EXPECT_EQ(answers_.back().why_local, "CALLBACK_FAILED");
+  EXPECT_EQ(answers_.back().detail, "exception: no");
+  EXPECT_EQ(sent_.back().cancel().query_id(), bad);
+  Complete(good, 0);
+  EXPECT_EQ(answers_.back().source, Answer::Source::kEdge);
+  core_.CallbackFailed("", "on_problem itself", now_);
+  EXPECT_EQ(problems_.size(), 1u);
 }
 
 TEST_F(ClientCoreTest, AnUploadCanBeDelayedByTheCaller) {

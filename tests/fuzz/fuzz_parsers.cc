@@ -9,6 +9,12 @@
 #include "server/dispatch/load_metrics.h"
 #include "server/dispatch/sse_parser.h"
 #include "server/dispatch/utf8.h"
+#elif GOAD_FUZZ_LOGPROBS
+#include <cmath>
+
+#include "client_sdk/openai/json_text.h"
+#include "client_sdk/openai/logprobs.h"
+#include "goad/uncertainty.h"
 #elif GOAD_FUZZ_CONFIG
 #include "server/config/config_loader.h"
 #else
@@ -41,6 +47,31 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string at_once = whole.Push(std::string(bytes)) + whole.Finish(), piecewise;
   for (const char c : bytes) piecewise += pieces.Push(std::string(1, c));
   if (at_once != piecewise + pieces.Finish()) abort();
+#elif GOAD_FUZZ_LOGPROBS
+  // Every number that is read is one, and candidates make an uncertainty. Lines are the chunks of a stream.
+  const std::string strict = goad::openai::StrictJson(bytes);
+  if (goad::openai::StrictJson(strict) != strict) abort();
+  if (goad::openai::FirstBadUtf8(strict) != std::string::npos) abort();
+  if (const auto read = goad::openai::ReadLogprobs(bytes); read.ok()) {
+    const auto good = [](double value) { return value >= goad::openai::kLogprobOfZero && value <= 0; };
+    for (const auto& token : read->tokens) {
+      if (!good(token.logprob) || token.top.size() > goad::openai::kMostTop) abort();
+      for (const auto& top : token.top) {
+        if (!good(top.logprob) || !top.top.empty()) abort();
+      }
+    }
+  }
+  goad::FirstTokenReader reader;
+  for (size_t from = 0; from < bytes.size();) {
+    const size_t end = std::min(bytes.find('\n', from), bytes.size());
+    (void)reader.Push(bytes.substr(from, end - from));
+    from = end + 1;
+  }
+  if (const auto top = reader.Candidates(); top.ok()) {
+    if (top->size() < 2 || top->size() > 10) abort();
+    const auto margin = goad::MarginUncertainty(*top);
+    if (!margin.ok() || !(*margin >= 0 && *margin <= 1)) abort();
+  }
 #elif GOAD_FUZZ_CONFIG
   (void)goad::server::ParseConfig("fuzz.yaml", std::string(bytes));
 #else

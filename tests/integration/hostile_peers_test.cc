@@ -101,8 +101,8 @@ TEST_F(HostilePeers, WrongCertificatesComeNotInAndHarmNobody) {
   options.key_file = tls_ + "stranger.key";
   EXPECT_EQ(Client::Connect(options)->Ask(Unsure(), [] { return "local"; }).why_local, "UNREACHABLE");
   options = KnownDevice();
-  options.key_file = tls_ + "server.key";            // not its own
-  EXPECT_EQ(Client::Connect(options)->Ask(Unsure(), [] { return "local"; }).why_local, "UNREACHABLE");
+  options.key_file = tls_ + "server.key";            // not its own: the SDK does not even try
+  EXPECT_EQ(Client::Connect(options)->Ask(Unsure(), [] { return "local"; }).why_local, "INVALID_OPTIONS");
   EXPECT_EQ(Metric("goad_sessions"), 1);
   AskAFew(*known);
 }

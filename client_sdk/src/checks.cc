@@ -1,0 +1,160 @@
+#include "src/checks.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "client_sdk/openai/json_text.h"
+
+namespace goad::internal {
+namespace {
+
+constexpr size_t kMostPromptBytes = 3 << 20;  // what a frame holds; goad's own limit is in its greeting
+constexpr size_t kMostTokenBytes = 1024;      // of one candidate's text
+
+absl::Status Bad(const std::string& field, const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat(field, ": ", what));
+}
+
+#define GOAD_RETURN_IF_BAD(status) \
+  if (absl::Status checked = (status); !checked.ok()) return checked
+
+absl::Status CheckText(const std::string& field, const std::string& text, size_t least, size_t most) {
+  if (text.size() < least || text.size() > most) {
+    return Bad(field, absl::StrCat(text.size(), " bytes, want ", least, "..", most));
+  }
+  if (const size_t at = openai::FirstBadUtf8(text); at != std::string::npos) {
+    return Bad(field, absl::StrCat("is not UTF-8 at byte ", at));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRange(const std::string& field, double value, double least, double most) {
+  if (!(value >= least && value <= most)) return Bad(field, absl::StrCat(value, " is not in ", least, "..", most));
+  return absl::OkStatus();
+}
+absl::Status CheckDuration(const char* field, absl::Duration value, absl::Duration least, absl::Duration most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return Bad(field, absl::StrCat(absl::FormatDuration(value), " is not in ", absl::FormatDuration(least), "..",
+                                 absl::FormatDuration(most)));
+}
+
+// gRPC ends the process over a metadata value that HTTP cannot carry.
+absl::Status CheckPrintable(const char* field, const std::string& value, size_t most) {
+  if (value.size() > most) return Bad(field, absl::StrCat(value.size(), " bytes, want at most ", most));
+  for (size_t k = 0; k < value.size(); ++k) {
+    const auto byte = static_cast<unsigned char>(value[k]);
+    if (byte > 0x20 && byte < 0x7F) continue;
+    const bool newline_last = value.find_first_not_of("\r\n", k) == std::string::npos;
+    return Bad(field, absl::StrCat("byte ", k, " is 0x", absl::Hex(byte, absl::kZeroPad2),
+                                   ", want printable ASCII without blanks",
+                                   newline_last ? " (the newline that ends a file is no part of it)" : ""));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFirstToken(const std::vector<TokenProbability>& top) {
+  if (top.size() > 100) return Bad("first_token", absl::StrCat(top.size(), " entries, want 2..100"));
+  for (size_t k = 0; k < top.size(); ++k) {
+    if (top[k].token.size() > kMostTokenBytes) {
+      return Bad(absl::StrCat("first_token[", k, "].token"),
+                 absl::StrCat(top[k].token.size(), " bytes, want at most ", kMostTokenBytes));
+    }
+  }
+  return MarginUncertainty(top).status();
+}
+
+absl::Status CheckPrompt(const Query& query, size_t most) {
+  if (query.chat.empty()) return CheckText("prompt", query.prompt, 1, most);
+  if (query.chat.size() > 256) return Bad("chat", absl::StrCat(query.chat.size(), " messages, want at most 256"));
+  size_t bytes = 0;
+  for (size_t k = 0; k < query.chat.size(); ++k) {
+    const auto& [role, content] = query.chat[k];
+    if (role != "system" && role != "user" && role != "assistant") {
+      return Bad(absl::StrCat("chat[", k, "].role"), "is not system, user or assistant");
+    }
+    GOAD_RETURN_IF_BAD(CheckText(absl::StrCat("chat[", k, "].content"), content, 0, most));
+    bytes += content.size();
+  }
+  if (bytes < 1 || bytes > most) return Bad("chat", absl::StrCat(bytes, " bytes, want 1..", most));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string Clip(std::string text, size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
+  text.resize(most);
+  return text;
+}
+
+absl::Status CheckQueryId(const std::string& id) { return CheckText("id", id, 1, 64); }
+
+absl::Status CheckOptions(const ClientOptions& options) {
+  if (options.address.empty()) return Bad("address", "is empty");
+  GOAD_RETURN_IF_BAD(CheckPrintable("address", options.address, 1024));
+  GOAD_RETURN_IF_BAD(CheckPrintable("token", options.token, 4096));
+  GOAD_RETURN_IF_BAD(CheckText("device_name", options.device_name, 0, 128));
+  GOAD_RETURN_IF_BAD(CheckText("local_model", options.local_model, 0, 128));
+  if (options.tx_power_dbm) GOAD_RETURN_IF_BAD(CheckRange("tx_power_dbm", *options.tx_power_dbm, -60, 60));
+  GOAD_RETURN_IF_BAD(CheckDuration("decision_budget", options.decision_budget, absl::ZeroDuration(), absl::Hours(1)));
+  GOAD_RETURN_IF_BAD(CheckDuration("answer_budget", options.answer_budget, absl::ZeroDuration(), absl::Hours(24)));
+  GOAD_RETURN_IF_BAD(CheckDuration("backoff_first", options.backoff_first, absl::Milliseconds(1), absl::Hours(1)));
+  GOAD_RETURN_IF_BAD(CheckDuration("backoff_most", options.backoff_most, options.backoff_first, absl::Hours(1)));
+  GOAD_RETURN_IF_BAD(CheckRange("asks_per_query", options.asks_per_query, 1, 100));
+  if (options.certificate_file.empty() != options.key_file.empty()) {
+    return Bad(options.key_file.empty() ? "key_file" : "certificate_file", "is empty; a client certificate takes both");
+  }
+  if (options.root_ca_file.empty() && !options.certificate_file.empty()) {
+    return Bad("root_ca_file", "is empty; certificate_file needs TLS, and TLS an authority");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckQuery(const Query& query, const std::optional<Limits>& limits) {
+  GOAD_RETURN_IF_BAD(CheckQueryId(query.id));
+  if (query.uncertainty) {
+    GOAD_RETURN_IF_BAD(CheckRange("uncertainty", *query.uncertainty, 0, 1));
+  } else if (!query.first_token.empty()) {
+    GOAD_RETURN_IF_BAD(CheckFirstToken(query.first_token));
+  } else if (!query.must_offload) {
+    return Bad("uncertainty", "is missing; want uncertainty, first_token or must_offload");
+  }
+  const bool said = limits && limits->prompt_bytes > 0;
+  GOAD_RETURN_IF_BAD(
+      CheckPrompt(query, said ? std::min<size_t>(limits->prompt_bytes, kMostPromptBytes) : kMostPromptBytes));
+  const double most_output = limits && limits->max_output_tokens > 0 ? limits->max_output_tokens : 1e6;
+  GOAD_RETURN_IF_BAD(CheckRange("prompt_tokens", query.prompt_tokens, 0, 1e6));
+  GOAD_RETURN_IF_BAD(CheckRange("max_output_tokens", query.max_output_tokens, 0, most_output));
+  if (query.expected_output_tokens) {
+    GOAD_RETURN_IF_BAD(CheckRange("expected_output_tokens", *query.expected_output_tokens, 0,
+                                  query.max_output_tokens > 0 ? query.max_output_tokens : most_output));
+  }
+  GOAD_RETURN_IF_BAD(CheckDuration("local_delay", query.local_delay, absl::ZeroDuration(), absl::Hours(1)));
+  if (query.deadline != absl::InfiniteDuration()) {
+    GOAD_RETURN_IF_BAD(CheckDuration("deadline", query.deadline, absl::Nanoseconds(1), absl::Hours(1)));
+  }
+  if (query.edge_work_flop) GOAD_RETURN_IF_BAD(CheckRange("edge_work_flop", *query.edge_work_flop, 0, 1e30));
+  GOAD_RETURN_IF_BAD(CheckRange("temperature", query.temperature, 0, 2));
+  if (query.stop.size() > 4) return Bad("stop", absl::StrCat(query.stop.size(), " entries, want at most 4"));
+  for (size_t k = 0; k < query.stop.size(); ++k) {
+    GOAD_RETURN_IF_BAD(CheckText(absl::StrCat("stop[", k, "]"), query.stop[k], 1, 64));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckLink(const Link& link) {
+  GOAD_RETURN_IF_BAD(CheckText("site", link.site, 1, 128));
+  const std::string field = absl::StrCat("link to ", link.site);
+  const int measurements = int{link.gain_db.has_value()} + int{link.rsrp_dbm.has_value()} +
+                           int{link.uplink_snr_db.has_value()} + int{link.uplink_bps.has_value()};
+  if (measurements != 1) return Bad(field, absl::StrCat(measurements, " measurements, want one"));
+  if (link.gain_db) GOAD_RETURN_IF_BAD(CheckRange(field + ": gain_db", *link.gain_db, -300, 0));
+  if (link.rsrp_dbm) GOAD_RETURN_IF_BAD(CheckRange(field + ": rsrp_dbm", *link.rsrp_dbm, -200, 0));
+  if (link.uplink_snr_db) GOAD_RETURN_IF_BAD(CheckRange(field + ": uplink_snr_db", *link.uplink_snr_db, -100, 100));
+  if (link.uplink_bps) GOAD_RETURN_IF_BAD(CheckRange(field + ": uplink_bps", *link.uplink_bps, 1, 1e12));
+  return CheckDuration((field + ": age").c_str(), link.age, absl::ZeroDuration(), absl::Hours(1));
+}
+
+}  // namespace goad::internal

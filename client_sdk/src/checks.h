@@ -1,0 +1,27 @@
+// What an app passes in, looked at before anything of it is sent: a string that is not UTF-8 would make the whole frame
+// unreadable and cost every other query of the stream. Pure. Every status names the field, the value and what is
+// allowed.
+#ifndef GOAD_CLIENT_SDK_SRC_CHECKS_H_
+#define GOAD_CLIENT_SDK_SRC_CHECKS_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "goad/client.h"
+
+namespace goad::internal {
+
+// All but the content of the files.
+absl::Status CheckOptions(const ClientOptions& options);
+// `limits` as far as goad has said them.
+absl::Status CheckQuery(const Query& query, const std::optional<Limits>& limits);
+absl::Status CheckQueryId(const std::string& id);
+absl::Status CheckLink(const Link& link);
+
+// At most that many bytes, cut between characters.
+std::string Clip(std::string text, size_t most);
+
+}  // namespace goad::internal
+
+#endif  // GOAD_CLIENT_SDK_SRC_CHECKS_H_

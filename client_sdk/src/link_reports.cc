@@ -1,0 +1,52 @@
+#include "src/link_reports.h"
+
+#include "absl/strings/str_cat.h"
+#include "src/checks.h"
+
+namespace goad::internal {
+namespace {
+
+constexpr size_t kMostSites = 64;  // goad.v1.LinkReport
+constexpr absl::Duration kBetween = absl::Milliseconds(100);
+
+}  // namespace
+
+absl::Status LinkReports::Take(Link link, absl::Duration now) {
+  if (absl::Status checked = CheckLink(link); !checked.ok()) return checked;
+  if (links_.size() >= kMostSites && links_.count(link.site) == 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("link to ", link.site, ": ", kMostSites, " other sites are known, want at most that"));
+  }
+  const std::string site = link.site;
+  const absl::Duration measured = now - link.age;
+  links_[site] = {std::move(link), measured};
+  changed_.insert(site);
+  return absl::OkStatus();
+}
+
+void LinkReports::Again() {
+  for (const auto& [site, known] : links_) changed_.insert(site);
+  next_ = -absl::InfiniteDuration();
+}
+
+v1::DeviceFrame LinkReports::Report(absl::Duration now) {
+  v1::DeviceFrame frame;
+  v1::LinkReport* report = frame.mutable_link_report();
+  for (const std::string& site : changed_) {
+    const auto& [link, measured] = links_.at(site);
+    const double age_s = absl::ToDoubleSeconds(now - measured);
+    if (age_s > 3600) continue;  // of no use to anybody
+    v1::SiteLink& wire = *report->add_links();
+    wire.set_site(site);
+    wire.set_age_s(age_s);
+    if (link.gain_db) wire.set_gain_db(*link.gain_db);
+    if (link.rsrp_dbm) wire.set_rsrp_dbm(*link.rsrp_dbm);
+    if (link.uplink_snr_db) wire.set_uplink_snr_db(*link.uplink_snr_db);
+    if (link.uplink_bps) wire.set_uplink_bps(*link.uplink_bps);
+  }
+  changed_.clear();
+  next_ = now + kBetween;
+  return frame;
+}
+
+}  // namespace goad::internal

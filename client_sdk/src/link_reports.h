@@ -1,0 +1,34 @@
+// The latest measurement of each radio link, and when it is to be told. Pure.
+#ifndef GOAD_CLIENT_SDK_SRC_LINK_REPORTS_H_
+#define GOAD_CLIENT_SDK_SRC_LINK_REPORTS_H_
+
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "goad/client.h"
+#include "goad/v1/offload.pb.h"
+
+namespace goad::internal {
+
+// Thread-compatible. At most ten reports a second, and the latest of every site in the end.
+class LinkReports {
+ public:
+  // What is wrong with it, if anything; then it is not taken.
+  absl::Status Take(Link link, absl::Duration now);
+  void Again();  // on a new stream everything is to be told once more
+  // When Report is next to be called; infinite when there is nothing to tell.
+  absl::Duration due() const { return changed_.empty() ? absl::InfiniteDuration() : next_; }
+  v1::DeviceFrame Report(absl::Duration now);  // REQUIRES: due() <= now. May have no links (all too old)
+
+ private:
+  std::map<std::string, std::pair<Link, absl::Duration>>
+      links_;                      // by site, with the time of the measurement; at most 64
+  std::set<std::string> changed_;  // since the last report
+  absl::Duration next_ = -absl::InfiniteDuration();
+};
+
+}  // namespace goad::internal
+
+#endif  // GOAD_CLIENT_SDK_SRC_LINK_REPORTS_H_

@@ -1,0 +1,124 @@
+#include "src/wire.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "client_sdk/openai/json_text.h"
+
+namespace goad::internal {
+namespace {
+
+uint64_t PromptBits(const Query& query) {
+  size_t bytes = query.chat.empty() ? query.prompt.size() : 0;
+  for (const auto& [role, content] : query.chat) bytes += content.size();
+  return 8 * bytes;
+}
+
+// The candidates where every text can travel; else the number that goad would compute from them: parts of characters
+// are no UTF-8, and a daemon that is older than this client would end the stream over them.
+void SetConfidence(const Query& query, v1::Query* wire) {
+  if (query.uncertainty) return wire->set_uncertainty(*query.uncertainty);
+  if (query.first_token.empty()) return;
+  if (std::any_of(query.first_token.begin(), query.first_token.end(),
+                  [](const auto& entry) { return openai::FirstBadUtf8(entry.token) != std::string::npos; })) {
+    if (const auto margin = MarginUncertainty(query.first_token); margin.ok()) wire->set_uncertainty(*margin);
+    return;
+  }
+  for (const TokenProbability& entry : query.first_token) {
+    v1::TokenProbability* top = wire->mutable_first_token()->add_top();
+    top->set_token(entry.token);
+    top->set_probability(entry.probability);
+  }
+}
+
+int ToInt(uint64_t value) { return static_cast<int>(std::min<uint64_t>(value, 1 << 30)); }
+
+}  // namespace
+
+v1::DeviceFrame HelloFrame(const ClientOptions& options) {
+  v1::DeviceFrame frame;
+  v1::Hello& hello = *frame.mutable_hello();
+  hello.set_protocol_version(1);
+  hello.set_device_name(options.device_name);
+  hello.set_local_model(options.local_model);
+  hello.set_uncertainty_metric(v1::UNCERTAINTY_METRIC_MARGIN);
+  hello.set_uncertainty_version(1);
+  if (options.tx_power_dbm) hello.set_tx_power_dbm(*options.tx_power_dbm);
+  return frame;
+}
+
+v1::DeviceFrame QueryFrame(const Query& query, absl::Duration waited) {
+  v1::DeviceFrame frame;
+  v1::Query& wire = *frame.mutable_query();
+  wire.set_query_id(query.id);
+  SetConfidence(query, &wire);
+  wire.set_must_offload(query.must_offload);
+  wire.set_prompt_kind(query.chat.empty() ? v1::PROMPT_KIND_TEXT : v1::PROMPT_KIND_CHAT);
+  wire.set_prompt_bits(PromptBits(query));
+  wire.set_prompt_tokens(static_cast<uint32_t>(query.prompt_tokens));
+  wire.set_max_output_tokens(static_cast<uint32_t>(query.max_output_tokens));
+  if (query.expected_output_tokens)
+    wire.set_expected_output_tokens(static_cast<uint32_t>(*query.expected_output_tokens));
+  wire.set_local_delay_s(absl::ToDoubleSeconds(query.local_delay));
+  if (query.deadline != absl::InfiniteDuration()) wire.set_deadline_s(absl::ToDoubleSeconds(query.deadline - waited));
+  if (query.edge_work_flop) wire.set_edge_work_flop(*query.edge_work_flop);
+  return frame;
+}
+
+v1::DeviceFrame PromptFrame(const Query& query) {
+  v1::DeviceFrame frame;
+  v1::Prompt* prompt = frame.mutable_prompt();
+  prompt->set_query_id(query.id);
+  if (query.chat.empty()) {
+    prompt->set_text(query.prompt);
+  } else {
+    for (const auto& [role, content] : query.chat) {
+      v1::ChatMessage* message = prompt->mutable_chat()->add_messages();
+      message->set_role(role);
+      message->set_content(content);
+    }
+  }
+  prompt->set_temperature(query.temperature);
+  for (const std::string& stop : query.stop) prompt->add_stop(stop);
+  if (query.seed) prompt->set_seed(*query.seed);
+  return frame;
+}
+
+absl::Duration ReadSeconds(double s) { return s > 0 ? absl::Seconds(std::min(s, 3600.0)) : absl::ZeroDuration(); }
+
+std::string ReasonName(int reason) {
+  const std::string name = v1::Reason_Name(static_cast<v1::Reason>(reason));
+  return name.rfind("REASON_", 0) == 0 ? name.substr(7) : absl::StrCat("REASON_", reason);
+}
+
+std::string ErrorName(const v1::Error& error) {
+  if (!error.reason().empty()) return error.reason();
+  const std::string name = v1::ErrorCode_Name(error.code());
+  return name.rfind("ERROR_CODE_", 0) == 0 ? name.substr(11)
+                                           : absl::StrCat("ERROR_CODE_", static_cast<int>(error.code()));
+}
+
+Decision ReadDecision(const v1::Decision& wire) {
+  Decision decision;
+  decision.offload = wire.verdict() == v1::VERDICT_OFFLOAD;
+  decision.reason = ReasonName(wire.reason());
+  decision.site = wire.site();
+  decision.epoch = wire.epoch();
+  decision.predicted_upload = ReadSeconds(wire.predicted_upload_s());
+  decision.predicted_compute = ReadSeconds(wire.predicted_compute_s());
+  decision.upload_within = ReadSeconds(wire.upload_within_s());
+  decision.retry_after = ReadSeconds(wire.retry_after_s());
+  return decision;
+}
+
+Limits ReadLimits(const v1::Limits& wire) {
+  Limits limits;
+  limits.queries_per_session = ToInt(wire.queries_per_session());
+  limits.prompt_bytes = wire.prompt_bytes();
+  limits.max_output_tokens = ToInt(wire.max_output_tokens());
+  limits.link_max_age = ReadSeconds(wire.link_max_age_s());
+  limits.grant = ReadSeconds(wire.grant_s());
+  return limits;
+}
+
+}  // namespace goad::internal

@@ -1,0 +1,27 @@
+// Between the SDK's structs and goad.v1. Pure; what is written has passed checks.h.
+#ifndef GOAD_CLIENT_SDK_SRC_WIRE_H_
+#define GOAD_CLIENT_SDK_SRC_WIRE_H_
+
+#include <string>
+
+#include "goad/client.h"
+#include "goad/v1/offload.pb.h"
+
+namespace goad::internal {
+
+v1::DeviceFrame HelloFrame(const ClientOptions& options);
+v1::DeviceFrame QueryFrame(const Query& query, absl::Duration waited);  // since Ask
+v1::DeviceFrame PromptFrame(const Query& query);
+
+Decision ReadDecision(const v1::Decision& wire);
+Limits ReadLimits(const v1::Limits& wire);
+// 0..1 h; 0 for what is no number.
+absl::Duration ReadSeconds(double s);
+// Never empty: "NO_GAIN", or "REASON_99" for one that this client does not know.
+std::string ReasonName(int reason);
+// Never empty: the error's reason, else its code.
+std::string ErrorName(const v1::Error& error);
+
+}  // namespace goad::internal
+
+#endif  // GOAD_CLIENT_SDK_SRC_WIRE_H_

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# `cmake --install BUILD --prefix DIR` writes within DIR and nowhere else, whatever prefix the build was configured with; with the prefix
+# of the packages the configuration goes to /etc.
+set -euo pipefail
+build=$1
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+fail() { echo "install_test: $*" >&2; exit 1; }
+
+cmake --install "$build" --prefix "$dir/somewhere" > /dev/null
+if grep -v "^$dir/somewhere/" "$build/install_manifest.txt"; then fail "the files above are outside of --prefix"; fi
+[ -f "$dir/somewhere/etc/goad/goad.yaml" ] || fail "no etc/goad/goad.yaml within the prefix"
+[ -f "$dir/somewhere/include/goad/client.h" ] || fail "no include/goad/client.h within the prefix"
+PKG_CONFIG_PATH=$(dirname "$(find "$dir/somewhere" -name goad_client.pc)") pkg-config --cflags goad_client |
+  grep -q "$dir/somewhere" || fail "goad_client.pc names another prefix"
+
+DESTDIR=$dir/package cmake --install "$build" --prefix /usr --component daemon > /dev/null
+[ -f "$dir/package/etc/goad/goad.yaml" ] || fail "the package has no /etc/goad/goad.yaml"
+echo "install_test: everything stays within the prefix"
