@@ -278,7 +278,8 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
       const v1::ProtocolError& error = frame.protocol_error();
       Tell("PROTOCOL_ERROR",
            absl::StrCat(ErrorName(error.error()), ": ", error.error().field(), ": ", error.error().message()), now);
-      if (Find(error.query_id()) != nullptr) {
+      // A second Prompt (never ours, but a network's) leaves the answer alone that the first one brought.
+      if (Find(error.query_id()) != nullptr && error.error().reason() != "PROMPT_TWICE") {
         FinishLocally(error.query_id(), ErrorName(error.error()), error.error().message(), now);
       }
       break;
