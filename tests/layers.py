@@ -9,6 +9,7 @@ CORE = r"scheduler/[a-z0-9_]+\.h"
 EVENTS = r"server/engine/(events|inbox|ports|query)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
+OPENAI = r"client_sdk/openai/[a-z0-9_]+\.h"
 
 # (files, what they may include of ours and of the restricted libraries). The first match counts.
 RULES = [
@@ -21,8 +22,8 @@ RULES = [
     (r"server/config/config_loader\.cc", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),
     (r"server/config/.*", [r"server/(base|config)/.*", r"scheduler/(types|policy)\.h"]),
     (r"server/engine/.*", [r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, r"spdlog/.*"]),
-    (r"server/dispatch/.*\.h", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS]),
-    (r"server/dispatch/.*", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, r"curl/.*",
+    (r"server/dispatch/.*\.h", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI]),
+    (r"server/dispatch/.*", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI, r"curl/.*",
                              r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/session/offload_service\.cc", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h",
                                              EVENTS, PROTO, GRPC]),
@@ -33,7 +34,10 @@ RULES = [
     (r"server/sim/.*", [CORE, r"server/(base|engine|sim|telemetry)/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"server/ctl/.*", [r"server/ctl/.*", r"server/config/config_loader\.h", PROTO, GRPC]),
-    (r"client_sdk/(uncertainty/.*|include/goad/uncertainty\.h)", [r"goad/uncertainty\.h", r"nlohmann/.*"]),
+    (r"client_sdk/openai/.*\.h", [OPENAI]),
+    (r"client_sdk/openai/.*", [OPENAI, r"nlohmann/.*"]),
+    (r"client_sdk/uncertainty/.*", [r"goad/uncertainty\.h", r"client_sdk/uncertainty/.*", OPENAI]),
+    (r"client_sdk/include/goad/uncertainty\.h", []),
     (r"client_sdk/include/.*", [r"goad/[a-z_]+\.h"]),
     (r"client_sdk/src/stream_connection\.cc", [r"goad/[a-z_]+\.h", r"src/.*", PROTO, GRPC]),
     (r"client_sdk/(src|examples)/.*", [r"goad/[a-z_]+\.h", r"src/.*", PROTO]),

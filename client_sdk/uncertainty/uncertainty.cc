@@ -5,36 +5,59 @@
 #include <map>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "nlohmann/json.hpp"
+#include "client_sdk/openai/logprobs.h"
+#include "client_sdk/uncertainty/answer_start.h"
 
 namespace goad {
 namespace {
 
 constexpr size_t kBest = 10;
 
-// `entry` is {"token": "...", "logprob": x}.
-TokenProbability FromEntry(const nlohmann::json& entry) {
-  return {entry.at("token").get<std::string>(), std::exp(entry.at("logprob").get<double>())};
+// Tokens with the same name are one answer. A text with U+FFFD is a part of a character, and of which one it does not
+// say.
+std::string AnswerNamed(const std::string& token, size_t entry) {
+  if (token.find("\xEF\xBF\xBD") != std::string::npos) return absl::StrCat(token, "\n", entry);
+  const std::string word(absl::StripAsciiWhitespace(token));
+  return absl::AsciiStrToLower(word);
+}
+
+void CutToBest(std::vector<TokenProbability>* top) {
+  std::stable_sort(top->begin(), top->end(),
+                   [](const auto& a, const auto& b) { return a.probability > b.probability; });
+  if (top->size() > kBest) top->resize(kBest);
+}
+
+absl::StatusOr<std::vector<TokenProbability>> BestOf(const openai::TokenLogprob& first) {
+  std::vector<TokenProbability> top;
+  for (const openai::TokenLogprob& entry : first.top) top.push_back({entry.token, std::exp(entry.logprob)});
+  if (top.size() < 2) {
+    return absl::InvalidArgumentError(absl::StrCat("first token \"", absl::CHexEscape(first.token.substr(0, 40)),
+                                                   "\": ", top.size(),
+                                                   " candidates, want at least 2 (ask for top_logprobs)"));
+  }
+  CutToBest(&top);
+  if (top[0].probability == 0) return absl::InvalidArgumentError("first token: every candidate has probability 0");
+  return top;
 }
 
 }  // namespace
 
 absl::StatusOr<double> MarginUncertainty(std::vector<TokenProbability> top) {
-  if (top.empty()) return absl::InvalidArgumentError("first_token.top: 0 entries, want at least 1");
+  if (top.size() < 2)
+    return absl::InvalidArgumentError(absl::StrCat("first_token.top: ", top.size(), " entries, want at least 2"));
   for (size_t k = 0; k < top.size(); ++k) {
     const double p = top[k].probability;
     if (!(p >= 0 && p <= 1)) {
       return absl::InvalidArgumentError(absl::StrCat("first_token.top[", k, "].probability: ", p, " is not in 0..1"));
     }
   }
-  const size_t best = std::min(kBest, top.size());
-  std::stable_sort(top.begin(), top.end(), [](const auto& a, const auto& b) { return a.probability > b.probability; });
+  CutToBest(&top);
   std::map<std::string, double> merged;
   double sum = 0;
-  for (size_t k = 0; k < best; ++k) {
-    const std::string word(absl::StripAsciiWhitespace(top[k].token));
-    merged[absl::AsciiStrToLower(word)] += top[k].probability;
+  for (size_t k = 0; k < top.size(); ++k) {
+    merged[AnswerNamed(top[k].token, k)] += top[k].probability;
     sum += top[k].probability;
   }
   if (sum == 0) return absl::InvalidArgumentError("first_token.top: probabilities sum to 0, want above 0");
@@ -50,28 +73,60 @@ absl::StatusOr<double> MarginUncertainty(std::vector<TokenProbability> top) {
   return std::clamp(1 - (first - second) / sum, 0.0, 1.0);
 }
 
-absl::StatusOr<std::vector<TokenProbability>> FirstTokenFromJson(const std::string& text) {
-  const nlohmann::json document = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (document.is_discarded() || !document.is_object()) return absl::InvalidArgumentError("not a JSON object");
-  std::vector<TokenProbability> top;
-  try {
-    if (const auto native = document.find("completion_probabilities"); native != document.end()) {
-      for (const auto& entry : native->at(0).at("top_logprobs")) top.push_back(FromEntry(entry));
-    } else {
-      const auto& logprobs = document.at("choices").at(0).at("logprobs");
-      if (logprobs.contains("content")) {
-        for (const auto& entry : logprobs.at("content").at(0).at("top_logprobs")) top.push_back(FromEntry(entry));
-      } else {
-        for (const auto& [token, logprob] : logprobs.at("top_logprobs").at(0).items()) {
-          top.push_back({token, std::exp(logprob.get<double>())});
-        }
-      }
+struct FirstTokenReader::Impl {
+  AnswerStart start;
+  bool began = false;                         // a token has come
+  bool tells_thought = false;                 // the server says which text is thought
+  std::optional<openai::TokenLogprob> first;  // of the answer
+};
+
+FirstTokenReader::FirstTokenReader() : impl_(std::make_unique<Impl>()) {}
+FirstTokenReader::~FirstTokenReader() = default;
+
+absl::StatusOr<bool> FirstTokenReader::Push(std::string_view json) {
+  auto read = openai::ReadLogprobs(json);
+  if (!read.ok()) return read.status();
+  if (impl_->first) return true;
+  if (read->from_the_start) *impl_ = Impl();
+  std::string text;
+  for (const openai::TokenLogprob& token : read->tokens) text += token.token;
+  const std::string answer(absl::StripAsciiWhitespace(read->answer));
+  size_t skip = 0;  // bytes of `text` that are known to come before the answer
+  if (read->has_thought && !read->thought_apart) {
+    if (!impl_->began) impl_->start.BeginInThought();
+    impl_->tells_thought = true;
+    if (const size_t at = answer.empty() ? std::string::npos : text.rfind(answer); at != std::string::npos) {
+      skip = at;  // in one text with its thought the answer comes last
+      impl_->start.EndThought();
     }
-  } catch (const nlohmann::json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat("no first-token logprobs: ", error.what()));
+  } else if (impl_->tells_thought && !answer.empty()) {
+    impl_->start.EndThought();
+  } else if (!impl_->began && EndsThoughtItDoesNotOpen(text)) {  // the prompt had opened it
+    impl_->start.BeginInThought();
   }
-  if (top.empty()) return absl::InvalidArgumentError("no first-token logprobs: the list is empty");
-  return top;
+  for (openai::TokenLogprob& token : read->tokens) {
+    impl_->began = true;
+    const size_t length = token.token.size();
+    if (length > skip || skip == 0) {
+      if ((impl_->first = impl_->start.Push(std::move(token)))) return true;
+    }
+    skip -= std::min(skip, length);
+  }
+  return false;
+}
+
+absl::StatusOr<std::vector<TokenProbability>> FirstTokenReader::Candidates() const {
+  if (impl_->first) return BestOf(*impl_->first);
+  if (impl_->start.held()) return BestOf(*impl_->start.held());
+  if (!impl_->began) return absl::InvalidArgumentError("no log-probabilities (is logprobs or n_probs asked for?)");
+  return absl::InvalidArgumentError(absl::StrCat("no token of the answer: it begins with \"",
+                                                 absl::CHexEscape(impl_->start.passed()), "\" and ends there"));
+}
+
+absl::StatusOr<std::vector<TokenProbability>> FirstTokenFromJson(std::string_view json) {
+  FirstTokenReader reader;
+  if (const auto pushed = reader.Push(json); !pushed.ok()) return pushed.status();
+  return reader.Candidates();
 }
 
 }  // namespace goad

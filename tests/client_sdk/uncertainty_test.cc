@@ -11,21 +11,21 @@ namespace {
 
 TEST(MarginUncertainty, HandWorked) {
   EXPECT_NEAR(*MarginUncertainty({{"a", 0.6}, {"b", 0.4}}), 0.8, 1e-12);
-  EXPECT_NEAR(*MarginUncertainty({{"a", 1.0}}), 0, 1e-12);                          // one left: sure
-  EXPECT_NEAR(*MarginUncertainty({{"a", 0.5}, {"b", 0.5}}), 1, 1e-12);              // a tie
+  EXPECT_NEAR(*MarginUncertainty({{"a", 0.9}, {"A ", 0.1}}), 0, 1e-12);                     // one left: sure
+  EXPECT_NEAR(*MarginUncertainty({{"a", 0.5}, {"b", 0.5}}), 1, 1e-12);                      // a tie
   EXPECT_NEAR(*MarginUncertainty({{" Yes", 0.3}, {"yes", 0.3}, {"no", 0.2}}), 0.5, 1e-12);  // merged, renormalised
   std::vector<TokenProbability> many;
   for (int k = 0; k < 12; ++k) many.push_back({std::string(1, static_cast<char>('a' + k)), k < 10 ? 0.09 : 0.04});
-  EXPECT_NEAR(*MarginUncertainty(many), 1, 1e-12);                                  // only the best ten count
+  EXPECT_NEAR(*MarginUncertainty(many), 1, 1e-12);  // only the best ten count
 }
 
 TEST(MarginUncertainty, RefusesWhatIsNoProbability) {
-  EXPECT_EQ(MarginUncertainty({}).status().message(), "first_token.top: 0 entries, want at least 1");
-  EXPECT_EQ(MarginUncertainty({{"a", std::nan("")}}).status().message(),
+  EXPECT_EQ(MarginUncertainty({}).status().message(), "first_token.top: 0 entries, want at least 2");
+  EXPECT_EQ(MarginUncertainty({{"a", std::nan("")}, {"b", 0.5}}).status().message(),
             "first_token.top[0].probability: nan is not in 0..1");
   EXPECT_EQ(MarginUncertainty({{"a", 0.5}, {"b", -1}}).status().message(),
             "first_token.top[1].probability: -1 is not in 0..1");
-  EXPECT_FALSE(MarginUncertainty({{"a", 0}}).ok());
+  EXPECT_FALSE(MarginUncertainty({{"a", 0}, {"b", 0}}).ok());
 }
 
 TEST(MarginUncertainty, AgreesWithTheRecordedWorkload) {
@@ -43,8 +43,10 @@ TEST(MarginUncertainty, AgreesWithTheRecordedWorkload) {
 }
 
 TEST(FirstTokenFromJson, ReadsEveryForm) {
-  const char* native = R"({"completion_probabilities":[{"token":" a","top_logprobs":[{"token":" a","logprob":-0.5},{"token":"b","logprob":-2}]}]})";
-  const char* chat = R"({"choices":[{"logprobs":{"content":[{"top_logprobs":[{"token":" a","logprob":-0.5},{"token":"b","logprob":-2}]}]}}]})";
+  const char* native = R"({"completion_probabilities":[{"token":" a","top_logprobs":[{"token":" a","logprob":-0.5},
+      {"token":"b","logprob":-2}]}]})";
+  const char* chat = R"({"choices":[{"logprobs":{"content":[{"top_logprobs":[{"token":" a","logprob":-0.5},
+      {"token":"b","logprob":-2}]}]}}]})";
   const char* classic = R"({"choices":[{"logprobs":{"top_logprobs":[{" a":-0.5,"b":-2}]}}]})";
   for (const char* text : {native, chat, classic}) {
     const auto top = FirstTokenFromJson(text);
@@ -53,9 +55,166 @@ TEST(FirstTokenFromJson, ReadsEveryForm) {
     EXPECT_EQ((*top)[0].token, " a");
     EXPECT_NEAR((*top)[0].probability, std::exp(-0.5), 1e-15);
   }
-  for (const char* bad : {"", "[]", "{}", R"({"choices":[]})", R"({"completion_probabilities":[{"top_logprobs":[]}]})"}) {
+  for (const char* bad :
+       {"", "[]", "{}", R"({"choices":[]})", R"({"completion_probabilities":[{"top_logprobs":[]}]})"}) {
     EXPECT_FALSE(FirstTokenFromJson(bad).ok()) << bad;
   }
+}
+
+TEST(MarginUncertainty, PartsOfCharactersStayApart) {
+  EXPECT_NEAR(*MarginUncertainty({{"\xEF\xBF\xBD", 0.5}, {"\xEF\xBF\xBD", 0.5}}), 1, 1e-12);
+  EXPECT_NEAR(*MarginUncertainty({{"\xe4", 0.5}, {"\xe5", 0.5}}), 1, 1e-12);
+}
+
+TEST(MarginUncertainty, OneCandidateSaysNothing) {
+  EXPECT_EQ(MarginUncertainty({{"a", 1.0}}).status().message(), "first_token.top: 1 entries, want at least 2");
+}
+
+std::string Entry(const std::string& token, double logprob, const std::string& top = "") {
+  const std::string named = nlohmann::json(token).dump();
+  return "{\"token\":" + named + ",\"logprob\":" + std::to_string(logprob) + ",\"top_logprobs\":[" +
+         (top.empty() ? "{\"token\":" + named + ",\"logprob\":-0.1},{\"token\":\"zz\",\"logprob\":-30}" : top) + "]}";
+}
+const char kTie[] = R"({"token":"yes","logprob":-0.7},{"token":"no","logprob":-0.7})";
+
+// A chat answer of these tokens; the tie is at "yes".
+std::string Chat(const std::vector<std::string>& tokens, const std::string& message = "{\"content\":null}") {
+  std::string list;
+  for (const std::string& token : tokens)
+    list += (list.empty() ? "" : ",") + Entry(token, -0.1, token == "yes" ? kTie : "");
+  return R"({"choices":[{"index":0,"message":)" + message + R"(,"logprobs":{"content":[)" + list + "]}}]}";
+}
+std::string Chunk(const std::string& token, const std::string& delta = "{}") {
+  return R"({"choices":[{"index":0,"delta":)" + delta + R"(,"logprobs":{"content":[)" +
+         Entry(token, -0.1, token == "yes" ? kTie : "") + "]}}]}";
+}
+// The uncertainty, or the error.
+std::string Read(const std::string& json) {
+  const auto top = FirstTokenFromJson(json);
+  if (!top.ok()) return std::string(top.status().message());
+  const auto margin = MarginUncertainty(*top);
+  return margin.ok() ? std::to_string(*margin) : std::string(margin.status().message());
+}
+const char kUnsure[] = "1.000000";
+
+TEST(FirstTokenFromJson, PassesOverWhatComesBeforeAnAnswer) {
+  const std::vector<std::vector<std::string>> starts = {
+      {"yes"},
+      {"", "yes"},
+      {"<s>", "yes"},
+      {"<think>", "\n", "Let", " me", "</think>", "\n\n", "yes"},
+      {"<think>", "</think>", "yes"},
+      {"<think></think>", "\n", "yes"},
+      {"<", "think", ">", "well", "</", "think", ">", "\n", "yes"},
+      {"\n", "<think>", "well", "</think>", "yes"},
+      {"Well", ",", "</think>", "\n\n", "yes"},  // the prompt had opened it
+      {"[THINK]", "x", "[/THINK]", "yes"},
+      {"\xE2\x97\x81think\xE2\x96\xB7", "x", "\xE2\x97\x81/think\xE2\x96\xB7", "yes"},
+      {"<|channel|>", "analysis", "<|message|>", "The", " user", "<|end|>", "<|start|>", "assistant", "<|channel|>",
+       "final", "<|message|>", "yes"},
+      {"<|channel|>", "final", "<|message|>", "yes"},
+      {"<|im_start|>", "assistant", "\n", "yes"},
+      {"<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n", "yes"},
+      {"<\xEF\xBD\x9C"
+       "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+       "yes"},
+  };
+  for (const auto& tokens : starts) {
+    EXPECT_EQ(Read(Chat(tokens)), kUnsure) << tokens[0];
+    if (tokens[0] == "Well") continue;  // streamed, nobody can know
+    FirstTokenReader reader;            // the same in chunks
+    for (const std::string& token : tokens) ASSERT_TRUE(reader.Push(Chunk(token)).ok());
+    const auto top = reader.Candidates();
+    ASSERT_TRUE(top.ok()) << tokens[0] << ": " << top.status();
+    EXPECT_NEAR(*MarginUncertainty(*top), 1, 1e-9) << tokens[0];
+  }
+}
+
+TEST(FirstTokenFromJson, TheFirstTokenOfAnAnswerMayBeAnything) {
+  for (const char* first : {" ", "\n\n", "<", "<p>", "<table", "[", "[1]", "<|", "|", "think", "token_id:5"}) {
+    EXPECT_EQ(Read(Chat({first, "yes"})), "0.000000") << first;
+    EXPECT_EQ(Read(Chat({first})), "0.000000") << first;
+  }
+}
+
+TEST(FirstTokenFromJson, NamesWhatCameInsteadOfAnAnswer) {
+  EXPECT_EQ(Read(Chat({"<|im_end|>"})), "no token of the answer: it begins with \"<|im_end|>\" and ends there");
+  EXPECT_EQ(Read(Chat({"<think>", "hm", " hm"})),
+            "no token of the answer: it begins with \"<think>hm hm\" and ends there");
+  EXPECT_EQ(Read("{}"), "no log-probabilities (is logprobs or n_probs asked for?)");
+  EXPECT_EQ(Read(R"({"choices":[{"logprobs":null}]})"), "no log-probabilities (is logprobs or n_probs asked for?)");
+  EXPECT_EQ(Read(""), "not a JSON object");
+  EXPECT_EQ(Read(R"({"choices":[{"logprobs":{"content":[{"token":"a","logprob":0,"top_logprobs":[{"token":"a",
+      "logprob":0}]}]}}]})"),
+            "first token \"a\": 1 candidates, want at least 2 (ask for top_logprobs)");
+  EXPECT_EQ(Read(R"({"choices":[{"logprobs":{"tokens":["a"],"token_logprobs":[null],"top_logprobs":[null]}}]})"),
+            "first token \"a\": 0 candidates, want at least 2 (ask for top_logprobs)");
+  EXPECT_EQ(Read(R"({"logprobs":[{"token":"a","top_logprobs":[{"token":"a","logprob":null},{"token":"b",
+      "logprob":-9999}]}]})"),
+            "first token: every candidate has probability 0");
+  EXPECT_EQ(Read(std::string(200, '[')), "JSON text: more than 64 arrays and objects within each other at byte 64");
+}
+
+TEST(FirstTokenFromJson, BelievesAServerThatTellsThoughtFromAnswer) {
+  const std::string message = R"({"reasoning_content":"hm, yes","content":"\n\nyes"})";
+  EXPECT_EQ(Read(Chat({"hm", ",", " yes", "</think>", "\n\n", "yes"}, message)), kUnsure);
+  EXPECT_EQ(Read(Chat({"hm", ",", " yes", "\n\n", "yes", "<|im_end|>"}, message)), kUnsure) << "its marker is hidden";
+  EXPECT_EQ(Read(Chat({"yes"}, message)), kUnsure) << "the tokens are the answer's alone";
+  FirstTokenReader reader;  // streamed, with a marker that nobody sees
+  for (const char* token : {"hm", ","}) EXPECT_FALSE(*reader.Push(Chunk(token, R"({"reasoning_content":"x"})")));
+  EXPECT_TRUE(*reader.Push(Chunk("yes", R"({"content":"yes"})")));
+  EXPECT_NEAR(*MarginUncertainty(*reader.Candidates()), 1, 1e-9);
+  FirstTokenReader ollama;
+  EXPECT_FALSE(*ollama.Push(R"({"message":{"content":"","thinking":"hm"},"logprobs":[)" + Entry("hm", -0.1) + "]}"));
+  EXPECT_TRUE(*ollama.Push(R"({"message":{"content":"yes"},"logprobs":[)" + Entry("yes", -0.1, kTie) + "]}"));
+}
+
+TEST(FirstTokenFromJson, IdentityIsIdOrBytesWhereGiven) {
+  // Halves that print alike: by bytes, by id, and by neither.
+  EXPECT_EQ(Read(R"({"choices":[{"logprobs":{"content":[{"token":"\ufffd","top_logprobs":[
+      {"token":"\ufffd","bytes":[228],"logprob":-0.7},{"token":"\ufffd","bytes":[229],"logprob":-0.7}]}]}}]})"),
+            kUnsure);
+  EXPECT_EQ(Read(R"({"choices":[{"logprobs":{"content":[{"token":"\ufffd","top_logprobs":[
+      {"token":"\ufffd","bytes":[239,191,189],"logprob":-0.7},{"token":"\ufffd","bytes":[239,191,189],"logprob":-0.7}]}]}}]})"),
+            kUnsure);
+  EXPECT_EQ(Read("{\"logprobs\":[{\"token\":\"\xe4\",\"top_logprobs\":[{\"token\":\"\xe4\",\"logprob\":-0.7},"
+                 "{\"token\":\"\xe5\",\"logprob\":-0.7}]}]}"),
+            kUnsure)
+      << "bytes that are not UTF-8 in the text";
+  EXPECT_EQ(Read(R"({"meta_info":{"output_token_logprobs":[[-0.7,5,null]],"output_top_logprobs":[[[-0.7,5,null],
+      [-0.7,6,null]]]}})"),
+            kUnsure);
+  // The paper's merge goes by the text, whatever the ids; one token that is listed twice counts once.
+  EXPECT_EQ(Read(R"({"logprobs":[{"token":"a","top_logprobs":[{"id":1,"token":" Yes","logprob":-0.7},
+      {"id":2,"token":"yes","logprob":-0.7}]}]})"),
+            "0.000000");
+  EXPECT_EQ(Read(R"({"logprobs":[{"token":"a","top_logprobs":[{"id":1,"token":"yes","logprob":-0.7},
+      {"id":2,"token":"no","logprob":-0.7},{"id":1,"token":"yes","logprob":-0.7}]}]})"),
+            kUnsure);
+}
+
+TEST(FirstTokenFromJson, MoreThanTenAreCutToTheBestTen) {
+  std::string top;
+  for (int k = 0; k < 15; ++k) {
+    top += (k ? "," : "") + std::string("{\"token\":\"t") + std::to_string(k) +
+           "\",\"logprob\":" + std::to_string(-15 + k) + "}";
+  }
+  const auto best = FirstTokenFromJson(R"({"logprobs":[{"token":"t","top_logprobs":[)" + top + "]}]}");
+  ASSERT_EQ(best->size(), 10u);
+  EXPECT_EQ((*best)[0].token, "t14");
+  EXPECT_EQ((*best)[9].token, "t5");
+}
+
+TEST(FirstTokenFromJson, SglangChunksThatBeginAgainEachTime) {
+  FirstTokenReader reader;
+  EXPECT_FALSE(*reader.Push(R"({"text":"<think>","meta_info":{"completion_tokens":1,"output_token_logprobs":[[0,1,
+      "<think>"]],
+      "output_top_logprobs":[[[0,1,"<think>"],[-9,2,"x"]]]}})"));
+  EXPECT_TRUE(*reader.Push(R"({"text":"<think></think>yes","meta_info":{"completion_tokens":3,
+      "output_token_logprobs":[[0,1,"<think>"],[0,3,"</think>"],[-0.7,4,"yes"]],
+      "output_top_logprobs":[[[0,1,"<think>"],[-9,2,"x"]],[[0,3,"</think>"],[-9,2,"x"]],[[-0.7,4,"yes"],[-0.7,5,
+      "no"]]]}})"));
+  EXPECT_NEAR(*MarginUncertainty(*reader.Candidates()), 1, 1e-9);
 }
 
 }  // namespace

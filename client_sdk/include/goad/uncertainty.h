@@ -3,7 +3,9 @@
 #ifndef GOAD_UNCERTAINTY_H_
 #define GOAD_UNCERTAINTY_H_
 
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -11,20 +13,48 @@
 namespace goad {
 
 struct TokenProbability {
-  std::string token;      // as the tokenizer gives it, blanks and case included
-  double probability = 0; // 0..1
+  std::string token;       // as the tokenizer gives it, blanks and case included
+  double probability = 0;  // 0..1
 };
 
 // alpha = 1 - (p1 - p2) of arXiv 2602.07958, in 0..1: 0 is sure, 1 is a tie. Takes the ten best entries, merges tokens
 // that are equal once stripped of blanks and ASCII case, renormalises, and subtracts the two best (p2 = 0 when one is
-// left). Any order, any length >= 1. INVALID_ARGUMENT names the entry: empty list, a probability that is not in 0..1, or
-// a sum of 0. Thread-safe.
+// left). A token with U+FFFD in it is a part of some character and is merged with none. Any order, any length >= 2: one
+// candidate alone says nothing. INVALID_ARGUMENT names the entry: too few, a probability that is not in 0..1, or a sum
+// of 0. Thread-safe.
 absl::StatusOr<double> MarginUncertainty(std::vector<TokenProbability> top);
 
-// The first token's candidates from a server's JSON answer. Reads llama.cpp's `completion_probabilities` (n_probs), and
-// `logprobs.content[0].top_logprobs` of OpenAI chat and of llama.cpp's /v1/completions, and OpenAI's older
-// `logprobs.top_logprobs[0]` object. INVALID_ARGUMENT when the text is no JSON or has none of them.
-absl::StatusOr<std::vector<TokenProbability>> FirstTokenFromJson(const std::string& json);
+// The candidates for the first token of an answer, the best ten of them, from the JSON of OpenAI, llama.cpp (n_probs),
+// vLLM, SGLang, TGI or Ollama: a whole answer, or its chunks in order as they are streamed (without "data: "). What
+// models write before they answer, markers, roles, channels and thoughts, is passed over. Thread-compatible.
+//
+//   goad::FirstTokenReader reader;
+//   while (next chunk) { auto known = reader.Push(chunk);  if (!known.ok() || *known) break; }
+//   auto top = reader.Candidates();
+class FirstTokenReader {
+ public:
+  FirstTokenReader();
+  ~FirstTokenReader();
+
+  // True once the first token of the answer is known; further chunks change nothing then. A chunk without
+  // log-probabilities (a role, a usage) is no error. INVALID_ARGUMENT when the text is no JSON, has more than 4 MiB or
+  // 64 levels, or has a log-probability that is none, by the name of the field: above 0.01 (up to there it is rounding,
+  // and 0), or not a number. null and -Infinity are probability 0. UNAVAILABLE with the server's words when it is an
+  // error.
+  absl::StatusOr<bool> Push(std::string_view json);
+
+  // INVALID_ARGUMENT when fewer than two candidates came for that token, or when no token of the answer has come; it
+  // says what came instead. A token is its bytes where the server gives them, so not always UTF-8; "token_id:N" where
+  // only its id is known.
+  absl::StatusOr<std::vector<TokenProbability>> Candidates() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Of a whole answer, or of one chunk.
+absl::StatusOr<std::vector<TokenProbability>> FirstTokenFromJson(std::string_view json);
 
 }  // namespace goad
 

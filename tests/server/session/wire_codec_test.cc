@@ -46,7 +46,7 @@ TEST(DecodeQuery, EachBadFieldIsNamedWithValueAndRange) {
             "query.uncertainty: is missing; want uncertainty, first_token or must_offload");
   EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_kind(static_cast<v1::PromptKind>(9)); }),
             "query.prompt_kind: 9 is not TEXT (1) or CHAT (2)");
-  EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_first_token(); }), "query.first_token.top: 0 entries, want at least 1");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_first_token(); }), "query.first_token.top: 0 entries, want at least 2");
   EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_inline_prompt(); }), "query.inline_prompt.text: is missing; prompt_kind is TEXT");
 }
 
