@@ -24,12 +24,20 @@ struct AnswerPart {
   bool alive = false;                  // something of it belonged to the answer, if only to what the model thought
 };
 
-// Thread-compatible. One per request; of no use once the state is not kReading.
+// Thread-compatible. One per request; of no use once the state is not kReading. README.md says when an answer is whole.
+//
+// Bounds, in bytes: an event kMaxEvent, and kMaxLogprobs more where log-probabilities were asked for; what is not of the answer
+// (comments, pings, empty events, padding) kMaxIdle and kIdlePerEvent for each event that was; the whole body
+// kMaxBody and kBodyPerToken for each token asked for. Nothing of the answer is kept but its end.
 class AnswerReader {
  public:
   enum class State { kReading, kWhole, kFailed };
+  static constexpr size_t kMaxEvent = 64 << 10, kMaxLogprobs = 1 << 20;
+  static constexpr size_t kMaxIdle = 256 << 10, kIdlePerEvent = 64;
+  static constexpr size_t kMaxBody = 1 << 20, kBodyPerToken = 8 << 10;
+  static constexpr size_t kMaxErrorBody = 64 << 10;
 
-  explicit AnswerReader(bool logprobs_wanted) : logprobs_wanted_(logprobs_wanted) {}
+  AnswerReader(int max_output_tokens, bool logprobs_wanted);
 
   void OnHead(const HttpHead& head);
   AnswerPart OnBody(std::string_view bytes);
@@ -42,18 +50,29 @@ class AnswerReader {
   const std::optional<Usage>& usage() const { return usage_; }
 
  private:
-  void OnEvent(const std::string& data, AnswerPart* part);
-  void Fail(Blame blame, std::string code, std::string words);
+  enum class Form { kUnknown, kEvents, kJson };  // of the body; its first byte tells
 
+  bool is_answer() const { return head_.status / 100 == 2; }
+  void OnEvent(const SseEvent& event, AnswerPart* part);
+  void OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part);
+  void OnWholeJson(AnswerPart* part);
+  void BecomeWhole(AnswerPart* part);
+  void Fail(Blame blame, std::string code, std::string words, std::string detail = "");
+  SseParser::OnEvent Into(AnswerPart* part);
+
+  const int max_output_tokens_;
   const bool logprobs_wanted_;
   State state_ = State::kReading;
   ServerError error_;
   HttpHead head_;
-  std::string error_body_;             // of an answer that is not 200; bounded
+  Form form_ = Form::kUnknown;
+  std::string kept_;                   // an error's body, or an answer's that is no stream
   SseParser sse_;
   Utf8Assembler utf8_;
   std::string finish_reason_;
   std::optional<Usage> usage_;
+  bool has_text_ = false, has_thought_ = false, has_tool_call_ = false;
+  size_t body_bytes_ = 0, idle_bytes_ = 0, most_idle_bytes_ = kMaxIdle;
 };
 
 }  // namespace goad::server

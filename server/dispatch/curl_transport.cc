@@ -29,9 +29,13 @@ struct Transfer {
   HttpListener* listener = nullptr;
   const MonotonicTime* now = nullptr;  // of the Poll under way
   char error[CURL_ERROR_SIZE] = {};
+  size_t head_bytes = 0;
   bool head_reported = false;
   bool aborted = false;
 };
+
+constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
+constexpr long kBytesPerTurn = 8 << 10; // of one connection, so that none has the thread for itself
 
 std::string ReadSecret(const std::string& path) {
   std::ifstream in(path);
@@ -60,6 +64,12 @@ void ReportHead(Transfer& transfer) {
   head.content_type.resize(std::min(head.content_type.find_first_of("; "), head.content_type.size()));
   head.framed = !Header(transfer, "Content-Length").empty() || !Header(transfer, "Transfer-Encoding").empty();
   transfer.listener->OnHead(head, *transfer.now);
+}
+
+size_t OnHeadLine(char*, size_t size, size_t count, void* user) {
+  Transfer& transfer = *static_cast<Transfer*>(user);
+  transfer.head_bytes += size * count;
+  return transfer.head_bytes > kMaxHead ? 0 : size * count;
 }
 
 size_t OnWrite(char* bytes, size_t size, size_t count, void* user) {
@@ -184,6 +194,13 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(absl::ToInt64Milliseconds(transfer->request.connect_timeout)));
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);  // a connection is one answer: closing it aborts it
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kBytesPerTurn);
+  // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what is counted.
+  curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
+  add_header("Accept-Encoding: identity");
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &OnHeadLine);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer.get());
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &OnWrite);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer.get());
   if (!backend.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, backend.ca_file.c_str());

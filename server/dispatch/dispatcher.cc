@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
 
 namespace goad::server {
 namespace {
@@ -18,7 +19,9 @@ Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* tran
                        Metrics* metrics, std::function<void(Event)> to_engine)
     : transport_(transport), sink_(sink), metrics_(metrics), to_engine_(std::move(to_engine)), config_(config),
       pool_(config, transport, metrics, to_engine_, [this](size_t site, MonotonicTime now) { FillFreeSlots(site, now); }),
-      waiting_(config->sites.size()) {}
+      waiting_(config->sites.size()) {
+  for (size_t site = 0; site < config->sites.size(); ++site) dialects_.emplace_back(pool_.backends(site));
+}
 
 // --- queries -------------------------------------------------------------------------------------------------------------
 
@@ -63,16 +66,35 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
   }
   query.tried[static_cast<size_t>(backend)] = true;
   pool_.Take(site, backend);
-  query.attempt = std::make_unique<Attempt>(this, &query, backend, now);
-  const BackendConfig& config = pool_.config(site, backend);
+  Send(query, backend, dialects_[site][static_cast<size_t>(backend)], now);
+}
+
+void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, MonotonicTime now) {
+  const DispatchRequest& request = query.request;
+  query.attempt = std::make_unique<Attempt>(this, &query, backend, dialect, now);
+  const BackendConfig& config = pool_.config(sched::ToIndex(request.site), backend);
   query.attempt->call = transport_->Start({&config, RequestPath(config.api),
-                                           MakeRequestBody(config, *query.request.prompt, query.request.max_output_tokens),
-                                           config_->dispatch.connect, query.request.traceparent},
+                                           MakeRequestBody(config, *request.prompt, request.max_output_tokens, dialect),
+                                           config_->dispatch.connect, request.traceparent},
                                           query.attempt.get());
 }
 
-Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, MonotonicTime now)
-    : dispatcher(by), query(of_query), backend(on_backend), sent(now), reader(of_query->request.prompt->top_logprobs > 0) {}
+// A strict server refuses fields that others take: once more without the one it names, on the same slot. What it takes is
+// remembered when an answer is whole, so that words in a prompt which the server repeats teach nothing.
+bool Dispatcher::SendInOtherDialect(Query& query, const ServerError& error, MonotonicTime now) {
+  const Attempt& attempt = *query.attempt;
+  if (error.blame != Blame::kPrompt || !attempt.ended || query.tokens > 0) return false;
+  const std::optional<RequestDialect> other = OtherDialect(attempt.dialect, *query.request.prompt, error);
+  if (!other) return false;
+  spdlog::info("backend={} refused a field of a request, asking without it: {}",
+               pool_.name(sched::ToIndex(query.request.site), attempt.backend), error.words);
+  Send(query, attempt.backend, *other, now);
+  return true;
+}
+
+Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, const RequestDialect& in_dialect, MonotonicTime now)
+    : dispatcher(by), query(of_query), backend(on_backend), dialect(in_dialect), sent(now),
+      reader(of_query->request.max_output_tokens, of_query->request.prompt->top_logprobs > 0) {}
 
 void Dispatcher::Attempt::OnHead(const HttpHead& head, MonotonicTime) {
   retry_after = head.retry_after;
@@ -123,9 +145,12 @@ bool Dispatcher::Emit(Query& query, AnswerPart part, MonotonicTime now) {
 void Dispatcher::Complete(Query& query, MonotonicTime now) {
   const DispatchRequest& request = query.request;
   const Attempt& attempt = *query.attempt;
-  const std::optional<Usage>& usage = attempt.reader.usage();
+  // More output than was asked for, with some room for how servers count, is not believed.
+  std::optional<Usage> usage = attempt.reader.usage();
+  if (usage && usage->output_tokens > 2 * static_cast<int64_t>(request.max_output_tokens) + 16) usage.reset();
   const size_t site = sched::ToIndex(request.site);
   pool_.Succeeded(site, attempt.backend);
+  dialects_[site][static_cast<size_t>(attempt.backend)] = attempt.dialect;
   metrics_->BackendRequest(request.site, attempt.backend, "200");
   CompletedEvent event;
   event.id = request.id;
@@ -162,13 +187,16 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   const int backend = attempt.backend;
   const int status = attempt.reader.http_status();
   metrics_->BackendRequest(query.request.site, backend, error.code);
+  if (SendInOtherDialect(query, error, now)) return;
   if ((status == 429 || status == 503) && attempt.retry_after > absl::ZeroDuration()) {
     pool_.Rest(site, backend, attempt.retry_after, now);
   }
-  pool_.Failed(site, backend, error.blame, error.words, now);
+  const std::string detail = error.detail.empty() ? "" : absl::StrCat(": ", Printable(error.detail, 200));
+  pool_.Failed(site, backend, error.blame, error.words + detail, now);
   LeaveAttempt(query, now);
-  if (error.blame == Blame::kPrompt) return Fail(query, ErrorCode::kInvalidArgument, "BACKEND_REFUSED", error.words, now);
-  query.last_error = absl::StrCat(pool_.name(site, backend), ": ", error.words);
+  const std::string words = WithoutAddresses(error.words, pool_.config(site, backend).url);
+  if (error.blame == Blame::kPrompt) return Fail(query, ErrorCode::kInvalidArgument, "BACKEND_REFUSED", words, now);
+  query.last_error = absl::StrCat(pool_.name(site, backend), ": ", words);
   if (query.tokens > 0) return Fail(query, ErrorCode::kUnavailable, "BACKEND_FAILED", query.last_error, now);
   bool all_tried = false;
   pool_.Pick(site, query.request.prompt->chat, query.tried, now, &all_tried);
@@ -231,14 +259,21 @@ void Dispatcher::FillFreeSlots(size_t site, MonotonicTime now) {
 
 // --- time ----------------------------------------------------------------------------------------------------------------
 
+absl::Duration Dispatcher::FirstByte(const BackendConfig& backend) const {
+  return backend.first_byte > absl::ZeroDuration() ? backend.first_byte : config_->dispatch.first_byte;
+}
+
 Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   const DispatchConfig& limits = config_->dispatch;
   Limit limit{query.request.deadline, Limit::Kind::kDeadline};
   const auto consider = [&](MonotonicTime at, Limit::Kind kind) {
     if (at < limit.at) limit = {at, kind};
   };
-  if (!query.attempt) {
-    consider(query.request.prompt_ready + limits.first_byte, Limit::Kind::kFirstByte);
+  const size_t site = sched::ToIndex(query.request.site);
+  if (!query.attempt) {  // whichever it will be
+    absl::Duration longest;
+    for (size_t b = 0; b < pool_.backends(site); ++b) longest = std::max(longest, FirstByte(pool_.config(site, static_cast<int>(b))));
+    consider(query.request.prompt_ready + longest, Limit::Kind::kFirstByte);
     return limit;
   }
   const Attempt& attempt = *query.attempt;
@@ -246,7 +281,7 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   if (attempt.paused_since != MonotonicTime::Infinite()) {
     consider(attempt.paused_since + config_->limits.slow_consumer, Limit::Kind::kSlowConsumer);
   } else if (!attempt.last_alive) {
-    consider(attempt.sent + limits.first_byte, Limit::Kind::kFirstByte);
+    consider(attempt.sent + FirstByte(pool_.config(site, attempt.backend)), Limit::Kind::kFirstByte);
   } else {
     consider(*attempt.last_alive + limits.between_tokens, Limit::Kind::kBetweenTokens);
   }
@@ -268,8 +303,8 @@ void Dispatcher::PastLimit(Query& query, Limit::Kind kind, MonotonicTime now) {
       LeaveAttempt(query, now);
       return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "dispatch.total passed", now);
     case Limit::Kind::kFirstByte:
-      if (!was_sent) return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "dispatch.first_byte passed", now);
-      return AttemptFailed(query, {Blame::kBackend, "timeout", "dispatch.first_byte passed"}, now);
+      if (!was_sent) return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "first_byte passed", now);
+      return AttemptFailed(query, {Blame::kBackend, "timeout", "first_byte passed"}, now);
     case Limit::Kind::kBetweenTokens:
       return AttemptFailed(query, {Blame::kBackend, "timeout", "dispatch.between_tokens passed"}, now);
   }

@@ -48,7 +48,7 @@ class Dispatcher final {
  private:
   struct Query;
   struct Attempt final : HttpListener {  // one request on one backend; it ends with this
-    Attempt(Dispatcher* by, Query* of_query, int on_backend, MonotonicTime now);
+    Attempt(Dispatcher* by, Query* of_query, int on_backend, const RequestDialect& in_dialect, MonotonicTime now);
     void OnHead(const HttpHead& head, MonotonicTime now) override;
     void OnBody(std::string_view bytes, MonotonicTime now) override;
     void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) override;
@@ -56,6 +56,7 @@ class Dispatcher final {
     Dispatcher* const dispatcher;
     Query* const query;
     const int backend;
+    const RequestDialect dialect;
     const MonotonicTime sent;
     AnswerReader reader;
     CallId call{};
@@ -91,6 +92,8 @@ class Dispatcher final {
   };
 
   void Place(Query& query, MonotonicTime now);
+  void Send(Query& query, int backend, const RequestDialect& dialect, MonotonicTime now);
+  bool SendInOtherDialect(Query& query, const ServerError& error, MonotonicTime now);
   // The rest ends the attempt, and all but AttemptFailed the query too; neither may be used after.
   void Take(Query& query, AnswerPart part, MonotonicTime now);
   bool Emit(Query& query, AnswerPart part, MonotonicTime now);  // false: the device has left
@@ -101,6 +104,7 @@ class Dispatcher final {
   void Over(Query& query, Event answer, MonotonicTime now);
   void LeaveAttempt(Query& query, MonotonicTime now);
   void FillFreeSlots(size_t site, MonotonicTime now);
+  absl::Duration FirstByte(const BackendConfig& backend) const;
   Limit TimeLimit(const Query& query) const;
   void PastLimit(Query& query, Limit::Kind kind, MonotonicTime now);
 
@@ -112,6 +116,7 @@ class Dispatcher final {
 
   std::shared_ptr<const Config> config_;
   BackendPool pool_;
+  std::vector<std::vector<RequestDialect>> dialects_;  // per site and backend: in which it last took a request
   std::vector<std::deque<QueryId>> waiting_;  // per site, for a free slot; bounded by the site's max_queries
   std::unordered_map<QueryId, std::unique_ptr<Query>> queries_;
   std::deque<FreedSlot> freed_slots_;

@@ -179,13 +179,96 @@ TEST_F(DispatcherTest, AnAnswerWithoutFinishReasonIsFailed) {
   EXPECT_TRUE(Failure().answer_locally);
 }
 
-TEST_F(DispatcherTest, AnAnswerWithoutDoneIsFailed) {
-  const CallId id = Start(1);
+TEST_F(DispatcherTest, AnAnswerWithoutDoneIsWholeWhenItsBodyIs) {
+  CallId id = Start(1);
   Head(id, 200);
   Body(id, std::string(kToken) + kStop);
   End(id, TransportEnd::kComplete, "");
+  EXPECT_EQ(std::get<CompletedEvent>(sink_.events.back()).text_bytes, 3u);
+  id = Start(2);
+  Head(id, 200);
+  Body(id, std::string(kToken) + kStop);
+  End(id, TransportEnd::kBroken, "10.0.0.7 went away");
   EXPECT_EQ(Failure().text_bytes, 3u);
-  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kFailed});
+  EXPECT_EQ(Failure().error.message, "a/0: connection lost");  // and no address
+  EXPECT_EQ(Outcomes(), (std::vector{DispatchOutcome::kCompleted, DispatchOutcome::kFailed}));
+}
+
+TEST_F(DispatcherTest, APromptThatIsRefusedWithinTheStreamHurtsNobodyElse) {
+  for (uint64_t k = 1; k <= 5; ++k) {
+    const CallId id = Start(k);
+    Head(id, 200);
+    Body(id, "data: {\"error\":{\"code\":400,\"message\":\"9001 tokens at http://10.0.0.7:8000/v1\"}}\n\n");
+    EXPECT_EQ(Failure().error.reason, "BACKEND_REFUSED");
+    EXPECT_EQ(Failure().error.message, "HTTP 200: 9001 tokens at (address)");
+    Advance(21 * kMs);  // to settle
+  }
+  EXPECT_TRUE(dispatcher_->Backends()[0][0].up && dispatcher_->Backends()[0][1].up);
+  size_t posts = 0;
+  for (const auto& started : transport_.started) posts += !started.body.empty();
+  EXPECT_EQ(posts, 5u);
+}
+
+TEST_F(DispatcherTest, AStrictServerIsAskedAgainWithoutTheFieldAndThatIsRemembered) {
+  config_.sites[0].backends.resize(1);
+  dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                             [this](Event event) { to_engine_.push_back(std::move(event)); });
+  for (int step = 0; step < 3; ++step) {
+    Advance(absl::ZeroDuration());
+    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+  }
+  const auto asks_for_usage = [&] { return LastAttempt().body.find("stream_options") != std::string::npos; };
+  const std::string refusal = R"({"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]})";
+  Start(1);
+  ASSERT_TRUE(asks_for_usage());
+  const CallId first = Last();
+  Head(first, 422);
+  Body(first, refusal);
+  End(first, TransportEnd::kComplete, "");
+  ASSERT_NE(Last(), first) << "asked again";
+  EXPECT_FALSE(asks_for_usage());
+  Head(Last(), 422);  // not that field, then: nothing was learned
+  Body(Last(), refusal);
+  End(Last(), TransportEnd::kComplete, "");
+  EXPECT_EQ(Failure().error.reason, "BACKEND_REFUSED");
+  Start(2);
+  EXPECT_TRUE(asks_for_usage());
+  Head(Last(), 422);
+  Body(Last(), refusal);
+  End(Last(), TransportEnd::kComplete, "");
+  Head(Last(), 200);
+  Body(Last(), std::string(kToken) + kStop + kDone);
+  EXPECT_EQ(std::get<CompletedEvent>(sink_.events.back()).text_bytes, 3u);
+  Start(3);
+  EXPECT_FALSE(asks_for_usage());
+}
+
+TEST_F(DispatcherTest, ThoughtKeepsAnAnswerAliveAndPingsDoNot) {
+  config_.sites[0].backends[0].first_byte = absl::Seconds(60);  // its own, beside the 30 s of dispatch
+  dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                             [this](Event event) { to_engine_.push_back(std::move(event)); });
+  for (int step = 0; step < 3; ++step) {
+    Advance(absl::ZeroDuration());
+    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+  }
+  Start(1);
+  ASSERT_EQ(LastAttempt().url, "http://one");
+  const CallId id = Last();
+  Head(id, 200);
+  Body(id, ": ping\n\n");
+  Advance(absl::Seconds(59));
+  Body(id, "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n");
+  EXPECT_TRUE(Returned().empty()) << "its own first_byte";
+  for (int k = 0; k < 10; ++k) {
+    Body(id, "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n");
+    Advance(absl::Seconds(9));
+  }
+  EXPECT_TRUE(Returned().empty());
+  for (int k = 0; k < 2; ++k) {
+    Body(id, ": ping\n\n");
+    Advance(absl::Seconds(1));
+  }
+  EXPECT_EQ(Returned().size(), 1u) << "between_tokens; the other backend has answered no probe meanwhile";
 }
 
 TEST_F(DispatcherTest, BeforeTheFirstTokenItMovesToTheOtherBackendAfterItItFails) {
