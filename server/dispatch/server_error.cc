@@ -22,7 +22,8 @@ constexpr size_t kMaxWords = 300;
 constexpr size_t kMaxErrorJson = 64 << 10;
 
 // What servers say of a prompt that is too long for them or that their chat template refuses. In lower case.
-constexpr std::array<std::string_view, 27> kPromptWords = {
+constexpr std::array<std::string_view, 28> kPromptWords = {
+    "too large to process",
     "context length", "context size", "context window", "context_length", "exceed_context", "maximum context",
     "max_model_len", "max_seq_len", "max_total_tokens", "max_new_tokens", "max_input_tokens", "max_input_length",
     "too many tokens", "tokens exceeds", "reduce the length", "prompt is too long", "prompt too long", "input is too long",

@@ -45,6 +45,9 @@ void SseParser::EndLine(const OnEvent& on_event) {
   } else if (field == "error") {
     AddData(value, on_event);
     event_.type = "error";
+  } else if (line.substr(0, 8) == "{\"error\"" || (colon > 0 && line.find("\"choices\"") != line.npos)) {
+    AddData(line, on_event);
+    event_.type = "error";
   } else {
     passed_over_ += line.size() + 1;
     if (field == "event") event_.type = value;

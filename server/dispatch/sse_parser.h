@@ -13,9 +13,11 @@ struct SseEvent {
   std::string data;
 };
 
-// Thread-compatible. Lines end in LF, CRLF or CR; a BOM, comments, `id` and `retry` are passed over. Two things that servers send
-// and the standard does not have, neither of which can be anything else:
+// Thread-compatible. Lines end in LF, CRLF or CR; a BOM, comments, `id` and `retry` are passed over. Some things that servers
+// send and the standard does not have, none of which can be anything else:
 //   `error: {...}` is `event: error` with that data (llama-server before its pull request 16109);
+//   so is a bare line `{"error"...` (Ollama, when it fails within a stream), and a chunk in an unknown field: a damaged `data:`
+//   that is passed over would cost a piece of the text;
 //   an object's data line after another object's (or `[DONE]`) begins an event though the empty line is missing.
 class SseParser {
  public:

@@ -43,6 +43,7 @@ TEST(SseParser, WhatTheStandardSaysOfFields) {
 
 TEST(SseParser, WhatServersSendThatTheStandardHasNot) {
   EXPECT_EQ(Events({"error: {\"code\":400}\n\n"}), Strings{"error={\"code\":400}"});
+  EXPECT_EQ(Events({"data: a\n\n{\"error\":{}}\n"}, /*at_end=*/true), (Strings{"a", "error={\"error\":{}}"}));
   EXPECT_EQ(Events({"data: {\"a\":1}\ndata: {\"b\":2}\ndata: [DONE]\n\n"}), (Strings{"{\"a\":1}", "{\"b\":2}", "[DONE]"}));
   EXPECT_EQ(Events({"data: {\"a\":[{}\ndata: ,{\"b\":2}]}\n\n"}), Strings{"{\"a\":[{}\n,{\"b\":2}]}"});  // one text on two lines
   EXPECT_EQ(Events({"data: a\n\ndata: [DONE]\n"}, /*at_end=*/true), (Strings{"a", "[DONE]"}));
