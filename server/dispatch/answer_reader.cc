@@ -42,7 +42,10 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
   body_bytes_ += bytes.size();
   if (!is_answer()) {
     kept_ += bytes.substr(0, kMaxErrorBody - std::min(kept_.size(), kMaxErrorBody));
-    if (body_bytes_ > kMaxBody) error_ = ReadServerError(head_.status, false, kept_), state_ = State::kFailed;
+    if (body_bytes_ > kMaxIdle) {
+      error_ = ReadServerError(head_.status, head_.retry_after > absl::ZeroDuration(), kept_);
+      state_ = State::kFailed;
+    }
     return part;
   }
   if (form_ == Form::kUnknown) {
@@ -57,7 +60,9 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
   }
   if (form_ == Form::kJson) {
     part.alive = !IsBlank(bytes);
+    if (!part.alive) idle_bytes_ += bytes.size();
     kept_ += bytes;
+    if (kept_.size() > kMaxEvent + kMaxLogprobs) Fail(Blame::kBackend, "garbage", "an answer that is no stream is larger than 1 MiB");
   } else if (form_ == Form::kEvents && !sse_.Push(bytes, Into(&part)) && state_ == State::kReading) {
     Fail(Blame::kBackend, "garbage", "an event of the answer is larger than 64 KiB and its log-probabilities");
   }
@@ -77,7 +82,7 @@ void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
     return;
   }
   if (IsBlank(event.data) || !(event.type.empty() || event.type == "message")) {
-    idle_bytes_ += event.data.size() + 1;
+    idle_bytes_ += event.data.size() + 8;  // and "data: " with its line ends
     return;
   }
   if (event.data == "[DONE]") {

@@ -34,7 +34,7 @@ class AnswerReader {
   enum class State { kReading, kWhole, kFailed };
   static constexpr size_t kMaxEvent = 64 << 10, kMaxLogprobs = 1 << 20;
   static constexpr size_t kMaxIdle = 256 << 10, kIdlePerEvent = 64;
-  static constexpr size_t kMaxBody = 1 << 20, kBodyPerToken = 8 << 10;
+  static constexpr size_t kMaxBody = 16 << 20, kBodyPerToken = 8 << 10;
   static constexpr size_t kMaxErrorBody = 64 << 10;
 
   AnswerReader(int max_output_tokens, bool logprobs_wanted);
