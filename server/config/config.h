@@ -32,6 +32,7 @@ struct BackendConfig {         // restart-only
   std::string model = "llm";   // the `model` field of requests; 1..128 bytes
   BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
   int slots = 4;               // requests it runs at once when it does not say (llama-server's /props does); 1..4096
+  absl::Duration first_byte;   // from the request to the first token; 0 = dispatch.first_byte; else 1ms..1h
   std::string api_key_file;    // file with the bearer token; empty = none
   std::string ca_file;         // PEM for https; empty = the system's
 };
@@ -128,7 +129,7 @@ struct LimitsConfig {          // hot, but for sessions
 
 struct DispatchConfig {        // hot
   absl::Duration connect = absl::Seconds(2);       // to connect to a backend
-  absl::Duration first_byte = absl::Seconds(30);   // from the request to the first token
+  absl::Duration first_byte = absl::Seconds(30);   // from the request to the first token, thought included
   absl::Duration between_tokens = absl::Seconds(10);
   absl::Duration total = absl::Seconds(300);       // of one request
   absl::Duration probe_period = absl::Seconds(1);  // health probes of each backend

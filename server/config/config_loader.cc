@@ -241,6 +241,7 @@ void ReadSite(Section& section, SiteConfig* site) {
     entry.Choice<BackendApi>("api", {{"completions", BackendApi::kCompletions}, {"chat", BackendApi::kChat}},
                              &backend->api);
     entry.Integer("slots", &backend->slots);
+    entry.Duration("first_byte", &backend->first_byte);
     entry.Text("api_key_file", &backend->api_key_file);
     entry.Text("ca_file", &backend->ca_file);
   });

@@ -73,6 +73,9 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
       problems.Add(at + ".model", absl::StrCat(backend.model.size(), " bytes, want 1 to 128"));
     }
     problems.Range(at + ".slots", backend.slots, 1, 4096);
+    if (backend.first_byte != absl::ZeroDuration()) {
+      problems.Range(at + ".first_byte", backend.first_byte, absl::Milliseconds(1), absl::Hours(1));
+    }
   }
 }
 
@@ -212,7 +215,7 @@ std::vector<std::string> RestartOnlyChanges(const Config& running, const Config&
     bool same = old_site.backends.size() == new_site.backends.size();
     for (size_t k = 0; same && k < old_site.backends.size(); ++k) {
       const auto &x = old_site.backends[k], &y = new_site.backends[k];
-      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots &&
+      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots && x.first_byte == y.first_byte &&
              x.api_key_file == y.api_key_file && x.ca_file == y.ca_file;
     }
     if (old_site.name != new_site.name) paths.push_back(absl::StrCat("sites[", j, "].name"));

@@ -1,6 +1,13 @@
 #include "server/dispatch/completion_json.h"
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "client_sdk/openai/json_text.h"
+#include "client_sdk/openai/logprobs.h"
 #include "nlohmann/json.hpp"
 #include "server/dispatch/utf8.h"
 
@@ -9,15 +16,60 @@ namespace {
 
 using nlohmann::json;
 
-// Some servers cut a code point between two events, which is not valid JSON text. Such bytes travel through the JSON
-// parser as the private-use code points U+F780..U+F7FF and become bytes again afterwards.
-std::string HideRawBytes(const std::string& text) {
+constexpr size_t kMaxJson = 4 << 20;             // the callers have lower limits
+constexpr size_t kMaxTokensOfEvent = 4096;
+constexpr size_t kMaxParts = 4096;               // of a content that is a list
+constexpr int kMaxSlots = 4096;
+
+// --- bytes that JSON cannot hold -----------------------------------------------------------------------------------------
+// Some servers cut a code point between two events: its bytes as they are, which is not valid JSON text, or escaped, which leaves one
+// half of a UTF-16 pair in each. Such bytes travel through the JSON parser as the private-use code points U+F780..U+F7FF and become bytes
+// again afterwards; a half is the three bytes that UTF-8 would have for it.
+
+// The unit of "\uXXXX" at `i`; -1 = none there.
+int EscapedUnit(std::string_view text, size_t i) {
+  if (i + 6 > text.size() || text[i] != '\\' || text[i + 1] != 'u') return -1;
+  int unit = 0;
+  for (size_t k = i + 2; k < i + 6; ++k) {
+    const auto c = static_cast<unsigned char>(text[k]);
+    if (!absl::ascii_isxdigit(c)) return -1;
+    unit = unit * 16 + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
+  }
+  return unit;
+}
+bool IsHigh(int unit) { return unit >= 0xD800 && unit <= 0xDBFF; }
+bool IsLow(int unit) { return unit >= 0xDC00 && unit <= 0xDFFF; }
+
+void Hide(unsigned char byte, std::string* hidden) { absl::StrAppend(hidden, "\\uf7", absl::Hex(byte, absl::kZeroPad2)); }
+void HideUnit(int unit, std::string* hidden) {
+  Hide(static_cast<unsigned char>(0xE0 | unit >> 12), hidden);
+  Hide(static_cast<unsigned char>(0x80 | (unit >> 6 & 0x3F)), hidden);
+  Hide(static_cast<unsigned char>(0x80 | (unit & 0x3F)), hidden);
+}
+
+// Every byte above 127, every half, and every escape of a code point that stands for a byte here. `*halves`: there was one.
+std::string HideRawBytes(std::string_view text, bool* halves) {
   std::string hidden;
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x80) {
-      hidden += c;
+  for (size_t i = 0; i < text.size();) {
+    const int unit = EscapedUnit(text, i);
+    if (static_cast<unsigned char>(text[i]) >= 0x80) {
+      Hide(static_cast<unsigned char>(text[i++]), &hidden);
+    } else if (IsHigh(unit) && IsLow(EscapedUnit(text, i + 6))) {
+      hidden += text.substr(i, 12);
+      i += 12;
+    } else if (unit >= 0) {
+      const bool half = IsHigh(unit) || IsLow(unit);
+      *halves |= half;
+      if (half || (unit >= 0xF780 && unit <= 0xF7FF)) {
+        HideUnit(unit, &hidden);
+      } else {
+        hidden += text.substr(i, 6);
+      }
+      i += 6;
     } else {
-      absl::StrAppend(&hidden, "\\uf7", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad2));
+      const size_t length = text[i] == '\\' && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0x80 ? 2 : 1;
+      hidden += text.substr(i, length);
+      i += length;
     }
   }
   return hidden;
@@ -39,26 +91,102 @@ std::string RestoreRawBytes(const std::string& text) {
   return bytes;
 }
 
-// nlohmann throws on values of another type; servers leave fields out or write null.
-std::string StringOr(const json& object, const char* field) {
-  const auto at = object.find(field);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
-}
-int IntOr(const json& object, const char* field, int otherwise) {
-  const auto at = object.find(field);
-  return at != object.end() && at->is_number() ? at->get<int>() : otherwise;
+// Discarded when it is no JSON or deeper than anything that servers send. `*hidden`: texts in it are to be restored.
+json Parse(const std::string& text, bool* hidden) {
+  if (!openai::CheckJson(text, kMaxJson).ok()) return json(json::value_t::discarded);
+  *hidden = !IsValidUtf8(text);
+  std::string hiding;
+  if (*hidden || text.find("\\ud") != text.npos || text.find("\\uD") != text.npos) hiding = HideRawBytes(text, hidden);
+  return json::parse(openai::StrictJson(*hidden ? hiding : text), nullptr, /*allow_exceptions=*/false);
 }
 
-TokenLogprob ParseLogprob(const json& entry) {
-  TokenLogprob logprob;
-  logprob.token = StringOr(entry, "token");
-  if (const auto at = entry.find("logprob"); at != entry.end() && at->is_number()) logprob.logprob = at->get<double>();
-  if (const auto top = entry.find("top_logprobs"); top != entry.end() && top->is_array()) {
-    for (const json& other : *top) {
-      if (other.is_object()) logprob.top.push_back(ParseLogprob(other));
+// --- fields: nlohmann throws on values of another type; servers leave fields out or write null -----------------------------
+const json* Find(const json& object, const char* field) {
+  if (!object.is_object()) return nullptr;
+  const auto at = object.find(field);
+  return at == object.end() || at->is_null() ? nullptr : &*at;
+}
+std::string Text(const json& object, const char* field) {
+  const json* at = Find(object, field);
+  return at != nullptr && at->is_string() ? at->get<std::string>() : "";
+}
+// A whole number in 0..most, however it is written.
+std::optional<int> Count(const json& value, int most) {
+  if (!value.is_number()) return std::nullopt;
+  const double number = value.get<double>();
+  if (!(number >= 0 && number <= most) || number != std::floor(number)) return std::nullopt;
+  return static_cast<int>(number);
+}
+
+// "text", or a list of parts of which those of text count; Mistral puts thought among them.
+std::string ContentText(const json& content, bool* thought) {
+  if (content.is_string()) return content.get<std::string>();
+  if (content.is_object()) return Text(content, "text");
+  std::string text;
+  if (!content.is_array()) return text;
+  for (size_t k = 0; k < std::min(content.size(), kMaxParts); ++k) {
+    const json& part = content[k];
+    const std::string type = Text(part, "type");
+    if (part.is_string()) {
+      text += part.get<std::string>();
+    } else if (type.empty() || type == "text" || type == "output_text") {
+      text += Text(part, "text");
+    } else if (type == "thinking" || type == "reasoning") {
+      *thought = true;
     }
   }
-  return logprob;
+  return text;
+}
+
+// An answer or a part of one: a chat's delta or message, or the choice itself.
+void ReadMessage(const json& message, CompletionChunk* chunk) {
+  if (const json* content = Find(message, "content")) chunk->text = ContentText(*content, &chunk->thought);
+  if (chunk->text.empty()) chunk->text = Text(message, "refusal");  // the model's words for the user, too
+  for (const char* field : {"reasoning_content", "reasoning", "thinking"}) {
+    const json* at = Find(message, field);
+    chunk->thought |= at != nullptr && (at->is_string() || at->is_object() || at->is_array()) && *at != "" && !at->empty();
+  }
+  for (const char* field : {"tool_calls", "function_call"}) {
+    const json* at = Find(message, field);
+    chunk->tool_call |= at != nullptr && !at->empty();
+  }
+}
+
+std::string FinishReason(const std::string& reason) {
+  const bool readable = reason.size() <= kMaxFinishReason && std::all_of(reason.begin(), reason.end(), [](char c) {
+                          return c > 0x20 && c < 0x7F;
+                        });
+  return readable ? reason : "other";
+}
+
+std::vector<TokenLogprob> Logprobs(const std::string& data) {
+  std::vector<TokenLogprob> logprobs;
+  const auto read = openai::ReadLogprobs(data);
+  if (!read.ok()) return logprobs;  // the text counts, not what could not be read beside it
+  const auto clean = [](const std::string& token) {
+    Utf8Assembler whole;
+    std::string text = whole.Push(token);
+    return text + whole.Finish();
+  };
+  for (const openai::TokenLogprob& token : read->tokens) {
+    if (logprobs.size() >= kMaxTokensOfEvent) break;
+    TokenLogprob& out = logprobs.emplace_back();
+    out.token = clean(token.token);
+    out.logprob = token.logprob;
+    for (const openai::TokenLogprob& other : token.top) out.top.push_back({clean(other.token), other.logprob});
+  }
+  return logprobs;
+}
+
+// The positions that a choice's log-probabilities have, whether they are wanted or not.
+size_t Positions(const json& choice) {
+  const json* logprobs = Find(choice, "logprobs");
+  if (logprobs == nullptr) return 0;
+  for (const char* field : {"content", "tokens"}) {
+    const json* list = Find(*logprobs, field);
+    if (list != nullptr && list->is_array()) return std::min(list->size(), kMaxTokensOfEvent);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -67,12 +195,15 @@ const char* RequestPath(BackendApi api) {
   return api == BackendApi::kChat ? "/v1/chat/completions" : "/v1/completions";
 }
 
-std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prompt, int max_output_tokens) {
-  json body = {{"model", backend.model},
-               {"stream", true},
-               {"stream_options", {{"include_usage", true}}},
-               {"max_tokens", max_output_tokens},
-               {"temperature", prompt.temperature}};
+std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prompt, int max_output_tokens,
+                            const RequestDialect& dialect) {
+  using Temperature = RequestDialect::Temperature;
+  json body = {{"model", backend.model}, {"stream", true}};
+  body[dialect.max_completion_tokens ? "max_completion_tokens" : "max_tokens"] = max_output_tokens;
+  if (dialect.stream_options) body["stream_options"] = {{"include_usage", true}};
+  if (dialect.temperature != Temperature::kOmitted) {
+    body["temperature"] = dialect.temperature == Temperature::kAboveZero ? std::max(prompt.temperature, 0.01) : prompt.temperature;
+  }
   if (backend.api == BackendApi::kChat) {
     json messages = json::array();
     if (prompt.chat) {
@@ -85,8 +216,8 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
     body["prompt"] = prompt.text;
   }
   if (!prompt.stop.empty()) body["stop"] = prompt.stop;
-  if (prompt.seed) body["seed"] = *prompt.seed;
-  if (prompt.top_logprobs > 0) {
+  if (prompt.seed && dialect.seed) body["seed"] = *prompt.seed;
+  if (prompt.top_logprobs > 0 && dialect.logprobs) {
     if (backend.api == BackendApi::kChat) {
       body["logprobs"] = true;
       body["top_logprobs"] = prompt.top_logprobs;
@@ -97,60 +228,80 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
   return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data) {
-  const bool raw = !IsValidUtf8(data);
-  const json event = json::parse(raw ? HideRawBytes(data) : data, nullptr, /*allow_exceptions=*/false);
+std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const PromptBody& prompt, const ServerError& error) {
+  using Temperature = RequestDialect::Temperature;
+  constexpr std::array<std::string_view, 15> kRefusals = {
+      "not support", "unsupported", "not permitted", "not allowed", "unrecognized", "unknown", "unexpected", "extra", "forbidden",
+      "invalid", "not a valid", "only the default", "must be", "not available", "positive"};
+  const std::string words = absl::AsciiStrToLower(error.words);
+  const auto has = [&](std::string_view word) { return words.find(word) != words.npos; };
+  if (std::none_of(kRefusals.begin(), kRefusals.end(), has)) return std::nullopt;
+  const auto names = [&](std::string_view field) { return error.field == field || has(field); };
+  RequestDialect other = dialect;
+  if (names("stream_options") || names("include_usage")) other.stream_options = false;
+  if (names("seed") && prompt.seed) other.seed = false;
+  if (names("logprobs") && prompt.top_logprobs > 0) other.logprobs = false;
+  if ((names("max_tokens") && has("max_completion_tokens")) || (error.field == "max_tokens" && has("support"))) {
+    other.max_completion_tokens = !has("context");
+  }
+  if (names("temperature")) {
+    const bool zero = prompt.temperature <= 0 && dialect.temperature == Temperature::kAsAsked;
+    other.temperature = zero && (has("positive") || has("greater") || has("> 0")) ? Temperature::kAboveZero : Temperature::kOmitted;
+  }
+  return other == dialect ? std::nullopt : std::optional<RequestDialect>(other);
+}
+
+absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprobs_wanted) {
+  bool hidden = false;
+  const json event = Parse(data, &hidden);
   if (event.is_discarded() || !event.is_object()) return absl::InvalidArgumentError("an event is no JSON object");
-  if (event.contains("error")) return absl::UnavailableError(ErrorMessage(200, event.dump()));
-  const auto choices = event.find("choices");
-  const auto usage = event.find("usage");
-  const bool has_usage = usage != event.end() && usage->is_object();
-  if ((choices == event.end() || !choices->is_array()) && !has_usage) {
-    return absl::InvalidArgumentError("an event has neither choices nor usage");
-  }
   CompletionChunk chunk;
-  if (has_usage) chunk.usage = Usage{IntOr(*usage, "prompt_tokens", 0), IntOr(*usage, "completion_tokens", 0)};
-  if (choices == event.end() || choices->empty() || !(*choices)[0].is_object()) return chunk;
-  const json& choice = (*choices)[0];
-  if (const auto delta = choice.find("delta"); delta != choice.end() && delta->is_object()) {
-    chunk.text = StringOr(*delta, "content");
-  } else {
-    chunk.text = StringOr(choice, "text");
+  const json* error = Find(event, "error");
+  const json* choices = Find(event, "choices");
+  if ((error != nullptr && *error != false && *error != "" && !error->empty()) || Text(event, "object") == "error" ||
+      (choices == nullptr && Find(event, "detail") != nullptr)) {
+    chunk.error = ReadServerError(200, false, data);
+    return chunk;
   }
-  if (raw) chunk.text = RestoreRawBytes(chunk.text);
-  if (const auto reason = choice.find("finish_reason"); reason != choice.end() && reason->is_string()) {
-    chunk.finish_reason = reason->get<std::string>();
+  if (const json* usage = Find(event, "usage")) {
+    const json* prompt = Find(*usage, "prompt_tokens");
+    const json* output = Find(*usage, "completion_tokens");
+    const std::optional<int> in = prompt == nullptr ? 0 : Count(*prompt, kMaxUsageTokens);
+    const std::optional<int> out = output == nullptr ? std::nullopt : Count(*output, kMaxUsageTokens);
+    if (in && out) chunk.usage = Usage{*in, *out};
   }
-  if (const auto logprobs = choice.find("logprobs"); logprobs != choice.end() && logprobs->is_object()) {
-    if (const auto content = logprobs->find("content"); content != logprobs->end() && content->is_array()) {
-      for (const json& entry : *content) {
-        if (entry.is_object()) chunk.logprobs.push_back(ParseLogprob(entry));
-      }
+  if (choices == nullptr) return chunk;
+  if (!choices->is_array()) return absl::InvalidArgumentError("an event has choices that are no list");
+  const json* choice = nullptr;
+  for (const json& at : *choices) {
+    if (!at.is_object()) continue;
+    const json* index = Find(at, "index");
+    if (index == nullptr || !index->is_number() || *index == 0) {
+      choice = &at;
+      break;
     }
+    chunk.has_other_choices = true;
   }
-  if (!chunk.text.empty()) chunk.tokens = std::max<int>(1, static_cast<int>(chunk.logprobs.size()));
+  if (choice == nullptr) return chunk;
+  chunk.has_choice = true;
+  const json* message = Find(*choice, "delta");
+  if (message == nullptr) message = Find(*choice, "message");
+  if (message != nullptr) ReadMessage(*message, &chunk);
+  if (chunk.text.empty()) chunk.text = Text(*choice, "text");
+  if (hidden) chunk.text = RestoreRawBytes(chunk.text);
+  if (const std::string reason = Text(*choice, "finish_reason"); !reason.empty()) chunk.finish_reason = FinishReason(reason);
+  const size_t positions = Positions(*choice);
+  if (positions > 0 && logprobs_wanted) chunk.logprobs = Logprobs(data);
+  if (!chunk.text.empty()) chunk.tokens = static_cast<int>(std::max<size_t>(1, positions));
   return chunk;
 }
 
-std::string ErrorMessage(int http_status, const std::string& body) {
-  std::string message = body;
-  const json document = json::parse(body, nullptr, /*allow_exceptions=*/false);
-  if (document.is_object()) {
-    if (const auto error = document.find("error"); error != document.end()) {
-      message = error->is_object() ? StringOr(*error, "message") : error->is_string() ? error->get<std::string>() : body;
-    }
-  }
-  if (!IsValidUtf8(message)) message = "(not text)";
-  if (message.size() > 300) message.resize(300);
-  Utf8Assembler whole;  // the cut may have split a code point
-  return absl::StrCat("HTTP ", http_status, ": ", whole.Push(message));
-}
-
 std::optional<int> ParseSlots(const std::string& props) {
-  const json document = json::parse(props, nullptr, /*allow_exceptions=*/false);
-  if (!document.is_object()) return std::nullopt;
-  const int slots = IntOr(document, "total_slots", 0);
-  return slots > 0 ? std::optional<int>(slots) : std::nullopt;
+  bool hidden = false;
+  const json document = Parse(props, &hidden);
+  const json* slots = Find(document, "total_slots");
+  const std::optional<int> count = slots == nullptr ? std::nullopt : Count(*slots, kMaxSlots);
+  return count && *count > 0 ? count : std::nullopt;
 }
 
 }  // namespace goad::server

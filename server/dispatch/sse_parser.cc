@@ -1,40 +1,73 @@
 #include "server/dispatch/sse_parser.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace goad::server {
 
-bool SseParser::Push(std::string_view bytes, const std::function<void(const std::string&)>& on_event) {
-  for (const char c : bytes) {
-    if (c == '\n' && after_cr_) {
-      after_cr_ = false;
+bool SseParser::Push(std::string_view bytes, const OnEvent& on_event) {
+  while (!bytes.empty()) {
+    if (std::exchange(after_cr_, false) && bytes.front() == '\n') {
+      bytes.remove_prefix(1);
       continue;
     }
-    after_cr_ = c == '\r';
-    if (c == '\n' || c == '\r') {
-      EndLine(on_event);
-    } else {
-      line_ += c;
-      if (line_.size() + data_.size() > kMaxEventBytes) return false;
-    }
+    const size_t end = bytes.find_first_of("\r\n");
+    line_ += bytes.substr(0, end);
+    if (line_.size() + event_.data.size() > most_event_bytes_) return false;
+    if (end == std::string_view::npos) return true;
+    after_cr_ = bytes[end] == '\r';
+    bytes.remove_prefix(end + 1);
+    EndLine(on_event);
   }
   return true;
 }
 
-void SseParser::EndLine(const std::function<void(const std::string&)>& on_event) {
-  if (line_.empty()) {
-    if (has_data_) on_event(data_);
-    data_.clear();
-    has_data_ = false;
+void SseParser::End(const OnEvent& on_event) {
+  if (!line_.empty()) EndLine(on_event);
+  Dispatch(on_event);
+}
+
+void SseParser::EndLine(const OnEvent& on_event) {
+  std::string_view line = line_;
+  if (std::exchange(first_line_, false) && line.substr(0, 3) == "\xEF\xBB\xBF") line.remove_prefix(3);
+  if (line.empty()) {
+    if (!has_data_) ++passed_over_;
+    Dispatch(on_event);
+    line_.clear();
     return;
   }
-  std::string_view line = line_;
-  if (line.substr(0, 5) == "data:") {
-    line.remove_prefix(5);
-    if (!line.empty() && line.front() == ' ') line.remove_prefix(1);
-    if (has_data_) data_ += '\n';
-    data_ += line;
-    has_data_ = true;
+  const size_t colon = std::min(line.find(':'), line.size());
+  const std::string_view field = line.substr(0, colon);
+  std::string_view value = line.substr(std::min(colon + 1, line.size()));
+  if (!value.empty() && value.front() == ' ') value.remove_prefix(1);
+  if (field == "data") {
+    AddData(value, on_event);
+  } else if (field == "error") {
+    AddData(value, on_event);
+    event_.type = "error";
+  } else if (line.substr(0, 8) == "{\"error\"" || (colon > 0 && line.find("\"choices\"") != line.npos)) {
+    AddData(line, on_event);
+    event_.type = "error";
+  } else {
+    passed_over_ += line.size() + 1;
+    if (field == "event") event_.type = value;
   }
   line_.clear();
+}
+
+void SseParser::AddData(std::string_view value, const OnEvent& on_event) {
+  std::string& data = event_.data;
+  const bool begins_anew = (!value.empty() && value.front() == '{') || value == "[DONE]";
+  if (has_data_ && begins_anew && !data.empty() && data.back() == '}') Dispatch(on_event);
+  if (has_data_) data += '\n';
+  data += value;
+  has_data_ = true;
+}
+
+void SseParser::Dispatch(const OnEvent& on_event) {
+  if (has_data_) on_event(event_);
+  event_ = SseEvent();
+  has_data_ = false;
 }
 
 }  // namespace goad::server

@@ -8,21 +8,43 @@
 
 namespace goad::server {
 
-// Thread-compatible. Lines end in LF, CRLF or CR; comments and fields other than `data` are passed over.
+struct SseEvent {
+  std::string type;  // empty = message
+  std::string data;
+};
+
+// Thread-compatible. Lines end in LF, CRLF or CR; a BOM, comments, `id` and `retry` are passed over. Some things that servers
+// send and the standard does not have, none of which can be anything else:
+//   `error: {...}` is `event: error` with that data (llama-server before its pull request 16109);
+//   so is a bare line `{"error"...` (Ollama, when it fails within a stream), and a chunk in an unknown field: a damaged `data:`
+//   that is passed over would cost a piece of the text;
+//   an object's data line after another object's (or `[DONE]`) begins an event though the empty line is missing.
 class SseParser {
  public:
-  static constexpr size_t kMaxEventBytes = 1 << 20;
+  using OnEvent = std::function<void(const SseEvent&)>;
 
-  // Calls on_event with the data of each event that `bytes` completes. False when an event exceeds kMaxEventBytes; the
+  explicit SseParser(size_t most_event_bytes) : most_event_bytes_(most_event_bytes) {}
+
+  // Calls on_event with each event that `bytes` completes. False when an event, or a line of any kind, exceeds its limit; the
   // parser is then unusable.
-  bool Push(std::string_view bytes, const std::function<void(const std::string& data)>& on_event);
+  bool Push(std::string_view bytes, const OnEvent& on_event);
+  // The stream is over. The standard discards an event whose empty line is missing; here the caller decides.
+  void End(const OnEvent& on_event);
+
+  size_t passed_over() const { return passed_over_; }  // bytes of lines that were no data
 
  private:
-  void EndLine(const std::function<void(const std::string&)>& on_event);
+  void EndLine(const OnEvent& on_event);
+  void AddData(std::string_view value, const OnEvent& on_event);
+  void Dispatch(const OnEvent& on_event);
 
-  std::string line_, data_;
+  const size_t most_event_bytes_;
+  std::string line_;
+  SseEvent event_;
   bool has_data_ = false;
   bool after_cr_ = false;
+  bool first_line_ = true;
+  size_t passed_over_ = 0;
 };
 
 }  // namespace goad::server

@@ -1,5 +1,6 @@
 #include "server/dispatch/utf8.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace goad::server {
@@ -34,6 +35,28 @@ int FrontLength(std::string_view text) {
   return length;
 }
 
+// Bytes of one half of a UTF-16 pair at `i`, encoded as if it were a code point: 3, 0 for something else, -1 when more are
+// needed. `high`: the half that comes first.
+int HalfLength(std::string_view text, size_t i, bool high) {
+  const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[i + k]); };
+  const size_t left = text.size() - std::min(i, text.size());
+  if (left >= 1 && byte(0) != 0xED) return 0;
+  if (left >= 2 && (byte(1) < (high ? 0xA0 : 0xB0) || byte(1) > (high ? 0xAF : 0xBF))) return 0;
+  if (left >= 3 && (byte(2) & 0xC0) != 0x80) return 0;
+  return left >= 3 ? 3 : -1;
+}
+
+// The code point of both halves at the front.
+std::string Joined(std::string_view text) {
+  const auto bits = [&](size_t k, unsigned mask) { return static_cast<unsigned char>(text[k]) & mask; };
+  const unsigned code = 0x10000 + ((bits(1, 0x0F) << 6 | bits(2, 0x3F)) << 10) + (bits(4, 0x0F) << 6 | bits(5, 0x3F));
+  std::string out;
+  for (const unsigned byte : {0xF0u | code >> 18, 0x80u | (code >> 12 & 0x3F), 0x80u | (code >> 6 & 0x3F), 0x80u | (code & 0x3F)}) {
+    out += static_cast<char>(byte);
+  }
+  return out;
+}
+
 }  // namespace
 
 bool IsValidUtf8(std::string_view text) {
@@ -51,7 +74,23 @@ std::string Utf8Assembler::Push(std::string_view bytes) {
   std::string out;
   out.reserve(joined.size());
   while (!rest.empty()) {
-    const int length = FrontLength(rest);
+    if (HalfLength(rest, 0, /*high=*/true) == 3) {
+      const int low = HalfLength(rest, 3, /*high=*/false);
+      if (low < 0) {
+        tail_ = std::string(rest);
+        break;
+      }
+      out += low == 3 ? Joined(rest) : std::string(kReplacement);
+      rest.remove_prefix(low == 3 ? 6 : 3);
+      continue;
+    }
+    if (HalfLength(rest, 0, /*high=*/false) == 3) {
+      out += kReplacement;
+      rest.remove_prefix(3);
+      continue;
+    }
+    const bool half_begun = rest.size() == 2 && (HalfLength(rest, 0, true) < 0 || HalfLength(rest, 0, false) < 0);
+    const int length = half_begun ? -1 : FrontLength(rest);
     if (length < 0) {
       tail_ = std::string(rest);
       break;

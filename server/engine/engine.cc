@@ -119,7 +119,9 @@ void Engine::On(QueryDone& event, MonotonicTime now) {
   Query* query = Find(event.id);
   if (query == nullptr) return;
   if (event.outcome == DispatchOutcome::kCompleted) {
-    mean_output_tokens_ += (event.output_tokens - mean_output_tokens_) / 64;
+    // Whatever a backend claims: no more than was asked for, so that no single answer decides what all others are thought to take.
+    const int output_tokens = std::clamp(event.output_tokens, 0, std::max(query->meta.max_output_tokens, 0));
+    mean_output_tokens_ += (output_tokens - mean_output_tokens_) / 64;
   }
   ReleaseSlot(*query, now);
   Erase(*query);

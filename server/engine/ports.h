@@ -21,10 +21,14 @@ struct DecisionEvent {
   double upload_within_s = 0;
   double retry_after_s = 0;
 };
+struct TokenAlternative {
+  std::string token;   // valid UTF-8
+  double logprob = 0;  // finite
+};
 struct TokenLogprob {
   std::string token;
   double logprob = 0;
-  std::vector<TokenLogprob> top;
+  std::vector<TokenAlternative> top;  // at most 20
 };
 struct TokensEvent {
   QueryId id{};

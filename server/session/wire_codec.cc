@@ -299,7 +299,11 @@ std::string SiteName(sched::SiteIndex site, const std::vector<SiteConfig>& sites
 void EncodeLogprob(const TokenLogprob& from, v1::TokenLogprob* to) {
   to->set_token(from.token);
   to->set_logprob(from.logprob);
-  for (const TokenLogprob& top : from.top) EncodeLogprob(top, to->add_top());
+  for (const TokenAlternative& other : from.top) {
+    v1::TokenLogprob& top = *to->add_top();
+    top.set_token(other.token);
+    top.set_logprob(other.logprob);
+  }
 }
 
 struct Encoder {

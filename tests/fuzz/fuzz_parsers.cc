@@ -5,8 +5,10 @@
 #include <string_view>
 
 #if GOAD_FUZZ_SSE || GOAD_FUZZ_COMPLETION
+#include "server/dispatch/answer_reader.h"
 #include "server/dispatch/completion_json.h"
 #include "server/dispatch/load_metrics.h"
+#include "server/dispatch/server_error.h"
 #include "server/dispatch/sse_parser.h"
 #include "server/dispatch/utf8.h"
 #elif GOAD_FUZZ_LOGPROBS
@@ -31,16 +33,48 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view stream = bytes.substr(1);
   const auto events = [&](size_t cut) {
     std::string all;
-    goad::server::SseParser parser;
-    const auto add = [&](const std::string& event) { all += event + '\1'; };
-    if (parser.Push(stream.substr(0, cut), add)) parser.Push(stream.substr(cut), add);
+    goad::server::SseParser parser(4096);
+    const auto add = [&](const goad::server::SseEvent& event) {
+      if (event.data.size() > 4096) abort();
+      all += event.type + '\1' + event.data + '\1';
+    };
+    if (parser.Push(stream.substr(0, cut), add) && parser.Push(stream.substr(cut), add)) parser.End(add);
     return all;
   };
   if (events(0) != events(stream.empty() ? 0 : data[0] % stream.size())) abort();
+  // A whole answer, the same however it is cut, and no more of it than its bounds allow.
+  const auto answer = [&](size_t cut) {
+    goad::server::AnswerReader reader(/*max_output_tokens=*/8, /*logprobs_wanted=*/true);
+    goad::server::HttpHead head;
+    head.status = data[0] % 8 == 0 ? 400 : 200;
+    head.framed = data[0] % 2 == 0;
+    reader.OnHead(head);
+    std::string text;
+    const auto take = [&](const goad::server::AnswerPart& part) {
+      for (const auto& token : part.logprobs) {
+        if (token.top.size() > 20 || !goad::server::IsValidUtf8(token.token)) abort();
+      }
+      if (!goad::server::IsValidUtf8(part.text) || part.tokens < 0) abort();
+      if (reader.state() != goad::server::AnswerReader::State::kFailed) text += part.text;
+    };
+    take(reader.OnBody(stream.substr(0, cut)));
+    take(reader.OnBody(stream.substr(cut)));
+    take(reader.OnEnd(goad::server::TransportEnd::kComplete, ""));
+    if (reader.state() == goad::server::AnswerReader::State::kReading) abort();
+    if (reader.finish_reason().size() > goad::server::kMaxFinishReason || reader.error().words.size() > 400) abort();
+    if (reader.usage() && (reader.usage()->output_tokens < 0 || reader.usage()->output_tokens > goad::server::kMaxUsageTokens)) abort();
+    return reader.state() == goad::server::AnswerReader::State::kWhole ? text : std::string("failed");
+  };
+  if (answer(0) != answer(stream.empty() ? 0 : data[0] % stream.size())) abort();
 #elif GOAD_FUZZ_COMPLETION
   (void)goad::server::ParseChunk(std::string(bytes));
-  (void)goad::server::ParseSlots(std::string(bytes));
-  (void)goad::server::ErrorMessage(500, std::string(bytes));
+  if (const auto slots = goad::server::ParseSlots(std::string(bytes)); slots && (*slots < 1 || *slots > 4096)) abort();
+  for (const int status : {200, 404, 500}) {
+    const goad::server::ServerError error = goad::server::ReadServerError(status, false, bytes);
+    const std::string shown = goad::server::WithoutAddresses(error.words, "http://gpu-7:8000");
+    if (error.words.size() > 300 || error.field.size() > 64 || !goad::server::IsValidUtf8(error.words)) abort();
+    if (!goad::server::IsValidUtf8(shown) || shown.find("://") != std::string::npos) abort();
+  }
   (void)goad::server::ParseServerLoad(bytes);
   // Whole code points come out, however the text arrives.
   goad::server::Utf8Assembler whole, pieces;

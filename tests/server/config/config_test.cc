@@ -95,6 +95,17 @@ sites:
             "f.yaml:6:10: sites[0].backends[0].url: \"localhost:80\" is not http[s]://HOST[:PORT][/PATH] without /v1");
 }
 
+TEST(ConfigLoader, ABackendMayHaveItsOwnFirstByte) {
+  const auto site = [](const char* first_byte) {
+    return std::string("sites: [{name: a, backends: [{url: \"http://x:1\", first_byte: ") + first_byte + "}]}]\n";
+  };
+  EXPECT_EQ(ParseConfig("f.yaml", site("2m"))->sites[0].backends[0].first_byte, absl::Minutes(2));
+  EXPECT_EQ(ParseConfig("f.yaml", site("0ms"))->sites[0].backends[0].first_byte, absl::ZeroDuration());
+  EXPECT_NE(Problems(site("2h")).find("sites[0].backends[0].first_byte: 2h is not in 1ms..1h"), std::string::npos)
+      << Problems(site("2h"));
+  EXPECT_NE(Problems(site("-1s")), "");
+}
+
 TEST(ConfigLoader, UnknownAndDuplicateKeysAndWrongTypesAreMistakes) {
   EXPECT_EQ(Problems(std::string(kSmall) + "polcy: {tau: 1}\n").substr(0, 34), "f.yaml:2:1: polcy: unknown key; kn");
   EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: 0.1, tau: 0.2}\n"), "f.yaml:2:20: policy.tau: is given twice");

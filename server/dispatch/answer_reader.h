@@ -1,0 +1,80 @@
+// Reads one answer of an OpenAI-compatible server out of the head and the body of an HTTP response. Pure.
+#ifndef GOAD_SERVER_DISPATCH_ANSWER_READER_H_
+#define GOAD_SERVER_DISPATCH_ANSWER_READER_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/dispatch/completion_json.h"
+#include "server/dispatch/http_transport.h"
+#include "server/dispatch/server_error.h"
+#include "server/dispatch/sse_parser.h"
+#include "server/dispatch/utf8.h"
+#include "server/engine/ports.h"
+
+namespace goad::server {
+
+// What some bytes of the body added to the answer.
+struct AnswerPart {
+  std::string text;                    // whole code points
+  int tokens = 0;
+  std::vector<TokenLogprob> logprobs;
+  bool alive = false;                  // something of it belonged to the answer, if only to what the model thought
+};
+
+// Thread-compatible. One per request; of no use once the state is not kReading. README.md says when an answer is whole.
+//
+// Bounds, in bytes: an event kMaxEvent, and kMaxLogprobs more where log-probabilities were asked for; what is not of the answer
+// (comments, pings, empty events, padding) kMaxIdle and kIdlePerEvent for each event that was; the whole body
+// kMaxBody and kBodyPerToken for each token asked for. Nothing of the answer is kept but its end.
+class AnswerReader {
+ public:
+  enum class State { kReading, kWhole, kFailed };
+  static constexpr size_t kMaxEvent = 64 << 10, kMaxLogprobs = 1 << 20;
+  static constexpr size_t kMaxIdle = 256 << 10, kIdlePerEvent = 64;
+  static constexpr size_t kMaxBody = 16 << 20, kBodyPerToken = 8 << 10;
+  static constexpr size_t kMaxErrorBody = 64 << 10;
+
+  AnswerReader(int max_output_tokens, bool logprobs_wanted);
+
+  void OnHead(const HttpHead& head);
+  AnswerPart OnBody(std::string_view bytes);
+  AnswerPart OnEnd(TransportEnd end, const std::string& detail);
+
+  State state() const { return state_; }
+  const ServerError& error() const { return error_; }  // when kFailed
+  int http_status() const { return head_.status; }
+  const std::string& finish_reason() const { return finish_reason_; }
+  const std::optional<Usage>& usage() const { return usage_; }
+
+ private:
+  enum class Form { kUnknown, kEvents, kJson };  // of the body; its first byte tells
+
+  bool is_answer() const { return head_.status / 100 == 2; }
+  void OnEvent(const SseEvent& event, AnswerPart* part);
+  void OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part);
+  void OnWholeJson(AnswerPart* part);
+  void BecomeWhole(AnswerPart* part);
+  void Fail(Blame blame, std::string code, std::string words, std::string detail = "");
+  SseParser::OnEvent Into(AnswerPart* part);
+
+  const int max_output_tokens_;
+  const bool logprobs_wanted_;
+  State state_ = State::kReading;
+  ServerError error_;
+  HttpHead head_;
+  Form form_ = Form::kUnknown;
+  std::string kept_;                   // an error's body, or an answer's that is no stream
+  SseParser sse_;
+  Utf8Assembler utf8_;
+  std::string finish_reason_;
+  std::optional<Usage> usage_;
+  bool has_text_ = false, has_thought_ = false, has_tool_call_ = false;
+  size_t body_bytes_ = 0, idle_bytes_ = 0, most_idle_bytes_ = kMaxIdle;
+};
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_DISPATCH_ANSWER_READER_H_

@@ -1,0 +1,210 @@
+#include "server/dispatch/server_error.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client_sdk/openai/json_text.h"
+#include "nlohmann/json.hpp"
+#include "server/dispatch/utf8.h"
+
+namespace goad::server {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxWords = 300;
+constexpr size_t kMaxErrorJson = 64 << 10;
+
+// What servers say of a prompt that is too long for them or that their chat template refuses. In lower case.
+constexpr std::array<std::string_view, 28> kPromptWords = {
+    "too large to process",
+    "context length", "context size", "context window", "context_length", "exceed_context", "maximum context",
+    "max_model_len", "max_seq_len", "max_total_tokens", "max_new_tokens", "max_input_tokens", "max_input_length",
+    "too many tokens", "tokens exceeds", "reduce the length", "prompt is too long", "prompt too long", "input is too long",
+    "input too long", "input length", "longer than the model", "larger than the max", "jinja", "template error",
+    "chat template", "roles must alternate", "raise_exception"};
+// A 400 that says one of these is not the prompt's: the same would be said of every one.
+constexpr std::array<std::string_view, 6> kConfigurationWords = {"invalid model name", "model_not_found", "unknown model",
+                                                                 "invalid api key", "incorrect api key", "api key not valid"};
+
+template <size_t n>
+bool SaysAnyOf(std::string_view text, const std::array<std::string_view, n>& words) {
+  return std::any_of(words.begin(), words.end(), [&](std::string_view word) { return text.find(word) != text.npos; });
+}
+
+std::string Text(const json& object, const char* field) {
+  const auto at = object.find(field);
+  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
+}
+
+// A status, as a number or a text ("400"); 0 = none.
+int StatusOf(const json& object, const char* field) {
+  const auto at = object.find(field);
+  if (at == object.end()) return 0;
+  double status = 0;
+  if (at->is_number()) status = at->get<double>();
+  if (at->is_string() && !absl::SimpleAtod(at->get_ref<const std::string&>(), &status)) status = 0;
+  return status >= 400 && status <= 599 ? static_cast<int>(status) : 0;
+}
+
+// Where a server gives no number: by the type's name. In lower case.
+int StatusOfType(std::string_view type) {
+  const auto has = [&](std::string_view word) { return type.find(word) != type.npos; };
+  if (has("authentication") || has("permission") || has("unauthorized")) return 401;
+  if (has("not_found") || has("notfound")) return 404;
+  if (has("rate_limit") || has("ratelimit") || has("overloaded") || has("too_many") || has("quota")) return 429;
+  if (has("invalid_request") || has("badrequest") || has("bad_request") || has("validation") || has("context") ||
+      has("unprocessable") || has("template") || has("empty_input")) {
+    return 400;
+  }
+  return 0;
+}
+
+struct Parts {
+  std::string message, kind, field;  // kind: type and code, in lower case
+  int status = 0;
+};
+
+void ReadDetail(const json& detail, Parts* parts) {  // FastAPI
+  if (detail.is_string()) parts->message = detail.get<std::string>();
+  if (detail.is_object()) parts->message = Text(detail, "message");
+  if (!detail.is_array()) return;
+  for (const json& item : detail) {
+    if (!item.is_object() || parts->message.size() > kMaxWords) break;
+    std::string where;
+    if (const auto loc = item.find("loc"); loc != item.end() && loc->is_array()) {
+      for (const json& step : *loc) {
+        if (!step.is_string()) continue;
+        parts->field = step.get<std::string>();
+        absl::StrAppend(&where, where.empty() ? "" : ".", parts->field);
+      }
+    }
+    absl::StrAppend(&parts->message, parts->message.empty() ? "" : "; ", where, where.empty() ? "" : ": ", Text(item, "msg"));
+  }
+}
+
+Parts ReadParts(std::string_view body) {
+  Parts parts;
+  json root = json(json::value_t::discarded);
+  if (openai::CheckJson(body, kMaxErrorJson).ok()) root = json::parse(openai::StrictJson(body), nullptr, false);
+  if (root.is_array() && !root.empty() && root[0].is_object()) {
+    json first = std::move(root[0]);
+    root = std::move(first);
+  }
+  if (!root.is_object()) {
+    const size_t begin = body.find("<title>"), end = body.find("</title>");
+    parts.message = begin != body.npos && end != body.npos && begin < end ? body.substr(begin + 7, end - begin - 7) : body;
+    return parts;
+  }
+  const auto error = root.find("error");
+  const json& at = error != root.end() && error->is_object() ? *error : root;
+  parts.message = error != root.end() && error->is_string() ? error->get<std::string>() : Text(at, "message");
+  if (const auto detail = root.find("detail"); detail != root.end() && parts.message.empty()) ReadDetail(*detail, &parts);
+  if (parts.message.empty()) parts.message = body;
+  if (parts.field.empty()) parts.field = Text(at, "param");
+  parts.kind = absl::AsciiStrToLower(absl::StrCat(Text(at, "type"), " ", Text(at, "code"), " ", Text(root, "error_type")));
+  parts.status = StatusOf(at, "code");
+  if (parts.status == 0) parts.status = StatusOf(at, "status");
+  if (parts.status == 0) parts.status = StatusOf(root, "status_code");
+  if (parts.status == 0) parts.status = StatusOfType(parts.kind);
+  return parts;
+}
+
+Blame BlameOf(int status, bool says_when_to_retry, std::string_view words, std::string_view kind) {
+  const bool is_refusal_of_prompt = SaysAnyOf(words, kPromptWords) || kind.find("context") != kind.npos;
+  switch (status) {
+    case 401: case 403: case 404: case 405: return Blame::kConfiguration;
+    case 408: return Blame::kBackend;
+    case 429: return Blame::kBusy;
+    case 400: case 413: case 422:
+      return !is_refusal_of_prompt && SaysAnyOf(words, kConfigurationWords) ? Blame::kConfiguration : Blame::kPrompt;
+    default: break;
+  }
+  if (status >= 300 && status < 500) return Blame::kConfiguration;
+  if (is_refusal_of_prompt) return Blame::kPrompt;
+  if (status == 503 && (says_when_to_retry || words.find("loading") != words.npos)) return Blame::kBusy;
+  return Blame::kBackend;
+}
+
+}  // namespace
+
+std::string Printable(std::string_view text, size_t most) {
+  Utf8Assembler whole;  // the cut may have split a code point
+  const std::string valid = whole.Push(text.substr(0, most));
+  std::string line;
+  for (const char c : valid) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n' || c == '\t' || c == '\r') {
+      line += ' ';
+    } else if (byte < 0x20 || byte == 0x7F) {
+      absl::StrAppendFormat(&line, "\\x%02x", byte);
+    } else {
+      line += c;
+    }
+  }
+  if (line.size() > most) {
+    Utf8Assembler again;
+    line = again.Push(line.substr(0, most));
+  }
+  absl::StripAsciiWhitespace(&line);
+  return line;
+}
+
+std::string WithoutAddresses(std::string_view text, std::string_view url) {
+  constexpr std::string_view kInstead = "(address)";
+  std::string_view host = url;
+  if (const size_t scheme = host.find("://"); scheme != host.npos) host.remove_prefix(scheme + 3);
+  if (const size_t user = host.find('@'); user != host.npos) host.remove_prefix(user + 1);
+  host = host.substr(0, host.find_first_of(":/"));
+  const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_'; };
+  const auto ends_word = [](char c) { return std::string_view(" \t\"'<>(),;").find(c) != std::string_view::npos; };
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    size_t end = i;  // of a run of letters, digits, dots and dashes
+    while (end < text.size() && is_word(text[end])) ++end;
+    if (end == i) {
+      out += text[i++];
+      continue;
+    }
+    const std::string_view word = text.substr(i, end - i);
+    size_t stop = end;
+    bool is_address = text.substr(end, 3) == "://" || (!host.empty() && word == host);
+    int dots = 0, digits = 0;
+    for (const char c : word) {
+      dots += c == '.';
+      digits += std::isdigit(static_cast<unsigned char>(c)) != 0;
+    }
+    const int trailing = word.back() == '.' ? 1 : 0;  // the end of a sentence
+    is_address |= dots - trailing == 3 && dots + digits == static_cast<int>(word.size()) && digits >= 4;
+    if (is_address) {
+      while (stop < text.size() && !ends_word(text[stop])) ++stop;
+      out += kInstead;
+    } else {
+      out += word;
+    }
+    i = stop;
+  }
+  return out;
+}
+
+ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body) {
+  const Parts parts = ReadParts(body);
+  // A status of the answer counts before what the body says, but for a 5xx around somebody else's 4xx.
+  const bool from_body = http_status < 300 || (http_status >= 500 && parts.status >= 400 && parts.status < 500);
+  const int status = !from_body ? http_status : parts.status != 0 ? parts.status : 500;
+  ServerError error;
+  error.words = Printable(parts.message, kMaxWords - 10);
+  error.blame = BlameOf(status, says_when_to_retry, absl::AsciiStrToLower(error.words), parts.kind);
+  error.words = absl::StrCat("HTTP ", http_status, error.words.empty() ? "" : ": ", error.words);
+  error.code = http_status >= 300 && http_status <= 599 ? absl::StrCat(http_status) : http_status == 200 ? "error" : "other";
+  error.field = Printable(parts.field, 64);
+  return error;
+}
+
+}  // namespace goad::server
