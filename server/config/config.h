@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct TlsConfig {             // restart-only paths; what the files hold is hot
   std::string certificate;     // PEM chain; empty = plaintext
   std::string key;             // PEM
   std::string client_ca;       // PEM; set = client certificates are required (mTLS)
+  std::string certificate_pem, key_pem, client_ca_pem;  // what the files hold
+  absl::Time expires;          // the certificate
 };
 
 struct ListenConfig {          // restart-only
@@ -32,8 +35,10 @@ struct BackendConfig {         // restart-only
   std::string model = "llm";   // the `model` field of requests; 1..128 bytes
   BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
   int slots = 4;               // requests it runs at once when it does not say (llama-server's /props does); 1..4096
-  std::string api_key_file;    // file with the bearer token; empty = none
-  std::string ca_file;         // PEM for https; empty = the system's
+  std::string api_key_file;    // file with the bearer token, read again at every reload; empty = none
+  std::string ca_file;         // PEM for https, read again at every reload; empty = the system's
+  std::string api_key;         // what api_key_file holds; hot; never printed
+  std::shared_ptr<const std::string> ca_pem;  // what ca_file holds; hot; null = the system's
 };
 
 struct UplinkConfig {          // hot
@@ -153,6 +158,7 @@ struct Config {
   LogConfig log;
   absl::Duration drain_timeout = absl::Seconds(30);         // hot
   uint64_t version = 0;                                     // set by ConfigStore: counts loads from 1
+  std::vector<std::string> warnings;                        // of the load: no errors, but somebody should know
 };
 
 }  // namespace goad::server

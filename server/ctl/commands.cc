@@ -267,6 +267,7 @@ int Check(const Context&, const std::string& file) {
     std::cerr << std::string(config.status().message()) << "\n";
     return kRefused;
   }
+  for (const std::string& warning : config->warnings) std::cout << file << ": warning: " << warning << "\n";
   std::cout << file << ": good\n";
   return kOk;
 }

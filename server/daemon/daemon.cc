@@ -13,9 +13,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <future>
-#include <iterator>
 #include <mutex>
 #include <thread>
 
@@ -174,7 +172,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     if (!files.ok()) return files.status();
     r.tls_files = std::move(*files);
     credentials = r.tls_files->Credentials();
-    r.metrics.CertificateExpires(r.tls_files->expires());
+    r.metrics.CertificateExpires(c->listen.tls.expires);
   }
 
   r.dispatch = std::make_unique<DispatchThread>(c, &r.registry, &r.metrics, &r.inbox);
@@ -274,16 +272,19 @@ absl::StatusOr<uint64_t> Daemon::Reload() {
     return status;
   };
   if (r.options.config_path.empty()) return refuse(absl::FailedPreconditionError("started without a configuration file"));
-  absl::StatusOr<Config> next = LoadConfig(r.options.config_path);
+  absl::StatusOr<Config> next = LoadConfig(r.options.config_path, /*starting=*/false);
   if (!next.ok()) return refuse(next.status());
   const std::vector<std::string> fixed = RestartOnlyChanges(*r.config_store.Current(), *next);
   if (!fixed.empty()) {
     return refuse(absl::FailedPreconditionError(absl::StrCat("needs a restart: ", absl::StrJoin(fixed, ", "))));
   }
   if (r.tls_files != nullptr) {
-    if (absl::Status status = r.tls_files->Refresh(next->listen.tls); !status.ok()) return refuse(std::move(status));
-    r.metrics.CertificateExpires(r.tls_files->expires());
+    if (absl::Status status = r.tls_files->Publish(next->listen.tls); !status.ok()) return refuse(std::move(status));
+    r.metrics.CertificateExpires(next->listen.tls.expires);
   }
+  std::vector<std::string> warnings = ReloadWarnings(*r.config_store.Current(), *next);
+  warnings.insert(warnings.end(), next->warnings.begin(), next->warnings.end());
+  for (const std::string& warning : warnings) spdlog::warn("{}: {}", r.options.config_path, warning);
   const std::shared_ptr<const Config> published = r.config_store.Publish(std::move(*next));
   r.inbox.set_max_submits(published->limits.waiting_queries);
   r.inbox.Push(ApplyConfig{published});

@@ -20,7 +20,7 @@ class Daemon {
     std::string config_path;                    // read again by Reload; empty = Reload is refused
     std::function<void()> on_drain_requested;   // Admin.Drain: the owner is to call DrainAndStop
   };
-  // Everything is up and listening, or the Status says what is in the way.
+  // Everything is up and listening, or the Status says what is in the way. `config` has read its files (LoadConfig).
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config, Options options);
   ~Daemon();  // stops without a drain when DrainAndStop was not called
 

@@ -31,6 +31,7 @@ const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT",         "BAD_ASK",         "UNDECODABLE",
                                      "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
                                      "INLINE_PROMPTS", "TENANT_RATE", "FRAMES_PER_SECOND", "SESSIONS_PER_IDENTITY", "UNAUTHENTICATED"};
+constexpr std::array<const char*, 4> kSnapshotParts = {"whole", "site", "candidate", "resident"};
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {
@@ -76,6 +77,8 @@ struct Metrics::Families {
   Gauge& tau = OneGauge(r, "goad_tau", "Uncertainty above this is offloaded.");
   Histogram& link_age = OneHistogram(r, "goad_link_report_age_seconds", "Age of link measurements on arrival.",
                                      kLongSeconds);
+  prometheus::Family<Counter>& snapshot_faults = BuildCounter().Name("goad_snapshot_faults_total")
+      .Help("Parts of snapshots left out because a number in them cannot be; a bug of goad.").Register(r);
   Gauge& pending = OneGauge(r, "goad_pending_queries", "Queries waiting for a decision.");
   prometheus::Family<Gauge>& running_family = BuildGauge().Name("goad_running_queries")
       .Help("Queries granted or running, by site.").Register(r);
@@ -147,6 +150,7 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
       f_->backend_requests.Add({{"site", labels.sites[j]}, {"backend", backend}, {"code", "200"}});
     }
   }
+  for (const char* part : kSnapshotParts) f_->snapshot_faults.Add({{"part", part}});
   for (const char* reason : kRefusals) f_->refused.Add({{"reason", reason}});
   for (size_t t = 0; t < kTerminals.size(); ++t) {
     f_->duration[t] = &f_->durations.Add({{"outcome", kTerminals[t]}}, kLongSeconds);
@@ -178,6 +182,9 @@ void Metrics::TauInfeasible() { f_->tau_infeasible.Increment(); }
 void Metrics::StaleLink() { f_->stale_links.Increment(); }
 void Metrics::Tau(double tau) { f_->tau.Set(tau); }
 void Metrics::LinkReportAge(double age_s) { f_->link_age.Observe(age_s); }
+void Metrics::SnapshotFault(sched::SnapshotFault::Part part) {
+  f_->snapshot_faults.Add({{"part", kSnapshotParts[static_cast<size_t>(part)]}}).Increment();
+}
 void Metrics::Pending(size_t queries) { f_->pending.Set(static_cast<double>(queries)); }
 void Metrics::Running(sched::SiteIndex site, int queries) { f_->running[sched::ToIndex(site)]->Set(queries); }
 void Metrics::Upload(double measured_s, double predicted_s) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "scheduler/snapshot_check.h"
 #include "scheduler/types.h"
 
 namespace prometheus {
@@ -48,6 +49,7 @@ class Metrics {
   void Tau(double tau);
   void LinkReportAge(double age_s);
   void Pending(size_t queries);
+  void SnapshotFault(sched::SnapshotFault::Part part);
   void Running(sched::SiteIndex site, int queries);
 
   // Uploads and answers; `predicted` beside measured.
