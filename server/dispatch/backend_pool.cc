@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "server/dispatch/completion_json.h"
 #include "server/dispatch/load_metrics.h"
 #include "spdlog/spdlog.h"
@@ -12,18 +13,19 @@ namespace {
 constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
 constexpr absl::Duration kLongestRest = absl::Seconds(30);
 constexpr size_t kMaxProbeBody = 1 << 20;
-constexpr uint64_t kProbeBit = uint64_t{1} << 63;
 
 }  // namespace
 
 BackendPool::BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
-                         std::function<void(Event)> to_engine, std::function<void(size_t)> on_capacity)
+                         std::function<void(Event)> to_engine, std::function<void(size_t, MonotonicTime)> on_capacity)
     : transport_(transport), metrics_(metrics), to_engine_(std::move(to_engine)), on_capacity_(std::move(on_capacity)),
       first_config_(config), config_(std::move(config)) {
   for (const SiteConfig& site_config : first_config_->sites) {
     Site& site = sites_.emplace_back();
     for (const BackendConfig& backend : site_config.backends) {
-      site.backends.push_back({&backend, BackendHealth(), backend.slots});
+      Backend& added = site.backends.emplace_back();
+      added.config = &backend;
+      added.slots = backend.slots;
     }
   }
 }
@@ -47,7 +49,13 @@ int BackendPool::Pick(size_t site, bool chat, const std::vector<bool>& tried, Mo
   return best;
 }
 
-void BackendPool::Failed(size_t site, int backend, MonotonicTime now) {
+std::string BackendPool::name(size_t site, int backend) const {
+  return absl::StrCat(first_config_->sites[site].name, "/", backend);
+}
+
+void BackendPool::Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now) {
+  if (blame == Blame::kPrompt || blame == Blame::kBusy) return;
+  spdlog::debug("request failed backend={} url={} {}", name(site, backend), config(site, backend).url, words);
   At(site, backend).health.Failed(config_->dispatch.failures_to_open);
   Report(now);
 }
@@ -59,30 +67,25 @@ void BackendPool::Rest(size_t site, int backend, absl::Duration retry_after, Mon
 
 // --- probes --------------------------------------------------------------------------------------------------------------
 
-bool BackendPool::IsProbe(CallId id) { return (static_cast<uint64_t>(id) & kProbeBit) != 0; }
-
 void BackendPool::StartProbe(size_t site, int backend, MonotonicTime now) {
   Backend& target = At(site, backend);
-  const CallId id{kProbeBit | next_probe_id_++};
-  probes_[id] = {site, backend, 0, target.in_flight, "", now};
-  transport_->Start(id, {target.config, target.health.StartProbe(), "", config_->dispatch.connect, ""});
+  target.probe = std::make_unique<Probe>(this, site, backend, target.in_flight, now);
+  target.probe->call = transport_->Start({target.config, target.health.StartProbe(), "", config_->dispatch.connect, ""},
+                                         target.probe.get());
 }
 
-void BackendPool::OnHead(CallId id, int http_status) {
-  if (const auto probe = probes_.find(id); probe != probes_.end()) probe->second.http_status = http_status;
+void BackendPool::Probe::OnBody(std::string_view bytes, MonotonicTime) {
+  if (body.size() + bytes.size() <= kMaxProbeBody) body += bytes;
 }
 
-void BackendPool::OnBody(CallId id, std::string_view bytes) {
-  const auto probe = probes_.find(id);
-  if (probe != probes_.end() && probe->second.body.size() + bytes.size() <= kMaxProbeBody) probe->second.body += bytes;
+void BackendPool::Probe::OnEnd(TransportEnd end, const std::string&, MonotonicTime now) {
+  pool->ProbeEnded(site, backend, end == TransportEnd::kComplete, now);  // the end of this, too
 }
 
-void BackendPool::OnEnd(CallId id, bool answered, MonotonicTime now) {
-  const auto found = probes_.find(id);
-  if (found == probes_.end()) return;
-  const Probe probe = std::move(found->second);
-  probes_.erase(found);
-  Backend& backend = At(probe.site, probe.backend);
+void BackendPool::ProbeEnded(size_t site, int index, bool answered, MonotonicTime now) {
+  Backend& backend = At(site, index);
+  const std::unique_ptr<Probe> ended = std::move(backend.probe);
+  const Probe& probe = *ended;
   switch (backend.health.ProbeDone(answered ? probe.http_status : 0, config_->dispatch.failures_to_open, now,
                                    config_->dispatch.probe_period)) {
     case BackendHealth::Answer::kHealth:
@@ -99,35 +102,31 @@ void BackendPool::OnEnd(CallId id, bool answered, MonotonicTime now) {
     }
   }
   Report(now);
-  on_capacity_(probe.site);
+  on_capacity_(site, now);
 }
 
 void BackendPool::Tick(MonotonicTime now) {
-  std::vector<CallId> late;
-  for (const auto& [id, probe] : probes_) {
-    if (probe.started + kProbeTimeout <= now) late.push_back(id);
-  }
-  for (const CallId id : late) {
-    transport_->Abort(id);
-    OnEnd(id, /*answered=*/false, now);
-  }
   for (size_t s = 0; s < sites_.size(); ++s) {
     for (size_t b = 0; b < sites_[s].backends.size(); ++b) {
       Backend& backend = sites_[s].backends[b];
+      if (backend.probe && backend.probe->started + kProbeTimeout <= now) {
+        transport_->Abort(backend.probe->call);
+        ProbeEnded(s, static_cast<int>(b), /*answered=*/false, now);
+      }
       if (backend.health.next_probe() <= now) StartProbe(s, static_cast<int>(b), now);
       if (backend.rests_until == MonotonicTime() || backend.rests_until > now) continue;
       backend.rests_until = MonotonicTime();
       Report(now);
-      on_capacity_(s);
+      on_capacity_(s, now);
     }
   }
 }
 
 MonotonicTime BackendPool::NextWake() const {
   MonotonicTime wake = MonotonicTime::Infinite();
-  for (const auto& [id, probe] : probes_) wake = std::min(wake, probe.started + kProbeTimeout);
   for (const Site& site : sites_) {
     for (const Backend& backend : site.backends) {
+      if (backend.probe) wake = std::min(wake, backend.probe->started + kProbeTimeout);
       wake = std::min(wake, backend.health.next_probe());
       if (backend.rests_until != MonotonicTime()) wake = std::min(wake, backend.rests_until);
     }

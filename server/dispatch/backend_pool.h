@@ -5,11 +5,11 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "server/dispatch/backend_health.h"
-#include "server/dispatch/llm_backend.h"
+#include "server/dispatch/http_transport.h"
+#include "server/dispatch/server_error.h"
 #include "server/engine/events.h"
 #include "server/telemetry/metrics.h"
 
@@ -22,9 +22,9 @@ namespace goad::server {
 // never take slots away, for they are up to a probe period old.
 class BackendPool final {
  public:
-  // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and OnEnd.
+  // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and from its probes.
   BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
-              std::function<void(Event)> to_engine, std::function<void(size_t site)> on_capacity);
+              std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity);
   void SetConfig(std::shared_ptr<const Config> config) { config_ = std::move(config); }
 
   // A backend of `site` that is up and has a free slot, among those not in `tried` (and, if `chat`, that speak chat); -1 when
@@ -34,17 +34,15 @@ class BackendPool final {
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
   void Succeeded(size_t site, int backend) { At(site, backend).health.Succeeded(); }
-  void Failed(size_t site, int backend, MonotonicTime now);
+  // `words` are for operators. Neither the query's own fault nor a busy backend is a failure.
+  void Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now);
   void Rest(size_t site, int backend, absl::Duration retry_after, MonotonicTime now);  // by its own Retry-After; at most 30 s
 
   size_t backends(size_t site) const { return sites_[site].backends.size(); }
   const BackendConfig& config(size_t site, int backend) const { return *sites_[site].backends[static_cast<size_t>(backend)].config; }
 
-  // Probes go over the same transport; their ids have a bit of their own.
-  static bool IsProbe(CallId id);
-  void OnHead(CallId id, int http_status);
-  void OnBody(CallId id, std::string_view bytes);
-  void OnEnd(CallId id, bool answered, MonotonicTime now);
+  // "cell-a/0": a backend's name for devices and for messages that they may read.
+  std::string name(size_t site, int backend) const;
 
   void Tick(MonotonicTime now);
   MonotonicTime NextWake() const;
@@ -59,9 +57,27 @@ class BackendPool final {
   std::vector<std::vector<View>> Views() const;
 
  private:
+  // One request of a round, over the same transport as the queries.
+  struct Probe final : HttpListener {
+    Probe(BackendPool* of_pool, size_t of_site, int of_backend, int ours, MonotonicTime now)
+        : pool(of_pool), site(of_site), backend(of_backend), in_flight(ours), started(now) {}
+    void OnHead(const HttpHead& head, MonotonicTime) override { http_status = head.status; }
+    void OnBody(std::string_view bytes, MonotonicTime now) override;
+    void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) override;
+
+    BackendPool* const pool;
+    const size_t site;
+    const int backend;
+    const int in_flight;   // when it was sent
+    const MonotonicTime started;
+    CallId call{};
+    int http_status = 0;
+    std::string body;
+  };
   struct Backend {
     const BackendConfig* config = nullptr;
     BackendHealth health;
+    std::unique_ptr<Probe> probe;  // under way
     int slots = 1;
     int in_flight = 0;
     double foreign = 0;
@@ -72,31 +88,22 @@ class BackendPool final {
     std::vector<Backend> backends;
     int reported_up = -1, reported_slots = -1;
   };
-  struct Probe {
-    size_t site = 0;
-    int backend = 0;
-    int http_status = 0;
-    int in_flight = 0;     // when it was sent
-    std::string body;
-    MonotonicTime started;
-  };
 
   Backend& At(size_t site, int backend) { return sites_[site].backends[static_cast<size_t>(backend)]; }
   static bool Usable(const Backend& backend, MonotonicTime now) { return backend.health.up() && backend.rests_until <= now; }
   void StartProbe(size_t site, int backend, MonotonicTime now);
+  void ProbeEnded(size_t site, int backend, bool answered, MonotonicTime now);
   void Report(MonotonicTime now);
 
   // Constant after construction.
   HttpTransport* const transport_;  // not owned, nor is the next
   Metrics* const metrics_;
   const std::function<void(Event)> to_engine_;
-  const std::function<void(size_t)> on_capacity_;
+  const std::function<void(size_t, MonotonicTime)> on_capacity_;
   const std::shared_ptr<const Config> first_config_;  // keeps BackendConfigs alive
 
   std::shared_ptr<const Config> config_;
   std::vector<Site> sites_;
-  std::unordered_map<CallId, Probe> probes_;
-  uint64_t next_probe_id_ = 0;
 };
 
 }  // namespace goad::server

@@ -6,7 +6,6 @@ namespace goad::server {
 
 DispatchThread::DispatchThread(std::shared_ptr<const Config> config, SessionSink* sink, Metrics* metrics, Inbox* inbox)
     : dispatcher_(std::move(config), &transport_, sink, metrics, [inbox](Event event) { inbox->Push(std::move(event)); }) {
-  transport_.set_listener(&dispatcher_);
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -31,7 +30,7 @@ void DispatchThread::Abort(QueryId id) {
   Post([id](Dispatcher& d, MonotonicTime now) { d.Abort(id, now); });
 }
 void DispatchThread::Resume(SessionId session) {
-  Post([session](Dispatcher& d, MonotonicTime) { d.Resume(session); });
+  Post([session](Dispatcher& d, MonotonicTime now) { d.Resume(session, now); });
 }
 void DispatchThread::SetConfig(std::shared_ptr<const Config> config) {
   Post([config = std::move(config)](Dispatcher& d, MonotonicTime) { d.SetConfig(config); });
@@ -55,7 +54,6 @@ void DispatchThread::Run() {
       commands.swap(commands_);
       if (view_due) backends_ = dispatcher_.Backends();
     }
-    dispatcher_.set_now(now);
     for (Command& command : commands) command(dispatcher_, now);
     dispatcher_.Tick(now);
     transport_.Poll(dispatcher_.NextWake());

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "server/base/mutex.h"
+#include "server/dispatch/curl_transport.h"
 #include "server/dispatch/dispatcher.h"
-#include "server/dispatch/openai_transport.h"
 #include "server/engine/inbox.h"
 
 namespace goad::server {
@@ -33,7 +33,7 @@ class DispatchThread final : public DispatchPort {
   void Post(Command command);
   void Run();
 
-  OpenAiTransport transport_;
+  CurlTransport transport_;
   Dispatcher dispatcher_;  // the thread's own
   std::atomic<bool> stop_{false};
 

@@ -6,43 +6,38 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "server/dispatch/answer_reader.h"
 #include "server/dispatch/backend_pool.h"
-#include "server/dispatch/completion_json.h"
-#include "server/dispatch/llm_backend.h"
-#include "server/dispatch/sse_parser.h"
-#include "server/dispatch/utf8.h"
+#include "server/dispatch/http_transport.h"
 #include "server/engine/ports.h"
 #include "server/telemetry/metrics.h"
 
 namespace goad::server {
 
-// Thread-compatible; lives on the dispatch thread. Every Start is answered by exactly one QueryDone or QueryReturned through `to_engine`.
+// Thread-compatible; lives on the dispatch thread. Every Start is answered by exactly one QueryDone or QueryReturned through
+// `to_engine`.
 //
-// Before the first token a failed request moves to another backend of the site that it has not tried, and when none is left back
-// to the engine, which may know another site; after it the query is Failed with what was sent. A backend that answers 429 or 503
-// is left alone for its Retry-After, at most 30 s. An answer is complete only with a finish_reason and, for a stream, its [DONE]. A request
-// waits here when every backend of its site is full, because what a server queues cannot be aborted.
-class Dispatcher final : public HttpListener {
+// A query has attempts, one after the other, each on another backend of its site. Before the first token a failed one is
+// followed by the next, and when no backend is left the query goes back to the engine, which may know another site; after it
+// the query is Failed with what was sent. A backend that answers 429 or 503 is left alone for its Retry-After, at most 30 s. A
+// query waits here when every backend of its site is full, because what a server queues cannot be aborted.
+class Dispatcher final {
  public:
   Dispatcher(std::shared_ptr<const Config> config, HttpTransport* transport, SessionSink* sink, Metrics* metrics,
              std::function<void(Event)> to_engine);
 
   void Start(DispatchRequest request, MonotonicTime now);
   void Abort(QueryId id, MonotonicTime now);
-  void Resume(SessionId session);
+  void Resume(SessionId session, MonotonicTime now);
   void SetConfig(std::shared_ptr<const Config> config) {
     pool_.SetConfig(config);
     config_ = std::move(config);
   }
-
-  void set_now(MonotonicTime now) override { now_ = now; }
-  void OnHead(CallId id, int http_status, absl::Duration retry_after = absl::ZeroDuration()) override;
-  void OnBody(CallId id, std::string_view bytes) override;
-  void OnEnd(CallId id, TransportEnd end, const std::string& detail) override;
 
   // Time limits, and the pool's probes. NextWake: when Tick must be called at the latest.
   void Tick(MonotonicTime now);
@@ -51,49 +46,63 @@ class Dispatcher final : public HttpListener {
   std::vector<std::vector<BackendPool::View>> Backends() const { return pool_.Views(); }
 
  private:
-  struct Call {                         // one query; CallId is its QueryId
-    DispatchRequest request;
-    int backend = -1;                   // -1 = waiting for a slot, or through
-    int tried_last = -1;
-    int attempt = 0;
-    std::vector<bool> tried;
-    int http_status = 0;
+  struct Query;
+  struct Attempt final : HttpListener {  // one request on one backend; it ends with this
+    Attempt(Dispatcher* by, Query* of_query, int on_backend, MonotonicTime now);
+    void OnHead(const HttpHead& head, MonotonicTime now) override;
+    void OnBody(std::string_view bytes, MonotonicTime now) override;
+    void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) override;
+
+    Dispatcher* const dispatcher;
+    Query* const query;
+    const int backend;
+    const MonotonicTime sent;
+    AnswerReader reader;
+    CallId call{};
+    bool ended = false;                  // the server sends nothing more
     absl::Duration retry_after;
-    std::string error_body;             // of an answer that is not 200; bounded
-    SseParser sse;
-    Utf8Assembler utf8;
-    uint64_t text_bytes = 0;
-    int tokens = 0;
-    bool logprobs_wanted = false;
-    std::string finish_reason;
-    std::optional<Usage> usage;
-    bool paused = false;
-    bool over = false;                  // its terminal was delivered; freed by the next Tick
-    std::string last_error;
-    MonotonicTime sent, first_token, last_token, paused_since, settles;
+    std::optional<MonotonicTime> last_alive;  // when something of the answer came
+    MonotonicTime paused_since = MonotonicTime::Infinite();
   };
-  struct Settling {                     // in order of time: the delay is constant
-    MonotonicTime until;
+  struct Query {
+    DispatchRequest request;
+    std::vector<bool> tried;             // of the site's backends
+    std::unique_ptr<Attempt> attempt;    // null = waits for a slot
+    std::string last_error;
+    int tokens = 0;                      // delivered, as are the next; by one attempt only: none follows it
+    uint64_t text_bytes = 0;
+    MonotonicTime first_token, last_token;
+    MonotonicTime settles;               // when the backend has let go of its last attempt
+  };
+  struct Limit {
+    enum class Kind { kDeadline, kFirstByte, kBetweenTokens, kTotal, kSlowConsumer };
+    MonotonicTime at;
+    Kind kind;
+  };
+  // Both in order of time: the delay is constant.
+  struct FreedSlot {
+    MonotonicTime at;
     size_t site = 0;
-    int backend = -1;                   // its slot becomes free
-    std::optional<Event> answer;        // the engine hears of it
+    int backend = 0;
+  };
+  struct LateAnswer {
+    MonotonicTime at;
+    Event answer;
   };
 
-  void Place(Call& call);
-  int PickBackend(const Call& call, bool* all_tried) const;
-  void OnEvent(Call& call, const std::string& data);
-  void Emit(Call& call, std::string text, int tokens, std::vector<TokenLogprob> logprobs);
-  void Complete(Call& call);
-  // Elsewhere before the first token, else Failed.
-  void RequestFailed(Call& call, const std::string& code, bool backend_at_fault, const std::string& message);
-  void Fail(Call& call, ErrorCode code, const char* reason, const std::string& message);
-  void LeaveBackend(Call& call, bool abort);
-  void Finish(Call& call, DispatchOutcome outcome, int output_tokens = 0);
-  void Return(Call& call, ErrorInfo error);
-  void Over(Call& call, Event answer);
-  void FillFreeSlots(size_t site);
-  MonotonicTime TimeLimit(const Call& call, const char** what) const;
-  void CheckTimeLimit(Call& call);
+  void Place(Query& query, MonotonicTime now);
+  // The rest ends the attempt, and all but AttemptFailed the query too; neither may be used after.
+  void Take(Query& query, AnswerPart part, MonotonicTime now);
+  bool Emit(Query& query, AnswerPart part, MonotonicTime now);  // false: the device has left
+  void Complete(Query& query, MonotonicTime now);
+  void AttemptFailed(Query& query, const ServerError& error, MonotonicTime now);
+  void Fail(Query& query, ErrorCode code, const char* reason, const std::string& message, MonotonicTime now);
+  void Abandon(Query& query, MonotonicTime now);
+  void Over(Query& query, Event answer, MonotonicTime now);
+  void LeaveAttempt(Query& query, MonotonicTime now);
+  void FillFreeSlots(size_t site, MonotonicTime now);
+  Limit TimeLimit(const Query& query) const;
+  void PastLimit(Query& query, Limit::Kind kind, MonotonicTime now);
 
   // Constant after construction.
   HttpTransport* const transport_;  // not owned, nor are the next two
@@ -102,12 +111,11 @@ class Dispatcher final : public HttpListener {
   const std::function<void(Event)> to_engine_;
 
   std::shared_ptr<const Config> config_;
-  MonotonicTime now_;
   BackendPool pool_;
   std::vector<std::deque<QueryId>> waiting_;  // per site, for a free slot; bounded by the site's max_queries
-  std::unordered_map<QueryId, std::unique_ptr<Call>> calls_;
-  std::deque<Settling> settling_;
-  std::vector<QueryId> over_;
+  std::unordered_map<QueryId, std::unique_ptr<Query>> queries_;
+  std::deque<FreedSlot> freed_slots_;
+  std::deque<LateAnswer> late_answers_;
 };
 
 }  // namespace goad::server

@@ -57,72 +57,79 @@ class World::Backends final : public HttpTransport {
  public:
   explicit Backends(World* world) : world_(world) {}
 
-  void Start(CallId id, HttpRequest request) override {
-    const uint64_t ticket = ++tickets_;
-    live_[id] = ticket;
-    const std::string url = request.backend->url;
-    if (world_->Chance(world_->faults_.kill_backend)) dead_until_[url] = world_->now_ + world_->Between(50, 800);
-    if (dead_until_[url] > world_->now_) return End(id, ticket, world_->Between(0, 5), TransportEnd::kConnectFailed);
-    if (request.body.empty()) {
-      Head(id, ticket, absl::Milliseconds(1), 200);
-      return End(id, ticket, absl::Milliseconds(2), TransportEnd::kComplete);
-    }
-    const bool bad = world_->Chance(world_->faults_.bad_backend_answer);
-    const int how = bad ? static_cast<int>(world_->random_() % 7) : -1;
-    absl::Duration at = world_->Between(1, 10);
-    if (how == 0) return End(id, ticket, at, TransportEnd::kConnectFailed);
-    if (how == 1) return;  // hangs
-    if (how == 2) {
-      const absl::Duration rest = world_->Chance(0.3) ? world_->Between(1, 2000) : absl::ZeroDuration();
-      Head(id, ticket, at, world_->Chance(0.5) ? 503 : 429, rest);
-      Body(id, ticket, at, "{\"error\":{\"message\":\"busy\"}}");
-      return End(id, ticket, at, TransportEnd::kComplete);
-    }
-    Head(id, ticket, at, 200);
-    const int tokens = static_cast<int>(world_->random_() % 6);
-    for (int k = 0; k < tokens; ++k) {
-      at += world_->Between(0, 15);
-      Body(id, ticket, at, "data: {\"choices\":[{\"text\":\"w\xC3\xA9 \"}]}\n\n");
-    }
-    if (how == 3) return Body(id, ticket, at, "data: {\"choi\n\ndata: []\n\n");
-    if (how == 4) return End(id, ticket, at, TransportEnd::kBroken);
-    if (how == 5) return;  // hangs mid-stream
-    if (how == 6) {
-      Body(id, ticket, at, "data: [DONE]\n\n");
-      return End(id, ticket, at, TransportEnd::kComplete);
-    }
-    Body(id, ticket, at, "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}],\"usage\":{\"completion_tokens\":3}}\n\n");
-    Body(id, ticket, at, "data: [DONE]\n\n");
-    End(id, ticket, at, TransportEnd::kComplete);
+  CallId Start(HttpRequest request, HttpListener* listener) override {
+    const CallId id{++last_id_};
+    live_[id] = listener;
+    Script(id, request);
+    return id;
   }
   void Abort(CallId id) override { live_.erase(id); }
   void SetPaused(CallId, bool) override {}
 
  private:
-  void Later(CallId id, uint64_t ticket, absl::Duration delay, std::function<void()> what) {
-    world_->At(delay, [this, id, ticket, what = std::move(what)] {
+  void Script(CallId id, const HttpRequest& request) {
+    const std::string url = request.backend->url;
+    if (world_->Chance(world_->faults_.kill_backend)) dead_until_[url] = world_->now_ + world_->Between(50, 800);
+    if (dead_until_[url] > world_->now_) return End(id, world_->Between(0, 5), TransportEnd::kConnectFailed);
+    if (request.body.empty()) {
+      Head(id, absl::Milliseconds(1), 200);
+      return End(id, absl::Milliseconds(2), TransportEnd::kComplete);
+    }
+    const bool bad = world_->Chance(world_->faults_.bad_backend_answer);
+    const int how = bad ? static_cast<int>(world_->random_() % 7) : -1;
+    absl::Duration at = world_->Between(1, 10);
+    if (how == 0) return End(id, at, TransportEnd::kConnectFailed);
+    if (how == 1) return;  // hangs
+    if (how == 2) {
+      const absl::Duration rest = world_->Chance(0.3) ? world_->Between(1, 2000) : absl::ZeroDuration();
+      Head(id, at, world_->Chance(0.5) ? 503 : 429, rest);
+      Body(id, at, "{\"error\":{\"message\":\"busy\"}}");
+      return End(id, at, TransportEnd::kComplete);
+    }
+    Head(id, at, 200);
+    const int tokens = static_cast<int>(world_->random_() % 6);
+    for (int k = 0; k < tokens; ++k) {
+      at += world_->Between(0, 15);
+      Body(id, at, "data: {\"choices\":[{\"text\":\"w\xC3\xA9 \"}]}\n\n");
+    }
+    if (how == 3) return Body(id, at, "data: {\"choi\n\ndata: []\n\n");
+    if (how == 4) return End(id, at, TransportEnd::kBroken);
+    if (how == 5) return;  // hangs mid-stream
+    if (how == 6) {
+      Body(id, at, "data: [DONE]\n\n");
+      return End(id, at, TransportEnd::kComplete);
+    }
+    Body(id, at, "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}],\"usage\":{\"completion_tokens\":3}}\n\n");
+    Body(id, at, "data: [DONE]\n\n");
+    End(id, at, TransportEnd::kComplete);
+  }
+  void Later(CallId id, absl::Duration delay, std::function<void(HttpListener&)> what) {
+    world_->At(delay, [this, id, what = std::move(what)] {
       const auto live = live_.find(id);
-      if (live != live_.end() && live->second == ticket) what();
+      if (live != live_.end()) what(*live->second);
     });
   }
-  void Head(CallId id, uint64_t ticket, absl::Duration delay, int status, absl::Duration retry_after = absl::ZeroDuration()) {
-    Later(id, ticket, delay, [this, id, status, retry_after] { world_->dispatcher_->OnHead(id, status, retry_after); });
+  void Head(CallId id, absl::Duration delay, int status, absl::Duration retry_after = absl::ZeroDuration()) {
+    HttpHead head;
+    head.status = status;
+    head.retry_after = retry_after;
+    Later(id, delay, [this, head](HttpListener& listener) { listener.OnHead(head, world_->now_); });
   }
-  void Body(CallId id, uint64_t ticket, absl::Duration delay, std::string bytes) {
+  void Body(CallId id, absl::Duration delay, std::string bytes) {
     const size_t cut = world_->random_() % bytes.size();  // anywhere, in the middle of a code point too
-    Later(id, ticket, delay, [this, id, bytes, cut] { world_->dispatcher_->OnBody(id, bytes.substr(0, cut)); });
-    Later(id, ticket, delay, [this, id, bytes, cut] { world_->dispatcher_->OnBody(id, bytes.substr(cut)); });
+    Later(id, delay, [this, bytes, cut](HttpListener& listener) { listener.OnBody(bytes.substr(0, cut), world_->now_); });
+    Later(id, delay, [this, bytes, cut](HttpListener& listener) { listener.OnBody(bytes.substr(cut), world_->now_); });
   }
-  void End(CallId id, uint64_t ticket, absl::Duration delay, TransportEnd end) {
-    Later(id, ticket, delay, [this, id, end] {
+  void End(CallId id, absl::Duration delay, TransportEnd end) {
+    Later(id, delay, [this, id, end](HttpListener& listener) {
       live_.erase(id);
-      world_->dispatcher_->OnEnd(id, end, "scripted");
+      listener.OnEnd(end, "scripted", world_->now_);
     });
   }
 
   World* const world_;
-  uint64_t tickets_ = 0;
-  std::map<CallId, uint64_t> live_;
+  uint64_t last_id_ = 0;
+  std::map<CallId, HttpListener*> live_;
   std::map<std::string, MonotonicTime> dead_until_;
 };
 
@@ -134,7 +141,7 @@ class World::Port final : public DispatchPort {
     world_->dispatcher_->Start(std::move(request), world_->now_);
   }
   void Abort(QueryId id) override { world_->dispatcher_->Abort(id, world_->now_); }
-  void Resume(SessionId session) override { world_->dispatcher_->Resume(session); }
+  void Resume(SessionId session) override { world_->dispatcher_->Resume(session, world_->now_); }
 
  private:
   World* const world_;
@@ -389,7 +396,6 @@ std::string World::Run(int queries) {
       return absl::StrCat("not quiet long after the last question: ", answered_, " of ", asked_, " answered, engine ",
                           engine_->idle() ? "idle" : "busy");
     }
-    dispatcher_->set_now(now_);
     while (!agenda_.empty() && MonotonicTime::FromOrigin(agenda_.begin()->first) <= now_) {
       const auto what = std::move(agenda_.begin()->second);
       agenda_.erase(agenda_.begin());

@@ -1,4 +1,4 @@
-#include "server/dispatch/openai_transport.h"
+#include "server/dispatch/curl_transport.h"
 
 #include <curl/curl.h>
 #include <sys/epoll.h>
@@ -26,10 +26,11 @@ struct Transfer {
   CURL* easy = nullptr;
   curl_slist* headers = nullptr;
   HttpRequest request;
+  HttpListener* listener = nullptr;
+  const MonotonicTime* now = nullptr;  // of the Poll under way
   char error[CURL_ERROR_SIZE] = {};
   bool head_reported = false;
   bool aborted = false;
-  HttpListener* listener = nullptr;
 };
 
 std::string ReadSecret(const std::string& path) {
@@ -39,33 +40,47 @@ std::string ReadSecret(const std::string& path) {
   return secret;
 }
 
+std::string Header(const Transfer& transfer, const char* name) {
+  curl_header* header = nullptr;  // of the last answer, so not of a 103 before it
+  if (curl_easy_header(transfer.easy, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK) return "";
+  return absl::AsciiStrToLower(header->value);
+}
+
 void ReportHead(Transfer& transfer) {
   if (transfer.head_reported) return;
+  transfer.head_reported = true;
   long status = 0;
   curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
-  transfer.head_reported = true;
   curl_off_t retry_after_s = 0;  // in seconds or as a date, which curl turns into seconds
   curl_easy_getinfo(transfer.easy, CURLINFO_RETRY_AFTER, &retry_after_s);
-  transfer.listener->OnHead(transfer.id, static_cast<int>(status), absl::Seconds(retry_after_s));
+  HttpHead head;
+  head.status = static_cast<int>(status);
+  head.retry_after = absl::Seconds(retry_after_s);
+  head.content_type = Header(transfer, "Content-Type");
+  head.content_type.resize(std::min(head.content_type.find_first_of("; "), head.content_type.size()));
+  head.framed = !Header(transfer, "Content-Length").empty() || !Header(transfer, "Transfer-Encoding").empty();
+  transfer.listener->OnHead(head, *transfer.now);
 }
 
 size_t OnWrite(char* bytes, size_t size, size_t count, void* user) {
   Transfer& transfer = *static_cast<Transfer*>(user);
   if (transfer.aborted) return 0;  // makes curl give the transfer up
   ReportHead(transfer);
-  if (!transfer.aborted) transfer.listener->OnBody(transfer.id, std::string_view(bytes, size * count));
+  if (!transfer.aborted) transfer.listener->OnBody(std::string_view(bytes, size * count), *transfer.now);
   return transfer.aborted ? 0 : size * count;
 }
 
 }  // namespace
 
-struct OpenAiTransport::Impl {
+struct CurlTransport::Impl {
   CURLM* multi = nullptr;
   int epoll_fd = -1;
   int wake_fd = -1;
-  HttpListener* listener = nullptr;
+  uint64_t last_id = 0;
+  MonotonicTime now;                               // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Transfer>> aborted;  // removed outside curl's callbacks
+  std::vector<CallId> resumed;                     // what was held back is reported by the next Poll
   MonotonicTime timer = MonotonicTime::Infinite();
 
   static int OnSocket(CURL*, curl_socket_t socket, int what, void* user, void*) {
@@ -117,13 +132,13 @@ struct OpenAiTransport::Impl {
       }
       const std::string detail = ended->error[0] != 0 ? ended->error : curl_easy_strerror(code);
       Free(*ended);
-      listener->OnEnd(ended->id, end, detail);
+      ended->listener->OnEnd(end, detail, now);
     }
     for (const auto& transfer : std::exchange(aborted, {})) Free(*transfer);
   }
 };
 
-OpenAiTransport::OpenAiTransport() : impl_(std::make_unique<Impl>()) {
+CurlTransport::CurlTransport() : impl_(std::make_unique<Impl>()) {
   curl_global_init(CURL_GLOBAL_DEFAULT);
   impl_->multi = curl_multi_init();
   impl_->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -141,7 +156,7 @@ OpenAiTransport::OpenAiTransport() : impl_(std::make_unique<Impl>()) {
   curl_multi_setopt(impl_->multi, CURLMOPT_TIMERDATA, impl_.get());
 }
 
-OpenAiTransport::~OpenAiTransport() {
+CurlTransport::~CurlTransport() {
   for (auto& [id, transfer] : impl_->transfers) impl_->Free(*transfer);
   for (auto& transfer : impl_->aborted) impl_->Free(*transfer);
   curl_multi_cleanup(impl_->multi);
@@ -149,13 +164,13 @@ OpenAiTransport::~OpenAiTransport() {
   close(impl_->wake_fd);
 }
 
-void OpenAiTransport::set_listener(HttpListener* listener) { impl_->listener = listener; }
-
-void OpenAiTransport::Start(CallId id, HttpRequest request) {
+CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
+  const CallId id{++impl_->last_id};
   auto transfer = std::make_unique<Transfer>();
   transfer->id = id;
   transfer->request = std::move(request);
-  transfer->listener = impl_->listener;
+  transfer->listener = listener;
+  transfer->now = &impl_->now;
   CURL* easy = transfer->easy = curl_easy_init();
   const BackendConfig& backend = *transfer->request.backend;
   const auto add_header = [&](const std::string& line) {
@@ -184,9 +199,10 @@ void OpenAiTransport::Start(CallId id, HttpRequest request) {
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
   curl_multi_add_handle(impl_->multi, easy);
   impl_->transfers[id] = std::move(transfer);
+  return id;
 }
 
-void OpenAiTransport::Abort(CallId id) {
+void CurlTransport::Abort(CallId id) {
   const auto found = impl_->transfers.find(id);
   if (found == impl_->transfers.end()) return;
   found->second->aborted = true;
@@ -195,17 +211,29 @@ void OpenAiTransport::Abort(CallId id) {
   impl_->timer = MonotonicTime();
 }
 
-void OpenAiTransport::SetPaused(CallId id, bool paused) {
+void CurlTransport::SetPaused(CallId id, bool paused) {
   const auto found = impl_->transfers.find(id);
-  if (found != impl_->transfers.end()) curl_easy_pause(found->second->easy, paused ? CURLPAUSE_RECV : CURLPAUSE_CONT);
+  if (found == impl_->transfers.end()) return;
+  std::vector<CallId>& resumed = impl_->resumed;
+  resumed.erase(std::remove(resumed.begin(), resumed.end(), id), resumed.end());
+  if (paused) {
+    curl_easy_pause(found->second->easy, CURLPAUSE_RECV);
+  } else {
+    resumed.push_back(id);
+    impl_->timer = MonotonicTime();
+  }
 }
 
-void OpenAiTransport::Poll(MonotonicTime until) {
+void CurlTransport::Poll(MonotonicTime until) {
   const absl::Duration wait = std::min(until, impl_->timer) - MonotonicTime::Now();
   const int64_t wait_us = std::clamp<int64_t>(absl::ToInt64Microseconds(wait), 0, 1000000);
   epoll_event events[64];
   const int count = epoll_wait(impl_->epoll_fd, events, 64, static_cast<int>((wait_us + 999) / 1000));
-  impl_->listener->set_now(MonotonicTime::Now());
+  impl_->now = MonotonicTime::Now();
+  for (const CallId id : std::exchange(impl_->resumed, {})) {
+    const auto found = impl_->transfers.find(id);
+    if (found != impl_->transfers.end()) curl_easy_pause(found->second->easy, CURLPAUSE_CONT);
+  }
   int running = 0;
   for (int k = 0; k < count; ++k) {
     if (events[k].data.fd == impl_->wake_fd) {
@@ -226,7 +254,7 @@ void OpenAiTransport::Poll(MonotonicTime until) {
   impl_->ReportEnded();
 }
 
-void OpenAiTransport::Wake() {
+void CurlTransport::Wake() {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t put = write(impl_->wake_fd, &one, sizeof one);
 }
