@@ -14,12 +14,12 @@ struct SnapshotFault {
   size_t index = 0;  // into sites, candidates or residents
 };
 
-// INVALID_ARGUMENT naming the first field out of range (path, value, range) or matrix of the wrong size; `fault`, if given, says whose it
-// is. O(N M).
+// INVALID_ARGUMENT naming the first field out of range (path, value, range) or matrix of the wrong size; `fault`, if
+// given, says whose it is. O(N M).
 absl::Status CheckSnapshot(const EpochSnapshot& snapshot, SnapshotFault* fault = nullptr);
 
-// Takes the part at fault out: a candidate is left with no link to anywhere and nothing to gain, so that it is local; a site takes
-// nobody; a resident is forgotten. False for kWhole, which has no part to take out.
+// Takes the part at fault out: a candidate is left with no link to anywhere and nothing to gain, so that it is local; a
+// site takes nobody; a resident is forgotten. False for kWhole, which has no part to take out.
 bool TakeOut(const SnapshotFault& fault, EpochSnapshot* snapshot);
 
 }  // namespace goad::sched

@@ -28,7 +28,8 @@ constexpr char kUsage[] =
     "  goad --config FILE           run; SIGTERM drains and stops, SIGHUP reloads the configuration\n"
     "  goad --config FILE --check   list what is wrong with it and the files that it names, and exit\n"
     "\n"
-    "Logs go to standard error, one key=value line per event. Under systemd (Type=notify) it reports READY, RELOADING, STOPPING and\n"
+    "Logs go to standard error, one key=value line per event. Under systemd (Type=notify) it reports READY, RELOADING, "
+    "STOPPING and\n"
     "its state, and feeds the watchdog as long as its engine turns.";
 
 // What systemd is told (sd_notify(3)); nothing where there is no NOTIFY_SOCKET.

@@ -34,19 +34,21 @@ const char* KindOf(mode_t mode) {
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t most_bytes) {
   const std::string name = absl::Utf8SafeCHexEscape(path.substr(0, kMostQuoted));
-  if (path.find('\0') != std::string::npos) return absl::InvalidArgumentError(absl::StrCat(name, ": is no path: it holds a NUL"));
+  if (path.find('\0') != std::string::npos)
+    return absl::InvalidArgumentError(absl::StrCat(name, ": is no path: it holds a NUL"));
   const Descriptor file{open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)};
-  struct stat before{};
+  struct stat before {};
   if (file.fd < 0 || fstat(file.fd, &before) != 0) {
     const int error = errno;
-    if (error == ENXIO) return absl::FailedPreconditionError(absl::StrCat(name, ": is a socket or a device, want a regular file"));
+    if (error == ENXIO)
+      return absl::FailedPreconditionError(absl::StrCat(name, ": is a socket or a device, want a regular file"));
     return absl::ErrnoToStatus(error, absl::StrCat(name, ": cannot be opened"));
   }
   if (!S_ISREG(before.st_mode)) {
     return absl::FailedPreconditionError(absl::StrCat(name, ": is ", KindOf(before.st_mode), ", want a regular file"));
   }
-  const absl::Status too_large =
-      absl::ResourceExhaustedError(absl::StrCat(name, ": holds more than ", most_bytes, " bytes, which is the most for it"));
+  const absl::Status too_large = absl::ResourceExhaustedError(
+      absl::StrCat(name, ": holds more than ", most_bytes, " bytes, which is the most for it"));
   if (before.st_size > 0 && static_cast<size_t>(before.st_size) > most_bytes) return too_large;
 
   std::string text;
@@ -59,7 +61,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t most_bytes)
     if (text.size() + static_cast<size_t>(got) > most_bytes) return too_large;
     text.append(part, static_cast<size_t>(got));
   }
-  struct stat after{};
+  struct stat after {};
   const bool same = fstat(file.fd, &after) == 0 && after.st_size == before.st_size &&
                     after.st_mtim.tv_sec == before.st_mtim.tv_sec && after.st_mtim.tv_nsec == before.st_mtim.tv_nsec &&
                     text.size() >= static_cast<size_t>(std::max<off_t>(before.st_size, 0));  // files of /proc say 0

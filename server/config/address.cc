@@ -25,7 +25,9 @@ struct Url {
   std::string path;
 };
 
-bool IsDigits(std::string_view text) { return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit); }
+bool IsDigits(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
+}
 
 // "" or what is wrong. `host` comes out in its usual form.
 std::string TakeHost(std::string_view text, std::string* host) {
@@ -44,13 +46,15 @@ std::string TakeHost(std::string_view text, std::string* host) {
   absl::AsciiStrToLower(host);
   if (host->find(':') != std::string::npos) return "has an IPv6 address without brackets, want [ADDRESS]";
   if (host->size() > 253) return "has a host name of more than 253 bytes";
-  if (!std::all_of(host->begin(), host->end(), [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_'; })) {
+  if (!std::all_of(host->begin(), host->end(),
+                   [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_'; })) {
     return "has a host with other characters than a-z 0-9 - . _";
   }
   const std::vector<std::string> labels = absl::StrSplit(*host, '.');
   for (size_t k = 0; k < labels.size(); ++k) {
     const bool root = labels[k].empty() && k + 1 == labels.size() && labels.size() > 1;  // "host." is absolute
-    if ((labels[k].empty() && !root) || labels[k].size() > 63) return "has a host name with a part that is not of 1 to 63 bytes";
+    if ((labels[k].empty() && !root) || labels[k].size() > 63)
+      return "has a host name with a part that is not of 1 to 63 bytes";
   }
   in_addr address;
   if (IsDigits(labels.back()) && inet_pton(AF_INET, host->c_str(), &address) != 1) {
@@ -70,7 +74,9 @@ std::string TakePort(std::string_view text, int least, int* port) {
 // Where the host ends and ":PORT" begins; npos = there is no port.
 size_t PortColon(std::string_view authority) {
   const size_t colon = authority.rfind(':'), bracket = authority.rfind(']');
-  return colon != std::string_view::npos && bracket != std::string_view::npos && colon < bracket ? std::string_view::npos : colon;
+  return colon != std::string_view::npos && bracket != std::string_view::npos && colon < bracket
+             ? std::string_view::npos
+             : colon;
 }
 
 std::string ParseUrl(const std::string& url, Url* out) {
@@ -80,20 +86,23 @@ std::string ParseUrl(const std::string& url, Url* out) {
   if (!out->https && !absl::StartsWith(url, "http://")) return kWant;
   std::string_view rest = std::string_view(url).substr(out->https ? 8 : 7);
   if (const size_t at = rest.find('@'); at != std::string_view::npos && at < rest.find('/')) {
-    return "holds a user name or password, which every log and metric would show; put the key into a file and name that in api_key_file";
+    return "holds a user name or password, which every log and metric would show; put the key into a file and name "
+           "that in api_key_file";
   }
   for (const char c : url) {
     if (static_cast<unsigned char>(c) <= ' ' || static_cast<unsigned char>(c) >= 127) {
       return "holds a blank, a control character or one beyond ASCII";
     }
   }
-  if (rest.find_first_of("?#") != std::string_view::npos) return "holds a query or fragment (? or #), which has no place here";
+  if (rest.find_first_of("?#") != std::string_view::npos)
+    return "holds a query or fragment (? or #), which has no place here";
   if (rest.find_first_of("\"<>\\^`{|}") != std::string_view::npos) return "holds one of \" < > \\ ^ ` { | }";
   const std::string_view authority = rest.substr(0, rest.find('/'));
   out->path = std::string(rest.substr(authority.size()));
   const size_t colon = PortColon(authority);
   std::string_view host = authority.substr(0, colon);
-  if (host.find(':') != std::string_view::npos && host.front() != '[') return "has an IPv6 address without brackets, want [ADDRESS]";
+  if (host.find(':') != std::string_view::npos && host.front() != '[')
+    return "has an IPv6 address without brackets, want [ADDRESS]";
   if (std::string problem = TakeHost(host, &out->host); !problem.empty()) return problem;
   out->port = out->https ? 443 : 80;
   if (colon != std::string_view::npos) {
@@ -132,7 +141,8 @@ std::string AddressProblem(const std::string& address, bool unix_too) {
   const size_t colon = PortColon(address);
   if (colon == std::string::npos) return unix_too ? "is not HOST:PORT or unix:PATH" : "is not HOST:PORT";
   std::string host;
-  if (std::string problem = TakeHost(std::string_view(address).substr(0, colon), &host); !problem.empty()) return problem;
+  if (std::string problem = TakeHost(std::string_view(address).substr(0, colon), &host); !problem.empty())
+    return problem;
   int port = 0;
   return TakePort(std::string_view(address).substr(colon + 1), 0, &port);
 }

@@ -43,7 +43,8 @@ std::string Day(absl::Time time) { return absl::FormatTime("%Y-%m-%d", time, abs
 // How many certificates the text means to hold, by their first lines.
 size_t CountBegins(const std::string& pem) {
   size_t count = 0;
-  for (const char* begin : {"-----BEGIN CERTIFICATE-----", "-----BEGIN X509 CERTIFICATE-----", "-----BEGIN TRUSTED CERTIFICATE-----"}) {
+  for (const char* begin :
+       {"-----BEGIN CERTIFICATE-----", "-----BEGIN X509 CERTIFICATE-----", "-----BEGIN TRUSTED CERTIFICATE-----"}) {
     for (size_t at = pem.find(begin); at != std::string::npos; at = pem.find(begin, at + 1)) ++count;
   }
   return count;
@@ -52,7 +53,8 @@ size_t CountBegins(const std::string& pem) {
 std::string ReadAll(const std::string& pem, std::vector<Certificate>* out) {
   const size_t meant = CountBegins(pem);
   if (meant == 0) return "holds no PEM certificate";
-  if (meant > kMostCertificates) return absl::StrCat("holds ", meant, " certificates, want at most ", kMostCertificates);
+  if (meant > kMostCertificates)
+    return absl::StrCat("holds ", meant, " certificates, want at most ", kMostCertificates);
   const Memory memory = Reader(pem);
   for (size_t k = 0; k < meant; ++k) {
     Certificate certificate(PEM_read_bio_X509_AUX(memory.get(), nullptr, &NoPassphrase, nullptr), &X509_free);
@@ -67,8 +69,10 @@ std::string ReadAll(const std::string& pem, std::vector<Certificate>* out) {
 
 // What is wrong with its dates, "" = nothing.
 std::string DateProblem(const Certificate& certificate, absl::Time now) {
-  if (Ends(certificate) < now) return absl::StrCat(NameOf(certificate.get()), " has expired on ", Day(Ends(certificate)));
-  if (Begins(certificate) > now) return absl::StrCat(NameOf(certificate.get()), " is not valid before ", Day(Begins(certificate)));
+  if (Ends(certificate) < now)
+    return absl::StrCat(NameOf(certificate.get()), " has expired on ", Day(Ends(certificate)));
+  if (Begins(certificate) > now)
+    return absl::StrCat(NameOf(certificate.get()), " is not valid before ", Day(Begins(certificate)));
   return "";
 }
 
@@ -83,13 +87,14 @@ std::string BundleProblem(const std::string& pem, absl::Time now, std::vector<st
   }
   if (bad.size() == certificates.size()) return absl::StrCat("holds no certificate that is valid now: ", bad.front());
   for (std::string& problem : bad) {
-    warnings->push_back(absl::StrCat("of ", certificates.size(), " certificates ", problem, "; whom it signed is not let in"));
+    warnings->push_back(
+        absl::StrCat("of ", certificates.size(), " certificates ", problem, "; whom it signed is not let in"));
   }
   return "";
 }
 
-std::string PairProblem(const std::string& chain_pem, const std::string& key_pem, absl::Time now, std::vector<std::string>* warnings,
-                        absl::Time* expires) {
+std::string PairProblem(const std::string& chain_pem, const std::string& key_pem, absl::Time now,
+                        std::vector<std::string>* warnings, absl::Time* expires) {
   std::vector<Certificate> chain;
   if (std::string problem = ReadAll(chain_pem, &chain); !problem.empty()) return absl::StrCat("certificate: ", problem);
   const Memory memory = Reader(key_pem);

@@ -9,15 +9,16 @@
 
 namespace goad::server {
 
-// Each gives what is wrong, "" = nothing, and adds to `warnings` what will be wrong or is wrong for some peers only. Every certificate in
-// the text is read, not only the first: a library that loads the file stops at the first bad one without a word.
+// Each gives what is wrong, "" = nothing, and adds to `warnings` what will be wrong or is wrong for some peers only.
+// Every certificate in the text is read, not only the first: a library that loads the file stops at the first bad one
+// without a word.
 
 // A bundle of authorities. At least one must be valid now; each of the others that is not is a warning with its name.
 std::string BundleProblem(const std::string& pem, absl::Time now, std::vector<std::string>* warnings);
 
 // A server's chain, its own certificate first, and the key to it. `expires`: of its own.
-std::string PairProblem(const std::string& chain_pem, const std::string& key_pem, absl::Time now, std::vector<std::string>* warnings,
-                        absl::Time* expires);
+std::string PairProblem(const std::string& chain_pem, const std::string& key_pem, absl::Time now,
+                        std::vector<std::string>* warnings, absl::Time* expires);
 
 }  // namespace goad::server
 

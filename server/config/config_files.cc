@@ -19,7 +19,7 @@
 namespace goad::server {
 namespace {
 
-constexpr size_t kMostPem = 4 << 20;     // of certificates
+constexpr size_t kMostPem = 4 << 20;  // of certificates
 constexpr size_t kMostKeyPem = 64 << 10;
 constexpr size_t kMostApiKey = 8 << 10;  // what HTTP servers take of a header
 constexpr size_t kMostTokens = 16 << 20;
@@ -60,7 +60,8 @@ class Reader {
       const std::string problem = PairProblem(tls.certificate_pem, tls.key_pem, now_, &warnings, &tls.expires);
       if (const size_t colon = problem.find(": "); colon != std::string::npos) {  // "certificate: " or "key: "
         const std::string which = problem.substr(0, colon);
-        Bad(absl::StrCat("listen.tls.", which), absl::StrCat(which == "key" ? tls.key : tls.certificate, problem.substr(colon)));
+        Bad(absl::StrCat("listen.tls.", which),
+            absl::StrCat(which == "key" ? tls.key : tls.certificate, problem.substr(colon)));
       }
       Warn("listen.tls.certificate", tls.certificate, warnings);
     }
@@ -92,7 +93,8 @@ class Reader {
     const auto [found, first] = bundles_.try_emplace(backend.ca_file);  // one file, many backends: read once
     if (first) {
       std::string pem;
-      if (Bundle(path + ".ca_file", backend.ca_file, &pem)) found->second = std::make_shared<const std::string>(std::move(pem));
+      if (Bundle(path + ".ca_file", backend.ca_file, &pem))
+        found->second = std::make_shared<const std::string>(std::move(pem));
     }
     backend.ca_pem = found->second;
   }
@@ -110,14 +112,16 @@ class Reader {
     }
     for (size_t k = 0; k < key.size(); ++k) {  // it becomes a line of a request's head
       if (key[k] > ' ' && key[k] < 127) continue;
-      Bad(field, absl::StrCat(backend.api_key_file, ": byte ", k + 1, " of the key is a blank, a line end, a control character or beyond "
+      Bad(field, absl::StrCat(backend.api_key_file, ": byte ", k + 1,
+                              " of the key is a blank, a line end, a control character or beyond "
                               "ASCII; want one key and nothing else"));
       return;
     }
     backend.api_key = std::move(key);
   }
   void Warn(const std::string& field, const std::string& path, const std::vector<std::string>& warnings) {
-    for (const std::string& warning : warnings) config_->warnings.push_back(absl::StrCat(field, ": ", path, ": ", warning));
+    for (const std::string& warning : warnings)
+      config_->warnings.push_back(absl::StrCat(field, ": ", path, ": ", warning));
   }
 
   Config* const config_;
@@ -141,12 +145,14 @@ std::vector<ConfigProblem> ReadConfigFiles(Config* config) {
 
 std::string DecisionLogProblem(const DecisionLogConfig& config) {
   if (config.path.empty()) return "";
-  struct stat info{};
+  struct stat info {};
   if (stat(config.path.c_str(), &info) == 0) {
     if (S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode)) {
       return absl::StrCat(config.path, ": is a directory, FIFO or socket, want a file");
     }
-    return access(config.path.c_str(), W_OK) == 0 ? "" : absl::StrCat(config.path, ": cannot be written: ", std::strerror(errno));
+    return access(config.path.c_str(), W_OK) == 0
+               ? ""
+               : absl::StrCat(config.path, ": cannot be written: ", std::strerror(errno));
   }
   const size_t slash = config.path.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : config.path.substr(0, slash);

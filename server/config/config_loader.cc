@@ -15,8 +15,10 @@
 namespace goad::server {
 namespace {
 
-constexpr size_t kMostYaml = 4 << 20;  // bytes of the file: what 64 sites of 64 backends and 1000 tenants need, twice
+constexpr size_t kMostYaml = 1 << 20;  // bytes of the file; 64 sites of 64 backends and 1000 tenants need about that
 constexpr size_t kMostLine = 1000;     // bytes of a problem
+constexpr size_t kMostYamlLine = 64 << 10;
+constexpr int kDeepest = 16;  // [ and { within each other; a configuration needs six
 
 const std::map<std::string, double> kHertz = {{"Hz", 1}, {"kHz", 1e3}, {"MHz", 1e6}, {"GHz", 1e9}};
 const std::map<std::string, double> kFlops = {{"FLOP/s", 1}, {"GFLOP/s", 1e9}, {"TFLOP/s", 1e12}, {"PFLOP/s", 1e15}};
@@ -28,7 +30,8 @@ void ReadSite(YamlSection& section, SiteConfig* site) {
         "model", {{"shannon", sched::UplinkModel::kShannon}, {"measured", sched::UplinkModel::kMeasured}},
         &site->uplink.model);
     uplink.Quantity("bandwidth", kHertz, "a bandwidth such as 100MHz", &site->uplink.bandwidth_hz);
-    uplink.Quantity("noise_density", {{"dBm/Hz", 1}}, "a density such as -174dBm/Hz", &site->uplink.noise_density_dbm_hz);
+    uplink.Quantity("noise_density", {{"dBm/Hz", 1}}, "a density such as -174dBm/Hz",
+                    &site->uplink.noise_density_dbm_hz);
     uplink.Quantity("reference_power", {{"dBm", 1}}, "a power such as 18dBm", &site->uplink.reference_power_dbm);
     uplink.Boolean("shared", &site->uplink.shared);
   });
@@ -49,7 +52,16 @@ void ReadSite(YamlSection& section, SiteConfig* site) {
     entry.Text("model", &backend->model);
     entry.Choice<BackendApi>("api", {{"completions", BackendApi::kCompletions}, {"chat", BackendApi::kChat}},
                              &backend->api);
-    entry.Integer("slots", &backend->slots);
+    if (const auto found = entry.Scalar("slots"); found && found->text != "auto") {
+      if (!ParseWhole(found->text, &backend->slots) || backend->slots < 1)
+        entry.Bad(*found, "slots", "auto or a whole number above 0, without leading zeros");
+    }
+    entry.Boolean("gateway", &backend->gateway);
+    entry.Duration("first_byte", &backend->first_byte);
+    entry.Child("probe", [&](YamlSection& probe) {
+      probe.Text("path", &backend->probe.path);
+      probe.Duration("timeout", &backend->probe.timeout);
+    });
     entry.Text("api_key_file", &backend->api_key_file);
     entry.Text("ca_file", &backend->ca_file);
   });
@@ -136,10 +148,46 @@ void ReadRoot(YamlSection& root, Config* config) {
   root.Duration("drain_timeout", &config->drain_timeout);
 }
 
+// What keeps the text from the YAML library, whose time grows with the square of a line's length and of the depth; "" =
+// nothing.
+std::string TooMuch(const std::string& yaml, YAML::Mark* mark) {
+  if (yaml.size() > kMostYaml) return absl::StrCat("has ", yaml.size(), " bytes, want at most ", kMostYaml);
+  int depth = 0;
+  char quote = 0, before = '\n';
+  bool comment = false;
+  mark->line = mark->column = 0;
+  for (const char c : yaml) {
+    const bool after_blank = before == ' ' || before == '\t' || before == '\n';
+    if (c == '\n') {
+      ++mark->line;
+      mark->column = -1;
+      comment = false;
+    } else if (comment) {
+      // to the end of the line
+    } else if (quote != 0) {
+      if (c == quote && before != '\\') quote = 0;
+    } else if (c == '#' && after_blank) {
+      comment = true;
+    } else if ((c == '"' || c == '\'') &&
+               (after_blank || before == '[' || before == '{' || before == ',' || before == ':')) {
+      quote = c;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kDeepest) return absl::StrCat("is nested deeper than ", kDeepest, " brackets");
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+    before = c;
+    if (static_cast<size_t>(++mark->column) > kMostYamlLine)
+      return absl::StrCat("has a line of more than ", kMostYamlLine, " bytes");
+  }
+  return "";
+}
+
 // One line of the answer, clipped, with nothing in it that ends a line or moves the cursor.
 std::string Line(const std::string& source, const YAML::Mark& mark, const std::string& text) {
   std::string shown = text.substr(0, kMostLine);
-  std::replace_if(shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; }, '?');
+  std::replace_if(
+      shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; }, '?');
   return absl::StrCat(source, ":", std::max(0, mark.line) + 1, ":", std::max(0, mark.column) + 1, ": ", shown,
                       text.size() > kMostLine ? "..." : "");
 }
@@ -149,6 +197,10 @@ std::string Line(const std::string& source, const YAML::Mark& mark, const std::s
 absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml) {
   YamlDocument document;
   Config config;
+  YAML::Mark from;
+  if (const std::string problem = TooMuch(yaml, &from); !problem.empty()) {
+    return absl::InvalidArgumentError(Line(source, from, absl::StrCat("configuration: ", problem)));
+  }
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
     {
@@ -156,8 +208,9 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
       ReadRoot(section, &config);
     }
     if (documents.size() > 1) {
-      document.Add(documents[1].Mark(), "configuration",
-                   absl::StrCat(documents.size(), " YAML documents (--- begins one), want one: the others would be ignored"));
+      document.Add(
+          documents[1].Mark(), "configuration",
+          absl::StrCat(documents.size(), " YAML documents (--- begins one), want one: the others would be ignored"));
     }
     for (const ConfigProblem& problem : ReadConfigFiles(&config)) {
       document.Add(document.MarkOf(problem.path), problem.path, problem.message);
@@ -171,7 +224,8 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
     document.problems = {{error.mark, absl::StrCat("YAML: ", error.msg)}};
   }
   if (document.problems.empty()) {
-    if (!yaml.empty() && yaml.back() != '\n') config.warnings.push_back("the file does not end with a line end; is it whole?");
+    if (!yaml.empty() && yaml.back() != '\n')
+      config.warnings.push_back("the file does not end with a line end; is it whole?");
     return config;
   }
   std::stable_sort(document.problems.begin(), document.problems.end(), [](const auto& a, const auto& b) {

@@ -46,9 +46,10 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
   }
   if (site.compute.model == sched::ComputeModel::kBatching) {
     problems.Range(path + ".compute.prefill_rate", site.compute.prefill_tokens_per_s, 1e-3, 1e12);
-    problems.Range(path + ".compute.token_time", absl::Seconds(site.compute.token_time_s), absl::ZeroDuration(), absl::Hours(1));
-    problems.Range(path + ".compute.token_time_per_query", absl::Seconds(site.compute.token_time_per_query_s), absl::ZeroDuration(),
+    problems.Range(path + ".compute.token_time", absl::Seconds(site.compute.token_time_s), absl::ZeroDuration(),
                    absl::Hours(1));
+    problems.Range(path + ".compute.token_time_per_query", absl::Seconds(site.compute.token_time_per_query_s),
+                   absl::ZeroDuration(), absl::Hours(1));
   } else {
     problems.Range(path + ".compute.capacity", site.compute.capacity_flops, 1, 1e30);
     problems.Range(path + ".compute.max_share", site.compute.max_share_flops, 1, sched::kInfinity);
@@ -64,14 +65,24 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
     const std::string at = absl::StrCat(path, ".backends[", b, "]");
     if (const std::string problem = UrlProblem(backend.url); !problem.empty()) {
       const bool secret = backend.url.find('@') != std::string::npos;  // never quoted
-      problems.Add(at + ".url", secret ? absl::StrCat("the URL ", problem) : absl::StrCat("\"", backend.url, "\" ", problem));
+      problems.Add(at + ".url",
+                   secret ? absl::StrCat("the URL ", problem) : absl::StrCat("\"", backend.url, "\" ", problem));
     } else if (!urls.insert(SameUrl(backend.url)).second) {
       problems.Add(at + ".url", absl::StrCat("\"", backend.url, "\" is given twice: its slots would count twice"));
     }
     if (backend.model.empty() || backend.model.size() > 128) {
       problems.Add(at + ".model", absl::StrCat(backend.model.size(), " bytes, want 1 to 128"));
     }
-    problems.Range(at + ".slots", backend.slots, 1, 4096);
+    problems.Range(at + ".slots", backend.slots, 0, 4096);
+    problems.Range(at + ".first_byte", backend.first_byte, absl::ZeroDuration(), absl::Hours(1));
+    problems.Range(at + ".probe.timeout", backend.probe.timeout, absl::Milliseconds(10), absl::Hours(1));
+    const std::string& probe = backend.probe.path;
+    const bool printable =
+        std::all_of(probe.begin(), probe.end(), [](char c) { return c > ' ' && c < 127 && c != '#'; });
+    if (!probe.empty() && (probe[0] != '/' || probe.size() > 256 || !printable)) {
+      problems.Add(at + ".probe.path",
+                   absl::StrCat("\"", probe, "\" is not / and at most 255 printable characters without #"));
+    }
   }
 }
 
@@ -100,7 +111,9 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   address("listen.address", config.listen.address, true);
   if (!config.admin_address.empty()) address("admin.address", config.admin_address, true);
   if (!config.metrics_address.empty()) address("metrics.address", config.metrics_address, false);
-  const auto same = [](const std::string& a, const std::string& b) { return a == b && !a.empty() && !absl::EndsWith(a, ":0"); };
+  const auto same = [](const std::string& a, const std::string& b) {
+    return a == b && !a.empty() && !absl::EndsWith(a, ":0");
+  };
   if (same(config.listen.address, config.admin_address)) problems.Add("admin.address", "is that of listen");
   if (same(config.metrics_address, config.listen.address) || same(config.metrics_address, config.admin_address)) {
     problems.Add("metrics.address", "is that of listen or admin");
@@ -206,7 +219,7 @@ std::vector<std::string> RestartOnlyChanges(const Config& running, const Config&
     bool same = old_site.backends.size() == new_site.backends.size();
     for (size_t k = 0; same && k < old_site.backends.size(); ++k) {
       const auto &x = old_site.backends[k], &y = new_site.backends[k];
-      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots &&
+      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots && x.gateway == y.gateway &&
              x.api_key_file == y.api_key_file && x.ca_file == y.ca_file;
     }
     if (old_site.name != new_site.name) paths.push_back(absl::StrCat("sites[", j, "].name"));
@@ -221,7 +234,8 @@ std::vector<std::string> ReloadWarnings(const Config& running, const Config& nex
     warnings.push_back("auth.required was true and is false: callers without a token or certificate come in now");
   }
   if (!running.auth.tokens.empty() && next.auth.tokens.empty()) {
-    warnings.push_back(absl::StrCat("auth.tokens_file held ", running.auth.tokens.size(), " tokens and there are none now: every bearer token is "
+    warnings.push_back(absl::StrCat("auth.tokens_file held ", running.auth.tokens.size(),
+                                    " tokens and there are none now: every bearer token is "
                                     "refused"));
   }
   const auto gone = [&](const char* what, const std::set<std::string>& before, const std::set<std::string>& after) {
@@ -233,7 +247,8 @@ std::vector<std::string> ReloadWarnings(const Config& running, const Config& nex
     if (names.empty()) return;
     const size_t count = names.size();
     names.resize(std::min(count, kMostNamed));
-    warnings.push_back(absl::StrCat(what, ": ", absl::StrJoin(names, ", "), count > kMostNamed ? absl::StrCat(" and ", count - kMostNamed, " more") : ""));
+    warnings.push_back(absl::StrCat(what, ": ", absl::StrJoin(names, ", "),
+                                    count > kMostNamed ? absl::StrCat(" and ", count - kMostNamed, " more") : ""));
   };
   std::set<std::string> before, after, token_before, token_after;
   for (const TenantConfig& tenant : running.tenants) before.insert(tenant.name);

@@ -9,10 +9,10 @@
 namespace goad::server {
 namespace {
 
-constexpr size_t kMostKeys = 100;       // of a map; the largest has some twenty
-constexpr size_t kMostText = 4096;      // bytes of a value
-constexpr size_t kMostQuoted = 200;     // bytes of a value or key in an error
-constexpr size_t kMostProblems = 100;   // listed
+constexpr size_t kMostKeys = 100;      // of a map; the largest has some twenty
+constexpr size_t kMostText = 4096;     // bytes of a value
+constexpr size_t kMostQuoted = 200;    // bytes of a value or key in an error
+constexpr size_t kMostProblems = 100;  // listed
 
 std::string Clip(const std::string& text) {
   return text.size() <= kMostQuoted ? text : absl::StrCat(text.substr(0, kMostQuoted), "... (", text.size(), " bytes)");
@@ -86,7 +86,8 @@ YamlSection::YamlSection(const YAML::Node& node, std::string path, YamlDocument*
     if (!node.IsNull()) document_->Add(node.Mark(), name, "is not a map");
     return;
   }
-  if (HasTag(node)) document_->Add(node.Mark(), name, absl::StrCat("has the tag ", Clip(node.Tag()), "; tags are not read"));
+  if (HasTag(node))
+    document_->Add(node.Mark(), name, absl::StrCat("has the tag ", Clip(node.Tag()), "; tags are not read"));
   if (node.size() > kMostKeys) {
     document_->Add(node.Mark(), name, absl::StrCat("has ", node.size(), " keys, want at most ", kMostKeys));
     return;
@@ -128,16 +129,19 @@ void YamlSection::Texts(const char* key, size_t most, std::vector<std::string>* 
     if (good) out->push_back((*node)[k].Scalar());
   }
   if (!good) {
-    document_->Add(node->Mark(), PathOf(key), absl::StrCat("is not a list of at most ", most, " texts of ", kMostQuoted, " bytes"));
+    document_->Add(node->Mark(), PathOf(key),
+                   absl::StrCat("is not a list of at most ", most, " texts of ", kMostQuoted, " bytes"));
   }
 }
 
 void YamlSection::Integer(const char* key, int* out) {
-  if (const auto found = Scalar(key); found && !ParseWhole(found->text, out)) Bad(*found, key, "a whole number (without leading zeros)");
+  if (const auto found = Scalar(key); found && !ParseWhole(found->text, out))
+    Bad(*found, key, "a whole number (without leading zeros)");
 }
 
 void YamlSection::Number(const char* key, double* out) {
-  if (const auto found = Scalar(key); found && !ParseFinite(found->text, out)) Bad(*found, key, "a finite number (without leading zeros)");
+  if (const auto found = Scalar(key); found && !ParseFinite(found->text, out))
+    Bad(*found, key, "a finite number (without leading zeros)");
 }
 
 void YamlSection::Boolean(const char* key, bool* out) {
@@ -190,7 +194,8 @@ std::optional<YamlSection::Found> YamlSection::Scalar(const char* key) {
   };
   if (!node->IsScalar()) return refuse(node->IsNull() ? "has no value" : "is not a single value");
   if (HasTag(*node)) return refuse(absl::StrCat("has the tag ", Clip(node->Tag()), "; tags are not read"));
-  if (node->Scalar().size() > kMostText) return refuse(absl::StrCat("has ", node->Scalar().size(), " bytes, want at most ", kMostText));
+  if (node->Scalar().size() > kMostText)
+    return refuse(absl::StrCat("has ", node->Scalar().size(), " bytes, want at most ", kMostText));
   return Found{node->Mark(), node->Scalar()};
 }
 
@@ -210,7 +215,8 @@ bool YamlSection::IsList(const char* key, const YAML::Node& node, size_t most) {
     document_->Add(mark, PathOf(key), "is not a list");
     return false;
   }
-  if (HasTag(node)) document_->Add(mark, PathOf(key), absl::StrCat("has the tag ", Clip(node.Tag()), "; tags are not read"));
+  if (HasTag(node))
+    document_->Add(mark, PathOf(key), absl::StrCat("has the tag ", Clip(node.Tag()), "; tags are not read"));
   if (node.size() <= most) return true;
   document_->Add(mark, PathOf(key), absl::StrCat(node.size(), " entries, want at most ", most));
   return false;

@@ -26,8 +26,9 @@ struct YamlDocument {
   YAML::Mark MarkOf(std::string path) const;  // of the nearest enclosing path that stands in the file
 };
 
-// Each read names a key; the end of the section reports the keys that nobody named. Constructed on something that is not a map it
-// reports that and reads nothing. Aliases make a small file a huge tree: what is looked at is bounded in keys, entries and bytes.
+// Each read names a key; the end of the section reports the keys that nobody named. Constructed on something that is
+// not a map it reports that and reads nothing. Aliases make a small file a huge tree: what is looked at is bounded in
+// keys, entries and bytes.
 class YamlSection {
  public:
   YamlSection(const YAML::Node& node, std::string path, YamlDocument* document);
@@ -95,7 +96,8 @@ class YamlSection {
   std::set<std::string> known_;
 };
 
-// Decimal digits, a fraction, an exponent; without hexadecimal, nan, inf, blanks, or a leading zero, by which some mean octal.
+// Decimal digits, a fraction, an exponent; without hexadecimal, nan, inf, blanks, or a leading zero, by which some mean
+// octal.
 bool ParseWhole(const std::string& text, int* out);
 bool ParseFinite(const std::string& text, double* out);
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/config/config.h"
@@ -29,7 +30,8 @@ class Daemon {
   int metrics_port() const;  // 0 = off
 
   // Validates the file and publishes it at once, or keeps the running configuration and says why. Thread-safe.
-  absl::StatusOr<uint64_t> Reload();
+  // The new version; `warnings`, if given: what it took away, and what else should be known.
+  absl::StatusOr<uint64_t> Reload(std::vector<std::string>* warnings = nullptr);
 
   // Not ready, Goodbye, no new admissions, running queries finish within drain_timeout, then everything stops.
   void DrainAndStop();
@@ -46,6 +48,7 @@ class Daemon {
  private:
   struct Rooms;
   explicit Daemon(std::unique_ptr<Rooms> rooms);
+  static absl::StatusOr<std::unique_ptr<Daemon>> StartRooms(Config config, Options options);
   std::unique_ptr<Rooms> rooms_;
 };
 

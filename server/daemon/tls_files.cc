@@ -52,8 +52,8 @@ absl::Status TlsFiles::Publish(const TlsConfig& tls) {
   std::error_code error;
   std::filesystem::create_directory(folder, error);
   for (const auto& [file, text] : {std::pair<const char*, const std::string&>{"certificate.pem", tls.certificate_pem},
-                                  {"key.pem", tls.key_pem},
-                                  {"ca.pem", tls.client_ca_pem}}) {
+                                   {"key.pem", tls.key_pem},
+                                   {"ca.pem", tls.client_ca_pem}}) {
     if (absl::Status status = Write(absl::StrCat(folder, "/", file), text); !status.ok()) return status;
   }
   std::filesystem::create_directory_symlink(name, absl::StrCat(directory_, "/next"), error);

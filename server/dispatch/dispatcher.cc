@@ -49,7 +49,8 @@ void Dispatcher::Resume(SessionId session, MonotonicTime now) {
 void Dispatcher::Place(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(query.request.site);
   bool all_tried = false;
-  const int backend = pool_.Pick(site, query.request.prompt->chat, query.tried, now, &all_tried);
+  const int last = query.request.prompt->chat ? last_backends_.Of(query.request.session, site) : -1;
+  const int backend = pool_.Pick(site, query.request.prompt->chat, query.tried, last, now, &all_tried);
   if (backend < 0 && !all_tried) {
     waiting_[site].push_back(query.request.id);
     return;
@@ -125,7 +126,8 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   const Attempt& attempt = *query.attempt;
   const std::optional<Usage>& usage = attempt.reader.usage();
   const size_t site = sched::ToIndex(request.site);
-  pool_.Succeeded(site, attempt.backend);
+  pool_.Succeeded(site, attempt.backend, now);
+  if (request.prompt->chat) last_backends_.Remember(request.session, site, attempt.backend);
   metrics_->BackendRequest(request.site, attempt.backend, "200");
   CompletedEvent event;
   event.id = request.id;
@@ -171,7 +173,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   query.last_error = absl::StrCat(pool_.name(site, backend), ": ", error.words);
   if (query.tokens > 0) return Fail(query, ErrorCode::kUnavailable, "BACKEND_FAILED", query.last_error, now);
   bool all_tried = false;
-  pool_.Pick(site, query.request.prompt->chat, query.tried, now, &all_tried);
+  pool_.Pick(site, query.request.prompt->chat, query.tried, -1, now, &all_tried);
   if (!all_tried) metrics_->BackendFailover();
   Place(query, now);
 }
@@ -246,7 +248,8 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   if (attempt.paused_since != MonotonicTime::Infinite()) {
     consider(attempt.paused_since + config_->limits.slow_consumer, Limit::Kind::kSlowConsumer);
   } else if (!attempt.last_alive) {
-    consider(attempt.sent + limits.first_byte, Limit::Kind::kFirstByte);
+    consider(attempt.sent + pool_.first_byte(sched::ToIndex(query.request.site), attempt.backend),
+             Limit::Kind::kFirstByte);
   } else {
     consider(*attempt.last_alive + limits.between_tokens, Limit::Kind::kBetweenTokens);
   }

@@ -267,21 +267,22 @@ std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
   return candidates;
 }
 
-// A number that cannot be is a programming error: each was checked where it came in. It costs the candidate or the site that has it,
-// not everybody.
+// A number that cannot be is a programming error: each was checked where it came in. It costs the candidate or the site
+// that has it, not everybody.
 bool Engine::MakeSound(sched::EpochSnapshot* snapshot) {
   sched::SnapshotFault fault;
   absl::Status first;
+  constexpr size_t kMostFaults = 100;  // more are no accident, and looking for each costs as much as for the first
   size_t faults = 0;
   bool sound = true;
   for (absl::Status status; sound && !(status = sched::CheckSnapshot(*snapshot, &fault)).ok();) {
     ports_.metrics->SnapshotFault(fault.part);
     if (++faults == 1) first = status;
-    sound = sched::TakeOut(fault, snapshot);
+    sound = faults < kMostFaults && sched::TakeOut(fault, snapshot);
   }
   if (faults == 0) return true;
-  spdlog::error("epoch={} snapshot fault: {}; {} parts of it are left out{}", epoch_, std::string(first.message()), faults,
-                sound ? "" : ", and all of its queries are local");
+  spdlog::error("epoch={} snapshot fault: {}; {} parts of it are left out{}", epoch_, std::string(first.message()),
+                faults, sound ? "" : ", and all of its queries are local");
   return sound;
 }
 

@@ -64,6 +64,7 @@ class Metrics {
   // Backends.
   void BackendUp(sched::SiteIndex site, size_t backend, bool up);
   void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
+  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // prompt, configuration, backend, busy
   void BackendFailover();
 
   // Sessions.
@@ -76,6 +77,8 @@ class Metrics {
   void ConfigReload(bool ok);
   void CertificateExpires(absl::Time at);
   void ConfigVersion(uint64_t version);
+
+  void DecisionLogLost(uint64_t lines);
 
  private:
   struct Families;

@@ -476,7 +476,8 @@ TEST_F(DaemonTest, TlsWithClientCertificates) {
     const std::vector<ConfigProblem> problems = ReadConfigFiles(&bad);
     return problems.empty() ? "" : problems[0].path + ": " + problems[0].message;
   };
-  EXPECT_NE(refused(dir + "server.pem", dir + "missing.key").find("missing.key: cannot be opened: No such file"), std::string::npos);
+  EXPECT_NE(refused(dir + "server.pem", dir + "missing.key").find("missing.key: cannot be opened: No such file"),
+            std::string::npos);
   EXPECT_NE(refused(dir + "server.pem", dir + "device.key").find("is not the key of the certificate"), std::string::npos);
   EXPECT_NE(refused(dir + "server.key", dir + "server.key").find("holds no PEM certificate"), std::string::npos);
 }

@@ -45,7 +45,8 @@ std::string Certificate(const Key& key, const std::string& name, long from_s, lo
   X509_gmtime_adj(X509_getm_notBefore(made.get()), from_s);
   X509_gmtime_adj(X509_getm_notAfter(made.get()), to_s);
   X509_set_pubkey(made.get(), key.get());
-  X509_NAME_add_entry_by_txt(X509_get_subject_name(made.get()), "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(X509_get_subject_name(made.get()), "CN", MBSTRING_ASC,
+                             reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
   X509_set_issuer_name(made.get(), X509_get_subject_name(made.get()));
   X509_sign(made.get(), key.get(), EVP_sha256());
   BIO* memory = BIO_new(BIO_s_mem());
@@ -76,7 +77,8 @@ class ConfigFilesTest : public ::testing::Test {
   std::string Problems() {
     config_.warnings.clear();
     std::string lines;
-    for (const ConfigProblem& problem : ReadConfigFiles(&config_)) absl::StrAppend(&lines, problem.path, ": ", problem.message, "\n");
+    for (const ConfigProblem& problem : ReadConfigFiles(&config_))
+      absl::StrAppend(&lines, problem.path, ": ", problem.message, "\n");
     return lines;
   }
 
@@ -98,13 +100,15 @@ TEST_F(ConfigFilesTest, ABundleWithOneGoodCertificateStartsAndNamesTheOthers) {
   for (const std::string& pem : {old + good, good + old, "\xef\xbb\xbf" + good + later}) {
     EXPECT_EQ(with(pem), "");
     ASSERT_EQ(config_.warnings.size(), 1u);
-    EXPECT_THAT(config_.warnings[0], testing::AnyOf(HasSubstr("\"CN=old\" has expired"), HasSubstr("\"CN=later\" is not valid before")));
+    EXPECT_THAT(config_.warnings[0],
+                testing::AnyOf(HasSubstr("\"CN=old\" has expired"), HasSubstr("\"CN=later\" is not valid before")));
     EXPECT_NE(backend.ca_pem, nullptr);
   }
   EXPECT_THAT(with(old), HasSubstr("no certificate that is valid now: \"CN=old\" has expired"));
   EXPECT_THAT(with(""), HasSubstr("holds no PEM certificate"));
   EXPECT_THAT(with("half of a"), HasSubstr("holds no PEM certificate"));
-  EXPECT_THAT(with(good + good.substr(0, good.size() / 2)), HasSubstr("holds 2 certificates, of which number 2 cannot be read"));
+  EXPECT_THAT(with(good + good.substr(0, good.size() / 2)),
+              HasSubstr("holds 2 certificates, of which number 2 cannot be read"));
   EXPECT_THAT(with(good + begin + "AAAA\n-----END CERTIFICATE-----\n"), HasSubstr("number 2 cannot be read"));
   EXPECT_THAT(with(Pem(key)), HasSubstr("holds no PEM certificate"));
   std::string crlf = good;
@@ -122,7 +126,8 @@ TEST_F(ConfigFilesTest, ACertificateAndItsKeyBelongTogether) {
   EXPECT_EQ(with(good, Pem(key)), "");
   EXPECT_EQ(config_.listen.tls.certificate_pem, good);
   EXPECT_GT(config_.listen.tls.expires, absl::UnixEpoch());
-  EXPECT_THAT(with(good, Pem(other)), HasSubstr("listen.tls.key: " + folder_ + "/server.key: is not the key of the certificate"));
+  EXPECT_THAT(with(good, Pem(other)),
+              HasSubstr("listen.tls.key: " + folder_ + "/server.key: is not the key of the certificate"));
   EXPECT_THAT(with(good, Pem(key, "secret")), HasSubstr("holds no PEM private key without a passphrase"));
   EXPECT_THAT(with(good, good), HasSubstr("holds no PEM private key"));
   EXPECT_THAT(with(Certificate(key, "old", -2 * kDay, -kDay), Pem(key)), HasSubstr("listen.tls.certificate: "));
@@ -142,8 +147,10 @@ TEST_F(ConfigFilesTest, AnApiKeyIsOneWordAndNeverShown) {
     EXPECT_EQ(with(good), "") << good;
     EXPECT_EQ(backend.api_key, "s3cret");
   }
-  for (const std::string& bad : {std::string("s3cret\r\nX-Injected: 1"), std::string("s3cret\ts3cret"), std::string("s3cret\0", 7) + "s3cret",
-                                 std::string("s3cret\xe9"), std::string("s3cret s3cret"), std::string("\n"), std::string(), std::string(9000, 'k')}) {
+  for (const std::string& bad :
+       {std::string("s3cret\r\nX-Injected: 1"), std::string("s3cret\ts3cret"), std::string("s3cret\0", 7) + "s3cret",
+        std::string("s3cret\xe9"), std::string("s3cret s3cret"), std::string("\n"), std::string(),
+        std::string(9000, 'k')}) {
     const std::string problem = with(bad);
     EXPECT_THAT(problem, HasSubstr("sites[0].backends[1].api_key_file: " + folder_ + "/key: ")) << bad;
     EXPECT_THAT(problem, testing::Not(HasSubstr("s3cret")));
@@ -157,12 +164,13 @@ TEST_F(ConfigFilesTest, WhatIsNoFileIsNamedWithItsField) {
   config_.auth.tokens_file = folder_ + "/fifo";
   config_.sites[0].backends[0].api_key_file = folder_;
   config_.sites[0].backends[1].ca_file = "/dev/zero";
-  EXPECT_EQ(Problems(), absl::StrCat("listen.tls.certificate: ", folder_, ": is a directory, want a regular file\n",
-                                     "listen.tls.key: /dev/zero: is a device, want a regular file\n",
-                                     "listen.tls.client_ca: ", folder_, "/fifo: is a FIFO, want a regular file\n",
-                                     "auth.tokens_file: ", folder_, "/fifo: is a FIFO, want a regular file\n",
-                                     "sites[0].backends[0].api_key_file: ", folder_, ": is a directory, want a regular file\n",
-                                     "sites[0].backends[1].ca_file: /dev/zero: is a device, want a regular file\n"));
+  EXPECT_EQ(Problems(),
+            absl::StrCat("listen.tls.certificate: ", folder_, ": is a directory, want a regular file\n",
+                         "listen.tls.key: /dev/zero: is a device, want a regular file\n",
+                         "listen.tls.client_ca: ", folder_, "/fifo: is a FIFO, want a regular file\n",
+                         "auth.tokens_file: ", folder_, "/fifo: is a FIFO, want a regular file\n",
+                         "sites[0].backends[0].api_key_file: ", folder_, ": is a directory, want a regular file\n",
+                         "sites[0].backends[1].ca_file: /dev/zero: is a device, want a regular file\n"));
 }
 
 TEST_F(ConfigFilesTest, TheConfigurationItselfMayBeNoDirectoryFifoOrDevice) {
@@ -184,7 +192,8 @@ TEST_F(ConfigFilesTest, TheDecisionLogsFolderIsLookedAtBeforeAStartOnly) {
   EXPECT_THAT(problem(folder_), HasSubstr("want a file"));
   EXPECT_THAT(problem(folder_ + "/no/log.jsonl"), HasSubstr("its folder cannot be written: No such file"));
   EXPECT_NE(problem(folder_ + "/log.jsonl/x"), "");
-  const std::string yaml = Write("goad.yaml", "sites: [{name: a, backends: [{url: \"http://h\"}]}]\ndecision_log: {path: /nowhere/x}\n");
+  const std::string yaml =
+      Write("goad.yaml", "sites: [{name: a, backends: [{url: \"http://h\"}]}]\ndecision_log: {path: /nowhere/x}\n");
   EXPECT_THAT(std::string(LoadConfig(yaml).status().message()), HasSubstr("decision_log.path: /nowhere/x"));
   EXPECT_TRUE(LoadConfig(yaml, /*starting=*/false).ok()) << "a reload goes on without its log";
 }

@@ -42,6 +42,9 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
   EXPECT_TRUE(c.model == dc.model && c.prefill_tokens_per_s == dc.prefill_tokens_per_s &&
               c.token_time_s == dc.token_time_s && c.token_time_per_query_s == dc.token_time_per_query_s);
   EXPECT_EQ(file->sites[0].max_queries, site.max_queries);
+  const BackendConfig& b = file->sites[0].backends[0];
+  EXPECT_TRUE(b.first_byte == backend.first_byte && b.probe.path == backend.probe.path &&
+              b.probe.timeout == backend.probe.timeout);
   const LimitsConfig &l = file->limits, &dl = defaults.limits;
   EXPECT_TRUE(l.sessions == dl.sessions && l.queries_per_session == dl.queries_per_session &&
               l.sessions_per_identity == dl.sessions_per_identity && l.frames_per_second == dl.frames_per_second &&
@@ -100,7 +103,8 @@ sites:
 TEST(ConfigLoader, UnknownAndDuplicateKeysAndWrongTypesAreMistakes) {
   EXPECT_EQ(Problems(std::string(kSmall) + "polcy: {tau: 1}\n").substr(0, 34), "f.yaml:2:1: polcy: unknown key; kn");
   EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: 0.1, tau: 0.2}\n"), "f.yaml:2:20: policy.tau: is given twice");
-  EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: .nan}\n"), "f.yaml:2:15: policy.tau: \".nan\" is not a finite number (without leading zeros)");
+  EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: .nan}\n"),
+            "f.yaml:2:15: policy.tau: \".nan\" is not a finite number (without leading zeros)");
   EXPECT_EQ(Problems(std::string(kSmall) + "epoch: {period: 20}\n"),
             "f.yaml:2:17: epoch.period: \"20\" is not a duration such as 20ms, 2s or 1m");
   EXPECT_EQ(Problems(std::string(kSmall) + "limits: [1]\n"), "f.yaml:2:9: limits: is not a map");
@@ -165,15 +169,34 @@ TEST(ConfigLoader, NumbersAreDecimalAndFinite) {
   for (const char* bad : {"nan", ".inf", "1e999", "0x1p-1", "00.5", "'0.5 '", "1e", "."}) {
     EXPECT_NE(with("policy", std::string("tau: ") + bad), "") << bad;
   }
-  for (const char* good : {"0.5", ".5", "1.", "5e-1", "+0.5", "0"}) EXPECT_EQ(with("policy", std::string("tau: ") + good), "") << good;
+  for (const char* good : {"0.5", ".5", "1.", "5e-1", "+0.5", "0"})
+    EXPECT_EQ(with("policy", std::string("tau: ") + good), "") << good;
   for (const char* bad : {"1e300GiB", "1e19", "1e400", "-1GiB", "nanMiB", "inf"}) {
     EXPECT_NE(with("limits", std::string("prompt: ") + bad), "") << bad;
   }
-  const std::string site = "sites: [{name: a, uplink: {model: shannon, bandwidth: %}, backends: [{url: \"http://127.0.0.1:1\"}]}]\n";
+  const std::string site =
+      "sites: [{name: a, uplink: {model: shannon, bandwidth: %}, backends: [{url: \"http://127.0.0.1:1\"}]}]\n";
   for (const char* bad : {"1e300GHz", "0Hz", "-1MHz", "nanHz"}) {
     std::string yaml = site;
     EXPECT_NE(Problems(yaml.replace(yaml.find('%'), 1, bad)).find("bandwidth"), std::string::npos) << bad;
   }
+}
+
+TEST(ConfigLoader, ABackendsSlotsAndProbes) {
+  const auto with = [](const std::string& keys) {
+    return ParseConfig("f", "sites: [{name: a, backends: [{url: \"http://h\", " + keys + "}]}]\n");
+  };
+  EXPECT_EQ(with("slots: auto")->sites[0].backends[0].slots, 0);
+  EXPECT_EQ(with("slots: 4096")->sites[0].backends[0].slots, 4096);
+  for (const char* bad : {"slots: 0", "slots: 4097", "slots: -1", "slots: many", "slots: 3.5", "probe: {path: health}",
+                          "probe: {path: \"/a b\"}", "probe: {path: \"/a#b\"}", "probe: {timeout: 0s}",
+                          "probe: {timeout: inf}", "first_byte: -1s", "first_byte: 2h"}) {
+    EXPECT_FALSE(with(bad).ok()) << bad;
+  }
+  const auto slow = with("first_byte: 3m, gateway: true, probe: {path: /health/liveliness, timeout: 10s}");
+  ASSERT_TRUE(slow.ok()) << slow.status();
+  EXPECT_EQ(slow->sites[0].backends[0].first_byte, absl::Minutes(3));
+  EXPECT_EQ(slow->sites[0].backends[0].probe.path, "/health/liveliness");
 }
 
 TEST(ConfigLoader, OneDocumentWithoutTagsOrMergeKeys) {
@@ -186,35 +209,43 @@ TEST(ConfigLoader, OneDocumentWithoutTagsOrMergeKeys) {
   EXPECT_NE(Problems(small + "lock_file: !!binary Y2VsbC1h\n").find("has the tag"), std::string::npos);
   EXPECT_NE(Problems(small + "limits: !mine {sessions: 5}\n").find("has the tag"), std::string::npos);
   EXPECT_NE(Problems(small + "limits: {<<: {sessions: 5}}\n").find("merge keys are not read"), std::string::npos);
-  EXPECT_FALSE(ParseConfig("f", small.substr(0, small.size() - 1))->warnings.empty()) << "cut off before its last line end?";
+  EXPECT_FALSE(ParseConfig("f", small.substr(0, small.size() - 1))->warnings.empty())
+      << "cut off before its last line end?";
   EXPECT_TRUE(ParseConfig("f", small)->warnings.empty());
 }
 
 // Aliases make a tree of 10^9 nodes out of a few lines; nothing of it may be walked.
 TEST(ConfigLoader, ABombOfAliasesIsRefusedAtOnce) {
   std::string rows, many;
-  for (int k = 0; k < 20000; ++k) rows += "*b, ";
-  for (int k = 0; k < 20000; ++k) many += "{url: x}, ";
+  for (int k = 0; k < 20000; ++k) rows += "*b,\n ";
+  for (int k = 0; k < 20000; ++k) many += "{url: x},\n ";
   const auto began = std::chrono::steady_clock::now();
-  EXPECT_NE(Problems("x: &b {name: a, backends: [" + many + "]}\nsites: [" + rows + "]\n").find("20000 entries, want at most 64"),
+  EXPECT_NE(Problems("x: &b {name: a, backends: [" + many + "]}\nsites: [" + rows + "]\n")
+                .find("20000 entries, want at most 64"),
             std::string::npos);
   rows = "{name: t, certificates: *c}";
-  for (int k = 0; k < 900; ++k) rows += ", {name: t, certificates: *c}";
+  for (int k = 0; k < 900; ++k) rows += ",\n {name: t, certificates: *c}";
   std::string texts = "*s";
-  for (int k = 0; k < 20000; ++k) texts += ", *s";
-  EXPECT_NE(Problems("s: &s " + std::string(100000, 'x') + "\nc: &c [" + texts + "]\ntenants: [" + rows + "]\n"), "");
+  for (int k = 0; k < 20000; ++k) texts += ",\n *s";
+  EXPECT_NE(Problems("s: &s " + std::string(60000, 'x') + "\nc: &c [" + texts + "]\ntenants: [" + rows + "]\n"), "");
   std::string keys = "k0: 1";
-  for (int k = 1; k < 100000; ++k) keys += ", k" + std::to_string(k) + ": 1";
-  EXPECT_NE(Problems("m: &m {" + keys + "}\nsites: [{name: a, backends: [*m, *m, *m, *m, *m, *m, *m, *m]}]\n").find("100000 keys"),
+  for (int k = 1; k < 50000; ++k) keys += ",\n k" + std::to_string(k) + ": 1";
+  EXPECT_NE(Problems("m: &m {" + keys + "}\nsites: [{name: a, backends: [*m, *m, *m, *m, *m, *m, *m, *m]}]\n")
+                .find("50000 keys"),
             std::string::npos);
   EXPECT_NE(Problems("sites: &s [{name: a, backends: *s}]\n"), "") << "a tree that holds itself";
-  EXPECT_NE(Problems(std::string(200000, '[')), "");
-  EXPECT_NE(Problems(std::string(200000, '{')), "");
+  EXPECT_EQ(Problems(std::string(200000, '[')), "f.yaml:1:17: configuration: is nested deeper than 16 brackets");
+  EXPECT_EQ(Problems("\n" + std::string(200000, '-')), "f.yaml:2:65538: configuration: has a line of more than 65536 bytes");
+  EXPECT_NE(Problems(std::string(2 << 20, '\n')).find("want at most 1048576"), std::string::npos);
+  std::string comments = kSmall;
+  for (int k = 0; k < 50; ++k) comments += "# [ it's a { comment\n";
+  EXPECT_EQ(Problems(comments + "log: {level: 'info'}\nlock_file: \"[[[[[[[[[[[[[[[[[[[[\"\n"), "");
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(60));
 }
 
 TEST(ConfigLoader, WhatIsQuotedIsClippedAndOfOneLine) {
-  const std::string yaml = std::string(kSmall) + "log: {level: \"" + std::string(4000, 'x') + "\"}\n\"a\\nb\\x1b[31m\": 1\n";
+  const std::string yaml =
+      std::string(kSmall) + "log: {level: \"" + std::string(4000, 'x') + "\"}\n\"a\\nb\\x1b[31m\": 1\n";
   const std::string problems = Problems(yaml);
   EXPECT_LT(problems.size(), 3000u);
   EXPECT_EQ(problems.find('\x1b'), std::string::npos);
@@ -246,7 +277,8 @@ TEST(ConfigReload, WhatIsTakenAwayIsNamed) {
   next.auth.tokens.pop_back();
   next.tenants.pop_back();
   EXPECT_EQ(ReloadWarnings(running, next),
-            (std::vector<std::string>{"tenants that are listed no more, their limits with them: other", "tenants that have no token any more: other"}));
+            (std::vector<std::string>{"tenants that are listed no more, their limits with them: other",
+                                      "tenants that have no token any more: other"}));
   next = running;
   next.auth = {};
   const std::vector<std::string> warnings = ReloadWarnings(running, next);

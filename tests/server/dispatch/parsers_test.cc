@@ -2,7 +2,6 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "server/dispatch/backend_health.h"
 #include "server/dispatch/completion_json.h"
 #include "server/dispatch/load_metrics.h"
 #include "server/dispatch/sse_parser.h"
@@ -136,40 +135,6 @@ TEST(CompletionJson, ErrorsAndSlots) {
   EXPECT_EQ(ParseSlots(R"({"total_slots":4})"), 4);
   EXPECT_EQ(ParseSlots(R"({"total_slots":"4"})"), std::nullopt);
   EXPECT_EQ(ParseSlots("x"), std::nullopt);
-}
-
-TEST(BackendHealth, ProbesModelsWhenThereIsNoHealthReadsSlotsOnceAndLoadWhereThereIsSome) {
-  BackendHealth health;
-  MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(1));
-  const absl::Duration period = absl::Seconds(1);
-  EXPECT_FALSE(health.up());
-  EXPECT_EQ(health.StartProbe(), "/health");
-  EXPECT_EQ(health.next_probe(), MonotonicTime::Infinite());
-  health.ProbeDone(404, 3, now, period);
-  EXPECT_LE(health.next_probe(), now);
-  EXPECT_EQ(health.StartProbe(), "/v1/models");
-  health.ProbeDone(200, 3, now, period);
-  EXPECT_TRUE(health.up());
-  EXPECT_EQ(health.StartProbe(), "/props");
-  EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kProps);
-  for (int round = 0; round < 2; ++round) {
-    EXPECT_LE(health.next_probe(), now);
-    EXPECT_EQ(health.StartProbe(), "/metrics");
-    EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kMetrics);
-    if (round == 1) health.NoMetrics();
-    EXPECT_EQ(health.next_probe(), now + period);
-    EXPECT_EQ(health.StartProbe(), "/v1/models");
-    EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kHealth);
-  }
-  EXPECT_EQ(health.StartProbe(), "/v1/models");
-  health.ProbeDone(0, 3, now, period);
-  health.Failed(3);
-  EXPECT_TRUE(health.up());
-  health.Failed(3);
-  EXPECT_FALSE(health.up());  // three in a row
-  health.StartProbe();
-  health.ProbeDone(200, 3, now, period);
-  EXPECT_TRUE(health.up());
 }
 
 TEST(LoadMetrics, SumsWhatRunsAndWaitsOverModelsAndIgnoresTheRest) {

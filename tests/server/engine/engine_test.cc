@@ -124,7 +124,8 @@ TEST_F(EngineTest, ANumberThatCannotBeCostsItsOwnQueryOnly) {
   Submit(4, 0.9);
   Advance(5 * kMs);
   std::map<uint64_t, Verdict> verdicts;
-  for (const DecisionEvent& decision : sink_.Decisions()) verdicts[static_cast<uint64_t>(decision.id)] = decision.verdict;
+  for (const DecisionEvent& decision : sink_.Decisions())
+    verdicts[static_cast<uint64_t>(decision.id)] = decision.verdict;
   EXPECT_EQ(verdicts, (std::map<uint64_t, Verdict>{
                           {1, Verdict::kOffload}, {2, Verdict::kLocal}, {3, Verdict::kLocal}, {4, Verdict::kOffload}}));
   engine_->Handle(SiteHealth{SiteIndex{0}, 1, 4}, now_);
