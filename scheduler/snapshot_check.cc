@@ -98,7 +98,10 @@ absl::Status CheckCandidate(const EpochSnapshot& snapshot, size_t i) {
 
 }  // namespace
 
-absl::Status CheckSnapshot(const EpochSnapshot& snapshot) {
+absl::Status CheckSnapshot(const EpochSnapshot& snapshot, SnapshotFault* fault) {
+  SnapshotFault unasked;
+  SnapshotFault& at = fault == nullptr ? unasked : *fault;
+  at = {};
   const size_t pairs = snapshot.candidates.size() * snapshot.sites.size();
   if (snapshot.gain.size() != pairs) {
     return absl::InvalidArgumentError(
@@ -112,14 +115,18 @@ absl::Status CheckSnapshot(const EpochSnapshot& snapshot) {
     return absl::InvalidArgumentError(absl::StrCat("tau: ", snapshot.tau, " is not in 0..1"));
   }
   for (size_t j = 0; j < snapshot.sites.size(); ++j) {
+    at = {SnapshotFault::Part::kSite, j};
     if (absl::Status status = CheckSite(snapshot.sites[j], j); !status.ok()) return status;
   }
   for (size_t i = 0; i < snapshot.candidates.size(); ++i) {
+    at = {SnapshotFault::Part::kCandidate, i};
     if (absl::Status status = CheckCandidate(snapshot, i); !status.ok()) return status;
   }
   for (size_t k = 0; k < snapshot.residents.size(); ++k) {
+    at = {SnapshotFault::Part::kResident, k};
     if (absl::Status status = CheckResident(snapshot, k); !status.ok()) return status;
   }
+  at = {};
   std::vector<bool> seen(snapshot.candidates.size());
   for (const uint32_t i : snapshot.sample) {
     if (i >= seen.size() || seen[i]) {
@@ -128,6 +135,40 @@ absl::Status CheckSnapshot(const EpochSnapshot& snapshot) {
     seen[i] = true;
   }
   return absl::OkStatus();
+}
+
+bool TakeOut(const SnapshotFault& fault, EpochSnapshot* snapshot) {
+  const size_t sites = snapshot->sites.size();
+  switch (fault.part) {
+    case SnapshotFault::Part::kWhole: return false;
+    case SnapshotFault::Part::kSite: {
+      SiteState closed;
+      closed.uplink = UplinkModel::kMeasured;
+      closed.compute = ComputeModel::kBatching;
+      closed.prefill_tokens_per_s = 1;
+      closed.backends = 1;
+      closed.max_queries = 0;
+      closed.accepting = false;
+      snapshot->sites[fault.index] = closed;
+      return true;
+    }
+    case SnapshotFault::Part::kCandidate: {
+      Candidate stays;
+      stays.id = snapshot->candidates[fault.index].id;
+      stays.prompt_bits = 1;  // to be uploaded, over no link
+      if (snapshot->tenant_caps.size() == 0) stays.tenant = snapshot->candidates[fault.index].tenant;
+      snapshot->candidates[fault.index] = stays;
+      for (size_t j = 0; j < sites; ++j) {
+        snapshot->gain[fault.index * sites + j] = kUnknown;
+        if (!snapshot->uplink_bps.empty()) snapshot->uplink_bps[fault.index * sites + j] = kUnknown;
+      }
+      return true;
+    }
+    case SnapshotFault::Part::kResident:
+      snapshot->residents.erase(snapshot->residents.begin() + static_cast<std::ptrdiff_t>(fault.index));
+      return true;
+  }
+  return false;
 }
 
 }  // namespace goad::sched

@@ -22,7 +22,7 @@
 #include "spdlog/spdlog.h"
 
 ABSL_FLAG(std::string, config, "/etc/goad/goad.yaml", "configuration file (YAML; deploy/goad.yaml explains every key)");
-ABSL_FLAG(bool, check, false, "check the configuration, list every problem, and exit");
+ABSL_FLAG(bool, check, false, "check the configuration and the files that it names, list every problem, and exit");
 
 namespace {
 
@@ -30,9 +30,10 @@ constexpr char kUsage[] =
     "the scheduler beside an edge LLM.\n"
     "\n"
     "  goad --config FILE           run; SIGTERM drains and stops, SIGHUP reloads the configuration\n"
-    "  goad --config FILE --check   list what is wrong with the configuration and exit\n"
+    "  goad --config FILE --check   list what is wrong with it and the files that it names, and exit\n"
     "\n"
-    "Logs go to standard error, one key=value line per event. Under systemd (Type=notify) it reports READY, RELOADING, STOPPING and\n"
+    "Logs go to standard error, one key=value line per event. Under systemd (Type=notify) it reports READY, RELOADING, "
+    "STOPPING and\n"
     "its state, and feeds the watchdog as long as its engine turns.";
 
 // What systemd is told (sd_notify(3)); nothing where there is no NOTIFY_SOCKET.
@@ -94,9 +95,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (absl::GetFlag(FLAGS_check)) {
+    for (const std::string& warning : config->warnings) std::cout << path << ": warning: " << warning << "\n";
     std::cout << path << ": good\n";
     return 0;
   }
+  for (const std::string& warning : config->warnings) spdlog::warn("{}: {}", path, warning);
   spdlog::set_level(spdlog::level::from_str(config->log.level));
 
   sigset_t signals;

@@ -226,7 +226,14 @@ class AdminService final : public v1::Admin::CallbackService {
         for (const auto& row : backends[j]) {
           v1::BackendStatus& backend = *site.add_backends();
           backend.set_url(row.url);
-          backend.set_up(row.up);
+          backend.set_up(row.state == "up");
+          backend.set_state(row.state);
+          backend.set_state_s(row.state_s);
+          backend.set_last_error(row.last_error);
+          backend.set_last_error_s(row.last_error_s);
+          backend.set_slots_from(row.slots_from);
+          backend.set_configured_slots(static_cast<uint32_t>(row.configured_slots));
+          backend.set_reported_slots(static_cast<uint32_t>(row.reported_slots));
           backend.set_slots(static_cast<uint32_t>(row.slots));
           backend.set_in_flight(static_cast<uint32_t>(row.in_flight));
           backend.set_foreign(row.foreign);
@@ -313,9 +320,12 @@ class AdminService final : public v1::Admin::CallbackService {
 
   ServerUnaryReactor* Reload(CallbackServerContext* context, const v1::ReloadRequest*, v1::ReloadResponse* response) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    const absl::StatusOr<uint64_t> version = ports_.reload();
-    if (version.ok()) response->set_config_version(*version);
-    reactor->Finish(ToGrpc(version.status()));
+    const absl::StatusOr<AdminPorts::Reloaded> reloaded = ports_.reload();
+    if (reloaded.ok()) {
+      response->set_config_version(reloaded->version);
+      response->mutable_warnings()->Add(reloaded->warnings.begin(), reloaded->warnings.end());
+    }
+    reactor->Finish(ToGrpc(reloaded.status()));
     return reactor;
   }
 

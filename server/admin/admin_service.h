@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/config/config_store.h"
@@ -31,10 +32,14 @@ struct AdminPorts {  // not owned, outlive the service
     int64_t outbox_bytes = 0;
   };
   struct BackendRow {
-    std::string url;
-    bool up = false;
-    int slots = 0, in_flight = 0;
+    std::string url, state, last_error, slots_from;
+    double state_s = 0, last_error_s = 0;
+    int slots = 0, configured_slots = 0, reported_slots = 0, in_flight = 0;
     double foreign = 0;
+  };
+  struct Reloaded {
+    uint64_t version = 0;
+    std::vector<std::string> warnings;
   };
   // The daemon connects these to the rooms that Admin may not include.
   std::function<std::vector<SessionRow>(size_t limit)> sessions;
@@ -42,7 +47,7 @@ struct AdminPorts {  // not owned, outlive the service
   std::function<bool(const std::string& session)> kick;   // false when there is none of this name
   std::function<std::vector<std::vector<BackendRow>>()> backends;
   std::function<absl::Status(const std::string& name)> check_policy;
-  std::function<absl::StatusOr<uint64_t>()> reload;      // the new version
+  std::function<absl::StatusOr<Reloaded>()> reload;
   std::function<void()> drain;                           // starts it and returns
 };
 

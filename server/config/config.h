@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct TlsConfig {             // restart-only paths; what the files hold is hot
   std::string certificate;     // PEM chain; empty = plaintext
   std::string key;             // PEM
   std::string client_ca;       // PEM; set = client certificates are required (mTLS)
+  std::string certificate_pem, key_pem, client_ca_pem;  // what the files hold
+  absl::Time expires;                                   // the certificate
 };
 
 struct ListenConfig {          // restart-only
@@ -27,14 +30,23 @@ struct ListenConfig {          // restart-only
 
 enum class BackendApi { kCompletions, kChat };
 
-struct BackendConfig {         // restart-only
+struct ProbeConfig {                          // hot
+  std::string path;                           // asked for; empty = /health, and where there is none /v1/models
+  absl::Duration timeout = absl::Seconds(4);  // to connect and answer; 10ms..1h
+};
+
+struct BackendConfig {         // restart-only, but for what says hot
   std::string url;             // http:// or https://, without the /v1 path
   std::string model = "llm";   // the `model` field of requests; 1..128 bytes
   BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
-  int slots = 4;               // requests it runs at once when it does not say (llama-server's /props does); 1..4096
-  absl::Duration first_byte;   // from the request to the first token; 0 = dispatch.first_byte; else 1ms..1h
-  std::string api_key_file;    // file with the bearer token; empty = none
-  std::string ca_file;         // PEM for https; empty = the system's
+  int slots = 0;               // most at once, 1..4096; less where it says less; 0 = auto: what it says, else 4
+  bool gateway = false;        // several servers answer here: one's slots and load are not taken for all
+  absl::Duration first_byte;   // hot; to the first token; 0 = dispatch.first_byte; 0..1h
+  ProbeConfig probe;
+  std::string api_key_file;                   // file with the bearer token, read again at every reload; empty = none
+  std::string ca_file;                        // PEM for https, read again at every reload; empty = the system's
+  std::string api_key;                        // what api_key_file holds; hot; never printed
+  std::shared_ptr<const std::string> ca_pem;  // what ca_file holds; hot; null = the system's
 };
 
 struct UplinkConfig {          // hot
@@ -132,8 +144,8 @@ struct DispatchConfig {        // hot
   absl::Duration first_byte = absl::Seconds(30);   // from the request to the first token, thought included
   absl::Duration between_tokens = absl::Seconds(10);
   absl::Duration total = absl::Seconds(300);       // of one request
-  absl::Duration probe_period = absl::Seconds(1);  // health probes of each backend
-  int failures_to_open = 3;                        // consecutive failures after which a backend is taken as down
+  absl::Duration probe_period = absl::Seconds(1);  // of each backend; of one that is away every 2 s at least
+  int failures_to_open = 3;                        // bad probes in a row: down; failed requests in a row: half-open
 };
 
 struct DecisionLogConfig {     // restart-only
@@ -173,6 +185,7 @@ struct Config {
     }
     return found;
   }
+  std::vector<std::string> warnings;                        // of the load: no errors, but somebody should know
 };
 
 }  // namespace goad::server

@@ -9,13 +9,14 @@
 
 namespace goad::server {
 
-// Defaults, then the file, then ValidateConfig. INVALID_ARGUMENT lists every problem, one per line, as
-// "SOURCE:LINE:COLUMN: PATH: what is wrong" (a YAML syntax error is the only one listed). Unknown and duplicate keys are
-// problems.
+// Defaults, then the file, then the files that it names, then ValidateConfig. INVALID_ARGUMENT lists every problem, one
+// per line, as "SOURCE:LINE:COLUMN: PATH: what is wrong" (a YAML syntax error is the only one listed). Unknown and
+// duplicate keys, a second document, tags and merge keys are problems.
 absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml);
 
-// NOT_FOUND when the file cannot be read.
-absl::StatusOr<Config> LoadConfig(const std::string& path);
+// The file is read by ReadFile, whose errors name it. `starting`: what is opened at start only (the decision log) is
+// looked at too.
+absl::StatusOr<Config> LoadConfig(const std::string& path, bool starting = true);
 
 }  // namespace goad::server
 

@@ -1,12 +1,13 @@
 #include "server/config/config_validator.h"
 
-#include <cmath>
+#include <algorithm>
 #include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "scheduler/policy.h"
+#include "server/config/address.h"
 
 namespace goad::server {
 namespace {
@@ -16,12 +17,6 @@ class Problems {
   void Add(std::string path, std::string message) { list.push_back({std::move(path), std::move(message)}); }
   void Range(const std::string& path, double value, double low, double high) {
     if (!(value >= low && value <= high)) Add(path, absl::StrCat(value, " is not in ", low, "..", high));
-  }
-  void AboveZero(const std::string& path, double value) {
-    if (!(value > 0)) Add(path, absl::StrCat(value, " is not above 0"));
-  }
-  void NonNegative(const std::string& path, double value) {
-    if (!(value >= 0) || std::isinf(value)) Add(path, absl::StrCat(value, " is not finite and at least 0"));
   }
   void Range(const std::string& path, absl::Duration value, absl::Duration low, absl::Duration high) {
     if (value < low || value > high) {
@@ -45,36 +40,48 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
     problems.Add(path + ".name", absl::StrCat("\"", site.name, "\" is not 1 to 63 of a-z 0-9 - _ ."));
   }
   if (site.uplink.model == sched::UplinkModel::kShannon) {
-    problems.AboveZero(path + ".uplink.bandwidth", site.uplink.bandwidth_hz);
+    problems.Range(path + ".uplink.bandwidth", site.uplink.bandwidth_hz, 1, 1e15);
     problems.Range(path + ".uplink.noise_density", site.uplink.noise_density_dbm_hz, -250, -50);
     problems.Range(path + ".uplink.reference_power", site.uplink.reference_power_dbm, -100, 100);
   }
   if (site.compute.model == sched::ComputeModel::kBatching) {
-    problems.AboveZero(path + ".compute.prefill_rate", site.compute.prefill_tokens_per_s);
-    problems.NonNegative(path + ".compute.token_time", site.compute.token_time_s);
-    problems.NonNegative(path + ".compute.token_time_per_query", site.compute.token_time_per_query_s);
+    problems.Range(path + ".compute.prefill_rate", site.compute.prefill_tokens_per_s, 1e-3, 1e12);
+    problems.Range(path + ".compute.token_time", absl::Seconds(site.compute.token_time_s), absl::ZeroDuration(),
+                   absl::Hours(1));
+    problems.Range(path + ".compute.token_time_per_query", absl::Seconds(site.compute.token_time_per_query_s),
+                   absl::ZeroDuration(), absl::Hours(1));
   } else {
-    problems.AboveZero(path + ".compute.capacity", site.compute.capacity_flops);
-    problems.AboveZero(path + ".compute.max_share", site.compute.max_share_flops);
-    problems.NonNegative(path + ".compute.parameters", site.compute.parameters);
+    problems.Range(path + ".compute.capacity", site.compute.capacity_flops, 1, 1e30);
+    problems.Range(path + ".compute.max_share", site.compute.max_share_flops, 1, sched::kInfinity);
+    problems.Range(path + ".compute.parameters", site.compute.parameters, 0, 1e18);
   }
   problems.Range(path + ".max_queries", site.max_queries, 0, 100000);
   if (site.backends.empty() || site.backends.size() > 64) {
     problems.Add(path + ".backends", absl::StrCat(site.backends.size(), " entries, want 1 to 64"));
   }
+  std::set<std::string> urls;
   for (size_t b = 0; b < site.backends.size(); ++b) {
     const BackendConfig& backend = site.backends[b];
     const std::string at = absl::StrCat(path, ".backends[", b, "]");
-    if (!(absl::StartsWith(backend.url, "http://") || absl::StartsWith(backend.url, "https://")) ||
-        backend.url.size() < 9 || absl::EndsWith(backend.url, "/") || absl::EndsWith(backend.url, "/v1")) {
-      problems.Add(at + ".url", absl::StrCat("\"", backend.url, "\" is not http[s]://HOST[:PORT][/PATH] without /v1"));
+    if (const std::string problem = UrlProblem(backend.url); !problem.empty()) {
+      const bool secret = backend.url.find('@') != std::string::npos;  // never quoted
+      problems.Add(at + ".url",
+                   secret ? absl::StrCat("the URL ", problem) : absl::StrCat("\"", backend.url, "\" ", problem));
+    } else if (!urls.insert(SameUrl(backend.url)).second) {
+      problems.Add(at + ".url", absl::StrCat("\"", backend.url, "\" is given twice: its slots would count twice"));
     }
     if (backend.model.empty() || backend.model.size() > 128) {
       problems.Add(at + ".model", absl::StrCat(backend.model.size(), " bytes, want 1 to 128"));
     }
-    problems.Range(at + ".slots", backend.slots, 1, 4096);
-    if (backend.first_byte != absl::ZeroDuration()) {
-      problems.Range(at + ".first_byte", backend.first_byte, absl::Milliseconds(1), absl::Hours(1));
+    problems.Range(at + ".slots", backend.slots, 0, 4096);
+    problems.Range(at + ".first_byte", backend.first_byte, absl::ZeroDuration(), absl::Hours(1));
+    problems.Range(at + ".probe.timeout", backend.probe.timeout, absl::Milliseconds(10), absl::Hours(1));
+    const std::string& probe = backend.probe.path;
+    const bool printable =
+        std::all_of(probe.begin(), probe.end(), [](char c) { return c > ' ' && c < 127 && c != '#'; });
+    if (!probe.empty() && (probe[0] != '/' || probe.size() > 256 || !printable)) {
+      problems.Add(at + ".probe.path",
+                   absl::StrCat("\"", probe, "\" is not / and at most 255 printable characters without #"));
     }
   }
 }
@@ -96,7 +103,21 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   if (!tls.client_ca.empty() && tls.certificate.empty()) {
     problems.Add("listen.tls.client_ca", "needs certificate and key");
   }
-  if (config.listen.address.empty()) problems.Add("listen.address", "is empty; want HOST:PORT");
+  const auto address = [&](const char* field, const std::string& text, bool unix_too) {
+    if (const std::string problem = AddressProblem(text, unix_too); !problem.empty()) {
+      problems.Add(field, absl::StrCat("\"", text, "\" ", problem));
+    }
+  };
+  address("listen.address", config.listen.address, true);
+  if (!config.admin_address.empty()) address("admin.address", config.admin_address, true);
+  if (!config.metrics_address.empty()) address("metrics.address", config.metrics_address, false);
+  const auto same = [](const std::string& a, const std::string& b) {
+    return a == b && !a.empty() && !absl::EndsWith(a, ":0");
+  };
+  if (same(config.listen.address, config.admin_address)) problems.Add("admin.address", "is that of listen");
+  if (same(config.metrics_address, config.listen.address) || same(config.metrics_address, config.admin_address)) {
+    problems.Add("metrics.address", "is that of listen or admin");
+  }
   problems.Range("epoch.period", config.epoch.period, absl::Milliseconds(1), absl::Seconds(10));
   problems.Range("epoch.min_period", config.epoch.min_period, absl::ZeroDuration(), config.epoch.period);
   if (const absl::Status status = CheckPolicyName(config.policy.name); !status.ok()) {
@@ -215,13 +236,45 @@ std::vector<std::string> RestartOnlyChanges(const Config& running, const Config&
     bool same = old_site.backends.size() == new_site.backends.size();
     for (size_t k = 0; same && k < old_site.backends.size(); ++k) {
       const auto &x = old_site.backends[k], &y = new_site.backends[k];
-      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots && x.first_byte == y.first_byte &&
+      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots && x.gateway == y.gateway &&
              x.api_key_file == y.api_key_file && x.ca_file == y.ca_file;
     }
     if (old_site.name != new_site.name) paths.push_back(absl::StrCat("sites[", j, "].name"));
     if (!same) paths.push_back(absl::StrCat("sites[", j, "].backends"));
   }
   return paths;
+}
+
+std::vector<std::string> ReloadWarnings(const Config& running, const Config& next) {
+  std::vector<std::string> warnings;
+  if (running.auth.required && !next.auth.required) {
+    warnings.push_back("auth.required was true and is false: callers without a token or certificate come in now");
+  }
+  if (!running.auth.tokens.empty() && next.auth.tokens.empty()) {
+    warnings.push_back(absl::StrCat("auth.tokens_file held ", running.auth.tokens.size(),
+                                    " tokens and there are none now: every bearer token is "
+                                    "refused"));
+  }
+  const auto gone = [&](const char* what, const std::set<std::string>& before, const std::set<std::string>& after) {
+    constexpr size_t kMostNamed = 20;
+    std::vector<std::string> names;
+    for (const std::string& name : before) {
+      if (after.count(name) == 0) names.push_back(name);
+    }
+    if (names.empty()) return;
+    const size_t count = names.size();
+    names.resize(std::min(count, kMostNamed));
+    warnings.push_back(absl::StrCat(what, ": ", absl::StrJoin(names, ", "),
+                                    count > kMostNamed ? absl::StrCat(" and ", count - kMostNamed, " more") : ""));
+  };
+  std::set<std::string> before, after, token_before, token_after;
+  for (const TenantConfig& tenant : running.tenants) before.insert(tenant.name);
+  for (const TenantConfig& tenant : next.tenants) after.insert(tenant.name);
+  gone("tenants that are listed no more, their limits with them", before, after);
+  for (const AuthConfig::Token& token : running.auth.tokens) token_before.insert(token.tenant);
+  for (const AuthConfig::Token& token : next.auth.tokens) token_after.insert(token.tenant);
+  if (!next.auth.tokens.empty()) gone("tenants that have no token any more", token_before, token_after);
+  return warnings;
 }
 
 }  // namespace goad::server

@@ -24,6 +24,10 @@ absl::Status CheckPolicyName(const std::string& name);
 // What a reload from `running` to `next` may not change: the paths of restart-only fields that differ.
 std::vector<std::string> RestartOnlyChanges(const Config& running, const Config& next);
 
+// What a reload from `running` to `next` takes away from who may come in: a file that was written only half way can
+// look like this.
+std::vector<std::string> ReloadWarnings(const Config& running, const Config& next);
+
 }  // namespace goad::server
 
 #endif  // GOAD_SERVER_CONFIG_CONFIG_VALIDATOR_H_

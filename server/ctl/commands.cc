@@ -67,23 +67,41 @@ int Status(const Context& context, const std::string&) {
   return kOk;
 }
 
+std::string Ago(double seconds) { return absl::FormatDuration(absl::Seconds(std::round(seconds))); }
+
 int Sites(const Context& context, const std::string&) {
   v1::SitesResponse sites;
   if (const int failed = Call(context, &v1::Admin::Stub::Sites, v1::SitesRequest(), &sites)) return failed;
   if (context.json) return PrintJson(sites), kOk;
-  Table table({"SITE", "STATE", ">QUERIES", ">MAX", ">UPLOADS", "BACKEND", "STATE", ">RUNNING", ">SLOTS", ">OTHERS'"});
+  Table table({"SITE", "STATE", ">QUERIES", ">MAX", ">UPLOADS", "BACKEND", "STATE", ">FOR", ">RUNNING", ">SLOTS",
+               "FROM", ">OTHERS'"});
+  std::string remarks;
   for (const v1::SiteStatus& site : sites.sites()) {
     std::vector<std::string> row = {site.name(), site.accepting() ? "up" : "DOWN", absl::StrCat(site.active_queries()),
                                     absl::StrCat(site.max_queries()), absl::StrCat(site.active_uplinks())};
     for (const v1::BackendStatus& backend : site.backends()) {
+      const std::string state =
+          backend.state().empty() ? (backend.up() ? "up" : "down") : backend.state();  // an older goad
       std::vector<std::string> whole = row;
-      whole.insert(whole.end(), {backend.url(), backend.up() ? "up" : "DOWN", absl::StrCat(backend.in_flight()),
-                                 absl::StrCat(backend.slots()), absl::StrCat(backend.foreign())});
+      whole.insert(whole.end(), {backend.url(), state == "down" ? "DOWN" : state, Ago(backend.state_s()),
+                                 absl::StrCat(backend.in_flight()), absl::StrCat(backend.slots()), backend.slots_from(),
+                                 absl::StrCat(backend.foreign())});
       table.Add(std::move(whole));
       row.assign(row.size(), "");  // the site is named once
+      if (!backend.last_error().empty()) {
+        absl::StrAppend(&remarks, backend.url(), ": ", state == "up" ? "last error" : "error", ", ",
+                        Ago(backend.last_error_s()), " ago", state == "up" ? "" : " first", ": ", backend.last_error(),
+                        "\n");
+      }
+      if (backend.configured_slots() != 0 && backend.reported_slots() != 0 &&
+          backend.configured_slots() != backend.reported_slots()) {
+        absl::StrAppend(&remarks, backend.url(), ": warning: slots: ", backend.configured_slots(),
+                        " are configured, the server says ", backend.reported_slots(), "; ", backend.slots(),
+                        " are in force\n");
+      }
     }
   }
-  std::cout << table.Text();
+  std::cout << table.Text() << remarks;
   return kOk;
 }
 
@@ -95,9 +113,8 @@ int Sessions(const Context& context, const std::string&) {
   if (context.json) return PrintJson(sessions), kOk;
   Table table({"SESSION", "DEVICE", "TENANT", "PEER", ">AGE", ">QUERIES", ">UNREAD BYTES"});
   for (const v1::SessionInfo& session : sessions.sessions()) {
-    table.Add({session.session_id(), session.device_name(), session.tenant(), session.peer(),
-               absl::FormatDuration(absl::Seconds(std::round(session.age_s()))), absl::StrCat(session.live_queries()),
-               absl::StrCat(session.outbox_bytes())});
+    table.Add({session.session_id(), session.device_name(), session.tenant(), session.peer(), Ago(session.age_s()),
+               absl::StrCat(session.live_queries()), absl::StrCat(session.outbox_bytes())});
   }
   std::cout << table.Text();
   if (sessions.total() > static_cast<uint64_t>(sessions.sessions_size())) {
@@ -238,6 +255,7 @@ int Reload(const Context& context, const std::string&) {
   v1::ReloadResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::Reload, v1::ReloadRequest(), &response)) return failed;
   if (context.json) return PrintJson(response), kOk;
+  for (const std::string& warning : response.warnings()) std::cout << "warning: " << warning << "\n";
   std::cout << "reloaded: configuration version " << response.config_version() << "\n";
   return kOk;
 }
@@ -276,6 +294,7 @@ int Check(const Context&, const std::string& file) {
     std::cerr << std::string(config.status().message()) << "\n";
     return kRefused;
   }
+  for (const std::string& warning : config->warnings) std::cout << file << ": warning: " << warning << "\n";
   std::cout << file << ": good\n";
   return kOk;
 }

@@ -1,9 +1,7 @@
 // goadctl: the operator's hand on a running goad. Exit status: 0 done, 1 refused, 2 wrong usage, 3 goad does not answer.
 #include <unistd.h>
 
-#include <fstream>
 #include <iostream>
-#include <iterator>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -12,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/base/read_file.h"
 #include "server/ctl/commands.h"
 
 ABSL_FLAG(std::string, address, "unix:/run/goad/admin.sock", "the admin listener of goad (admin.address)");
@@ -40,11 +39,13 @@ std::string Usage() {
 // True, and `text` filled, when the flag's file could be read or is not asked for.
 bool ReadPem(const char* flag, const std::string& path, std::string* text) {
   if (path.empty()) return true;
-  std::ifstream in(path, std::ios::binary);
-  text->assign(std::istreambuf_iterator<char>(in), {});
-  if (in.good() || !text->empty()) return true;
-  std::cerr << "goadctl: --" << flag << ": " << path << ": cannot be read\n";
-  return false;
+  absl::StatusOr<std::string> read = goad::server::ReadFile(path);
+  if (!read.ok()) {
+    std::cerr << "goadctl: --" << flag << ": " << std::string(read.status().message()) << "\n";
+    return false;
+  }
+  *text = *std::move(read);
+  return true;
 }
 
 }  // namespace

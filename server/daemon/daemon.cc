@@ -10,9 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <future>
-#include <iterator>
 #include <mutex>
 #include <thread>
 
@@ -26,6 +24,7 @@
 #include "server/config/config_store.h"
 #include "server/config/config_validator.h"
 #include "server/daemon/grpc_log.h"
+#include "server/daemon/resources.h"
 #include "server/daemon/tls_files.h"
 #include "server/dispatch/dispatch_thread.h"
 #include "server/engine/engine.h"
@@ -38,6 +37,7 @@
 #include "server/session/session_writer.h"
 #include "server/telemetry/decision_log.h"
 #include "server/telemetry/epoch_feed.h"
+#include "server/telemetry/process_metrics.h"
 #include "server/telemetry/recent_epochs.h"
 #include "spdlog/spdlog.h"
 
@@ -124,6 +124,7 @@ struct Daemon::Rooms {
   std::unique_ptr<Engine> engine;
   std::unique_ptr<EngineThread> engine_thread;
   std::unique_ptr<DecisionLog> decision_log;
+  const std::shared_ptr<ProcessMetrics> process_metrics = std::make_shared<ProcessMetrics>();
   std::unique_ptr<prometheus::Exposer> exposer;
   int metrics_port = 0;
   std::unique_ptr<TlsFiles> tls_files;  // null = plaintext
@@ -136,6 +137,15 @@ struct Daemon::Rooms {
 Daemon::Daemon(std::unique_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options options) {
+  if (absl::Status status = EnoughToStart(); !status.ok()) return status;
+  try {
+    return StartRooms(std::move(config), std::move(options));
+  } catch (const std::exception& error) {  // of the standard library: no memory, no thread
+    return absl::ResourceExhaustedError(absl::StrCat("not enough memory or threads: ", error.what()));
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Options options) {
   static std::once_flag logs;
   std::call_once(logs, [] {
     ForwardGrpcLog();
@@ -153,19 +163,21 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     if (!files.ok()) return files.status();
     r.tls_files = std::move(*files);
     credentials = r.tls_files->Credentials();
-    r.metrics.CertificateExpires(r.tls_files->expires());
+    r.metrics.CertificateExpires(c->listen.tls.expires);
   }
 
   int backend_requests = 0;
   for (const SiteConfig& site : c->sites) {
-    for (const BackendConfig& backend : site.backends) backend_requests += backend.slots;
+    for (const BackendConfig& backend : site.backends) backend_requests += std::max(backend.slots, 4);
   }
   const int needed = DescriptorsNeeded(c->limits.connections, backend_requests);
   if (const int descriptors = RaiseDescriptorLimit(); descriptors < needed) {
     spdlog::warn("descriptors={} needed={}: limits.connections cannot be reached; raise LimitNOFILE= of the unit or ulimit -n",
                  descriptors, needed);
   }
-  r.dispatch = std::make_unique<DispatchThread>(c, &r.registry, &r.metrics, &r.inbox);
+  auto dispatch = DispatchThread::Open(c, &r.registry, &r.metrics, &r.inbox);
+  if (!dispatch.ok()) return dispatch.status();
+  r.dispatch = std::move(*dispatch);
   Engine::Ports ports;
   ports.sink = &r.registry;
   ports.dispatch = r.dispatch.get();
@@ -180,17 +192,20 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
   if (!c->decision_log.path.empty()) {
     std::vector<std::string> names;
     for (const SiteConfig& site : c->sites) names.push_back(site.name);
-    auto log = DecisionLog::Open(c->decision_log, std::move(names), &r.epochs);
+    auto log = DecisionLog::Open(c->decision_log, std::move(names), &r.epochs, &r.metrics);
     if (!log.ok()) return log.status();
     r.decision_log = std::move(*log);
   }
   if (!c->metrics_address.empty()) {
     try {
-      r.exposer = std::make_unique<prometheus::Exposer>(c->metrics_address, 1);
+      // A connection that says nothing keeps a worker until its time is over; the others go on.
+      r.exposer = std::make_unique<prometheus::Exposer>(std::vector<std::string>{
+          "listening_ports", c->metrics_address, "num_threads", "16", "request_timeout_ms", "2000"});
     } catch (const std::exception&) {
       return absl::FailedPreconditionError(absl::StrCat("metrics.address: ", c->metrics_address, ": cannot be bound"));
     }
     r.exposer->RegisterCollectable(r.metrics.registry());
+    r.exposer->RegisterCollectable(r.process_metrics);
     r.metrics_port = r.exposer->GetListeningPorts().at(0);
   }
   r.metrics.ConfigVersion(c->version);
@@ -218,17 +233,27 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options opt
     return rows;
   };
   admin.backends = [&r] {
+    const MonotonicTime now = MonotonicTime::Now();
     std::vector<std::vector<AdminPorts::BackendRow>> sites;
     for (const auto& site : r.dispatch->Backends()) {
       auto& rows = sites.emplace_back();
       for (const auto& backend : site) {
-        rows.push_back({backend.url, backend.up, backend.slots, backend.in_flight, backend.foreign});
+        rows.push_back({backend.url, ToString(backend.state), backend.last_error, backend.slots_from,
+                        SecondsBetween(backend.state_since, now), SecondsBetween(backend.last_error_since, now),
+                        backend.slots, backend.configured_slots, backend.reported_slots, backend.in_flight,
+                        backend.foreign});
       }
     }
     return sites;
   };
   admin.check_policy = &CheckPolicyName;
-  admin.reload = [d = daemon.get()] { return d->Reload(); };
+  admin.reload = [d = daemon.get()]() -> absl::StatusOr<AdminPorts::Reloaded> {
+    AdminPorts::Reloaded done;
+    const absl::StatusOr<uint64_t> version = d->Reload(&done.warnings);
+    if (!version.ok()) return version.status();
+    done.version = *version;
+    return done;
+  };
   admin.drain = [&r] {
     if (r.options.on_drain_requested) r.options.on_drain_requested();
   };
@@ -275,7 +300,7 @@ int Daemon::running_queries() const { return rooms_->engine_thread->active_queri
 uint64_t Daemon::config_version() const { return rooms_->config_store.Current()->version; }
 absl::Duration Daemon::longest_stop() const { return rooms_->config_store.Current()->drain_timeout + kLastFrames * 2 + absl::Seconds(10); }
 
-absl::StatusOr<uint64_t> Daemon::Reload() {
+absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* told) {
   Rooms& r = *rooms_;
   std::lock_guard<std::mutex> lock(r.reload_mutex);
   const auto refuse = [&](absl::Status status) {
@@ -284,16 +309,20 @@ absl::StatusOr<uint64_t> Daemon::Reload() {
     return status;
   };
   if (r.options.config_path.empty()) return refuse(absl::FailedPreconditionError("started without a configuration file"));
-  absl::StatusOr<Config> next = LoadConfig(r.options.config_path);
+  absl::StatusOr<Config> next = LoadConfig(r.options.config_path, /*starting=*/false);
   if (!next.ok()) return refuse(next.status());
   const std::vector<std::string> fixed = RestartOnlyChanges(*r.config_store.Current(), *next);
   if (!fixed.empty()) {
     return refuse(absl::FailedPreconditionError(absl::StrCat("needs a restart: ", absl::StrJoin(fixed, ", "))));
   }
   if (r.tls_files != nullptr) {
-    if (absl::Status status = r.tls_files->Refresh(next->listen.tls); !status.ok()) return refuse(std::move(status));
-    r.metrics.CertificateExpires(r.tls_files->expires());
+    if (absl::Status status = r.tls_files->Publish(next->listen.tls); !status.ok()) return refuse(std::move(status));
+    r.metrics.CertificateExpires(next->listen.tls.expires);
   }
+  std::vector<std::string> warnings = ReloadWarnings(*r.config_store.Current(), *next);
+  warnings.insert(warnings.end(), next->warnings.begin(), next->warnings.end());
+  for (const std::string& warning : warnings) spdlog::warn("{}: {}", r.options.config_path, warning);
+  if (told != nullptr) *told = warnings;
   const std::shared_ptr<const Config> published = r.config_store.Publish(std::move(*next));
   r.inbox.set_max_submits(published->limits.waiting_queries);
   r.devices->acceptor().SetLimits(DeviceLimits(*published));

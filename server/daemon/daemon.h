@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/config/config.h"
@@ -21,7 +22,7 @@ class Daemon {
     std::function<void()> on_drain_requested;   // Admin.Drain: the owner is to call DrainAndStop
     std::function<void()> on_deaf;              // the device port answers nobody: the owner is to stop and fail
   };
-  // Everything is up and listening, or the Status says what is in the way.
+  // Everything is up and listening, or the Status says what is in the way. `config` has read its files (LoadConfig).
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config, Options options);
   ~Daemon();  // stops without a drain when DrainAndStop was not called
 
@@ -30,7 +31,8 @@ class Daemon {
   int metrics_port() const;  // 0 = off
 
   // Validates the file and publishes it at once, or keeps the running configuration and says why. Thread-safe.
-  absl::StatusOr<uint64_t> Reload();
+  // The new version; `warnings`, if given: what it took away, and what else should be known.
+  absl::StatusOr<uint64_t> Reload(std::vector<std::string>* warnings = nullptr);
 
   // Not ready, Goodbye, no new admissions, running queries finish within drain_timeout, then everything stops.
   void DrainAndStop();
@@ -49,6 +51,7 @@ class Daemon {
  private:
   struct Rooms;
   explicit Daemon(std::unique_ptr<Rooms> rooms);
+  static absl::StatusOr<std::unique_ptr<Daemon>> StartRooms(Config config, Options options);
   std::unique_ptr<Rooms> rooms_;
 };
 

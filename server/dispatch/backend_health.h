@@ -1,74 +1,91 @@
-// Whether a backend can be used: probes, consecutive failures, and the circuit they open. Pure.
+// Whether a backend can be used, and why not: what its probes and its requests say. Pure.
 #ifndef GOAD_SERVER_DISPATCH_BACKEND_HEALTH_H_
 #define GOAD_SERVER_DISPATCH_BACKEND_HEALTH_H_
 
 #include <string>
 
 #include "server/base/monotonic_time.h"
+#include "server/config/config.h"
 
 namespace goad::server {
 
-// Down until the first good probe. Each round asks /health; a server without it (404, 405) is asked for /v1/models from
-// then on. A good answer is followed by /props where the server was down (llama-server's slots), then by /metrics, each at once;
-// a server without load in its /metrics is not asked for them again until it was down.
-// `failures_to_open` consecutive failures of rounds or requests open the circuit (down); one good round closes it.
+enum class BackendState {
+  kUnknown,  // not yet asked
+  kUp,
+  kLoading,   // it says that it loads its model (503); takes nothing, is not down
+  kDown,      // probes fail
+  kHalfOpen,  // probes are good and requests fail: one request at a time, after a pause, until one answer is whole
+};
+const char* ToString(BackendState state);
+
 // Thread-compatible.
+//
+// A round of probes asks for the configured path, else /health and then /v1/models. Any 2xx is good, and so is 429
+// (busy). 401, 403, 404, 405 and 3xx (no such page here, or not for us) lead to the next path, and on the last one are
+// bad like any other answer. A path that was good is asked first from then on. After a good answer, each at once:
+// /props where it was not up (slots of llama-server), /v1/models once, /metrics (load) as long as there is some in it;
+// behind a gateway neither /props nor /metrics, which are those of one of many.
+//
+// `failures_to_open` bad rounds in a row are kDown, and one good round ends that; one that is away is asked every 2 s
+// at least. As many failed requests in a row are kHalfOpen, whatever probes say (the key has expired, the model is
+// gone); only a whole answer ends that. The pause before each try doubles up to 30 s.
 class BackendHealth {
  public:
-  enum class Answer { kHealth, kProps, kMetrics };
+  enum class Asked { kHealth, kProps, kModels, kMetrics };
+  struct Settings {
+    int failures_to_open = 3;
+    absl::Duration period = absl::Seconds(1);
+    bool gateway = false;
+    std::string path;  // empty = /health, then /v1/models
+  };
+  struct ProbeAnswer {
+    int status = 0;     // 0 = none
+    bool late = false;  // none within the probe's time limit
+    bool busy = false;  // requests of ours run there, which have time limits of their own
+    std::string words;  // what came instead of a good answer
+  };
 
-  bool up() const { return up_; }
+  // `seed` makes the pauses of different backends differ.
+  explicit BackendHealth(uint64_t seed = 0) : seed_(seed) {}
+
+  BackendState state() const { return state_; }
+  int usable_slots(int slots, MonotonicTime now) const;  // that it may fill now, of `slots`
   MonotonicTime next_probe() const { return probing_ ? MonotonicTime::Infinite() : next_probe_; }
+  MonotonicTime next_try() const { return next_try_; }  // when kHalfOpen
 
-  // The path to ask for now; the answer must be reported.
-  std::string StartProbe() {
-    probing_ = true;
-    if (ask_props_) return "/props";
-    if (ask_metrics_) return "/metrics";
-    return ask_models_ ? "/v1/models" : "/health";
-  }
-  // `http_status` 0 = no answer. Returns what had been asked for.
-  Answer ProbeDone(int http_status, int failures_to_open, MonotonicTime now, absl::Duration period) {
-    probing_ = false;
-    next_probe_ = now + period;
-    if (ask_props_) {
-      ask_props_ = false;
-      if (ask_metrics_) next_probe_ = now;
-      return Answer::kProps;
-    }
-    if (ask_metrics_) {
-      ask_metrics_ = false;
-      return Answer::kMetrics;
-    }
-    if (!ask_models_ && (http_status == 404 || http_status == 405)) {
-      ask_models_ = true;
-      next_probe_ = now;
-    } else if (http_status == 200) {
-      if (!up_) ask_props_ = has_metrics_ = true;
-      ask_metrics_ = has_metrics_;
-      if (ask_props_ || ask_metrics_) next_probe_ = now;
-      up_ = true;
-      failures_ = 0;
-    } else {
-      Failed(failures_to_open);
-    }
-    return Answer::kHealth;
-  }
+  std::string StartProbe(const Settings& settings);  // the path to ask for now; the answer must be reported
+  Asked ProbeDone(const ProbeAnswer& answer, const Settings& settings, MonotonicTime now);
   void NoMetrics() { has_metrics_ = false; }
 
-  void Failed(int failures_to_open) {
-    if (++failures_ >= failures_to_open) up_ = false;
-  }
-  void Succeeded() { failures_ = 0; }
+  void RequestFailed(const std::string& words, const Settings& settings, MonotonicTime now);
+  void RequestSucceeded(MonotonicTime now);
+
+  // The last that was wrong, "" = nothing yet, and since when it has been so without a good answer in between.
+  const std::string& last_error() const { return last_error_; }
+  MonotonicTime last_error_since() const { return last_error_since_; }
+  MonotonicTime state_since() const { return state_since_; }
 
  private:
-  bool up_ = false;
+  void Enter(BackendState state, MonotonicTime now);
+  void Note(const std::string& words, MonotonicTime now);
+  void RoundWas(bool good, const ProbeAnswer& answer, const Settings& settings, MonotonicTime now);
+  void Pause(const Settings& settings, MonotonicTime now);
+
+  uint64_t seed_;
+  BackendState state_ = BackendState::kUnknown;
+  MonotonicTime state_since_;
   bool probing_ = false;
-  bool ask_models_ = false;
-  bool ask_props_ = false, ask_metrics_ = false;  // in this round, still
-  bool has_metrics_ = true;
-  int failures_ = 0;
-  MonotonicTime next_probe_;
+  size_t path_ = 0;                                                    // of the paths, the one to ask for
+  size_t tried_ = 0;                                                   // paths of this round that led to the next
+  bool ask_props_ = false, ask_models_ = false, ask_metrics_ = false;  // in this round, still
+  bool has_metrics_ = true, knows_models_ = false;
+  int bad_rounds_ = 0, failed_requests_ = 0;
+  bool open_ = false;  // by requests
+  int pauses_ = 0;
+  MonotonicTime next_probe_, next_try_;
+  bool in_error_ = false;
+  std::string last_error_;
+  MonotonicTime last_error_since_;
 };
 
 }  // namespace goad::server

@@ -3,45 +3,70 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "server/dispatch/completion_json.h"
+#include "absl/strings/str_join.h"
 #include "server/dispatch/load_metrics.h"
+#include "server/dispatch/probe_answers.h"
 #include "spdlog/spdlog.h"
 
 namespace goad::server {
 namespace {
 
-constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
 constexpr absl::Duration kLongestRest = absl::Seconds(30);
 constexpr size_t kMaxProbeBody = 1 << 20;
+constexpr int kAssumedSlots = 4;  // of a server that does not say, where nothing is configured
+constexpr size_t kMostModelsNamed = 8;
 
 }  // namespace
 
+int BackendPool::Backend::slots() const {
+  if (config->slots > 0) return reported_slots > 0 ? std::min(config->slots, reported_slots) : config->slots;
+  return reported_slots > 0 ? reported_slots : kAssumedSlots;
+}
+const char* BackendPool::Backend::slots_from() const {
+  if (config->slots > 0 && (reported_slots == 0 || config->slots <= reported_slots)) return "configured";
+  return reported_slots > 0 ? "props" : "assumed";
+}
+
 BackendPool::BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
                          std::function<void(Event)> to_engine, std::function<void(size_t, MonotonicTime)> on_capacity)
-    : transport_(transport), metrics_(metrics), to_engine_(std::move(to_engine)), on_capacity_(std::move(on_capacity)),
-      first_config_(config), config_(std::move(config)) {
-  for (const SiteConfig& site_config : first_config_->sites) {
+    : transport_(transport),
+      metrics_(metrics),
+      to_engine_(std::move(to_engine)),
+      on_capacity_(std::move(on_capacity)),
+      config_(std::move(config)) {
+  uint64_t seed = 0;
+  for (const SiteConfig& site_config : config_->sites) {
     Site& site = sites_.emplace_back();
     for (const BackendConfig& backend : site_config.backends) {
-      Backend& added = site.backends.emplace_back();
+      Backend& added = site.backends.emplace_back(++seed << 32);
       added.config = &backend;
-      added.slots = backend.slots;
     }
   }
 }
 
-int BackendPool::Pick(size_t site, bool chat, const std::vector<bool>& tried, MonotonicTime now, bool* all_tried) const {
+void BackendPool::SetConfig(std::shared_ptr<const Config> config) {
+  config_.swap(config);  // the old one lives to the end of this
+  for (size_t s = 0; s < sites_.size(); ++s) {
+    for (size_t b = 0; b < sites_[s].backends.size(); ++b)
+      sites_[s].backends[b].config = &config_->sites[s].backends[b];
+  }
+}
+
+int BackendPool::Pick(size_t site, bool chat, const std::vector<bool>& tried, int preferred, MonotonicTime now,
+                      bool* all_tried) const {
   const std::vector<Backend>& backends = sites_[site].backends;
   int best = -1;
   double best_load = 0;
   *all_tried = true;
   for (size_t b = 0; b < backends.size(); ++b) {
     const Backend& backend = backends[b];
-    if (!Usable(backend, now) || tried[b]) continue;
+    const int slots = OpenSlots(backend, now);
+    if (slots == 0 || tried[b]) continue;
     if (chat && backend.config->api != BackendApi::kChat) continue;
     *all_tried = false;
-    if (backend.in_flight >= backend.slots) continue;
-    const double load = (backend.in_flight + backend.foreign) / backend.slots;
+    if (backend.in_flight >= slots) continue;
+    if (static_cast<int>(b) == preferred) return preferred;
+    const double load = (backend.in_flight + backend.foreign) / slots;
     if (best >= 0 && load >= best_load) continue;
     best = static_cast<int>(b);
     best_load = load;
@@ -50,13 +75,30 @@ int BackendPool::Pick(size_t site, bool chat, const std::vector<bool>& tried, Mo
 }
 
 std::string BackendPool::name(size_t site, int backend) const {
-  return absl::StrCat(first_config_->sites[site].name, "/", backend);
+  return absl::StrCat(config_->sites[site].name, "/", backend);
+}
+
+absl::Duration BackendPool::first_byte(size_t site, int backend) const {
+  const absl::Duration own = config(site, backend).first_byte;
+  return own > absl::ZeroDuration() ? own : config_->dispatch.first_byte;
+}
+
+BackendHealth::Settings BackendPool::Settings(const Backend& backend) const {
+  return {config_->dispatch.failures_to_open, config_->dispatch.probe_period, backend.config->gateway,
+          backend.config->probe.path};
+}
+
+void BackendPool::Succeeded(size_t site, int backend, MonotonicTime now) {
+  At(site, backend).health.RequestSucceeded(now);
+  Report(now);
 }
 
 void BackendPool::Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now) {
+  metrics_->BackendFailure(sched::ToSite(site), static_cast<size_t>(backend), static_cast<size_t>(blame));
   if (blame == Blame::kPrompt || blame == Blame::kBusy) return;
   spdlog::debug("request failed backend={} url={} {}", name(site, backend), config(site, backend).url, words);
-  At(site, backend).health.Failed(config_->dispatch.failures_to_open);
+  Backend& failed = At(site, backend);
+  failed.health.RequestFailed(absl::StrCat("POST ", words), Settings(failed), now);
   Report(now);
 }
 
@@ -65,37 +107,58 @@ void BackendPool::Rest(size_t site, int backend, absl::Duration retry_after, Mon
   Report(now);
 }
 
-// --- probes --------------------------------------------------------------------------------------------------------------
+// --- probes
+// --------------------------------------------------------------------------------------------------------------
 
 void BackendPool::StartProbe(size_t site, int backend, MonotonicTime now) {
   Backend& target = At(site, backend);
   target.probe = std::make_unique<Probe>(this, site, backend, target.in_flight, now);
-  target.probe->call = transport_->Start({target.config, target.health.StartProbe(), "", config_->dispatch.connect, ""},
-                                         target.probe.get());
+  target.probe->call =
+      transport_->Start({target.config, target.health.StartProbe(Settings(target)), "", config_->dispatch.connect, ""},
+                        target.probe.get());
+}
+
+MonotonicTime BackendPool::ProbeLimit(const Backend& backend) const {
+  return backend.probe->started + backend.config->probe.timeout;
 }
 
 void BackendPool::Probe::OnBody(std::string_view bytes, MonotonicTime) {
   if (body.size() + bytes.size() <= kMaxProbeBody) body += bytes;
 }
 
-void BackendPool::Probe::OnEnd(TransportEnd end, const std::string&, MonotonicTime now) {
-  pool->ProbeEnded(site, backend, end == TransportEnd::kComplete, now);  // the end of this, too
+void BackendPool::Probe::OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) {
+  pool->ProbeEnded(site, backend,
+                   end == TransportEnd::kComplete ? ""
+                   : detail.empty()               ? "no answer"
+                                                  : FirstWords(detail),
+                   false, now);  // ends this, too
 }
 
-void BackendPool::ProbeEnded(size_t site, int index, bool answered, MonotonicTime now) {
+void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure, bool late, MonotonicTime now) {
   Backend& backend = At(site, index);
   const std::unique_ptr<Probe> ended = std::move(backend.probe);
   const Probe& probe = *ended;
-  switch (backend.health.ProbeDone(answered ? probe.http_status : 0, config_->dispatch.failures_to_open, now,
-                                   config_->dispatch.probe_period)) {
-    case BackendHealth::Answer::kHealth:
+  const bool answered = failure.empty();
+  BackendHealth::ProbeAnswer answer;
+  answer.status = answered ? probe.http_status : 0;
+  answer.late = late;
+  answer.busy = backend.in_flight > 0;
+  answer.words = answered ? absl::StrCat("HTTP ", probe.http_status, " ", FirstWords(probe.body)) : failure;
+  switch (backend.health.ProbeDone(answer, Settings(backend), now)) {
+    case BackendHealth::Asked::kHealth: break;
+    case BackendHealth::Asked::kProps: TakeProps(site, index, probe); break;
+    case BackendHealth::Asked::kModels:
+      if (answer.status == 200) TakeModels(site, index, probe);
+      if (answer.status == 401 || answer.status == 403) {
+        spdlog::warn(
+            "backend={} url={} GET /v1/models: {}: its requests will be refused, too, if they need the same key "
+            "(api_key_file)",
+            name(site, index), backend.config->url, answer.words);
+      }
       break;
-    case BackendHealth::Answer::kProps:
-      if (probe.http_status == 200) backend.slots = ParseSlots(probe.body).value_or(backend.config->slots);
-      break;
-    case BackendHealth::Answer::kMetrics: {
+    case BackendHealth::Asked::kMetrics: {
       // What began or ended of ours between the server's count and here must not pass for somebody else's.
-      const std::optional<double> load = probe.http_status == 200 ? ParseServerLoad(probe.body) : std::nullopt;
+      const std::optional<double> load = answer.status == 200 ? ParseServerLoad(probe.body) : std::nullopt;
       backend.foreign = std::max(0.0, load.value_or(0) - std::max(probe.in_flight, backend.in_flight));
       if (answered && !load) backend.health.NoMetrics();
       break;
@@ -105,17 +168,40 @@ void BackendPool::ProbeEnded(size_t site, int index, bool answered, MonotonicTim
   on_capacity_(site, now);
 }
 
+void BackendPool::TakeProps(size_t site, int index, const Probe& probe) {
+  Backend& backend = At(site, index);
+  const int before = backend.reported_slots;
+  backend.reported_slots = probe.http_status == 200 ? ParseTotalSlots(probe.body).value_or(0) : 0;
+  if (backend.reported_slots == before) return;
+  if (probe.http_status == 200 && backend.reported_slots != 0 && backend.config->slots > 0 &&
+      backend.config->slots != backend.reported_slots) {
+    spdlog::warn("backend={} url={} slots={} are configured and the server has {} (/props): {} are in force",
+                 name(site, index), backend.config->url, backend.config->slots, backend.reported_slots,
+                 backend.slots());
+  }
+}
+
+void BackendPool::TakeModels(size_t site, int index, const Probe& probe) {
+  const BackendConfig& config = *At(site, index).config;
+  const std::optional<ModelList> models = ParseModels(probe.body);
+  if (!models || models->ids.empty() || Lists(*models, config.model)) return;
+  std::vector<std::string> some(models->ids.begin(), models->ids.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                                                               models->ids.size(), kMostModelsNamed)));
+  spdlog::warn("backend={} url={} model=\"{}\" is not among the {} that its /v1/models lists: {}", name(site, index),
+               config.url, config.model, models->ids.size(), FirstWords(absl::StrJoin(some, ", ")));
+}
+
 void BackendPool::Tick(MonotonicTime now) {
   for (size_t s = 0; s < sites_.size(); ++s) {
     for (size_t b = 0; b < sites_[s].backends.size(); ++b) {
       Backend& backend = sites_[s].backends[b];
-      if (backend.probe && backend.probe->started + kProbeTimeout <= now) {
+      if (backend.probe && ProbeLimit(backend) <= now) {
         transport_->Abort(backend.probe->call);
-        ProbeEnded(s, static_cast<int>(b), /*answered=*/false, now);
+        ProbeEnded(s, static_cast<int>(b),
+                   absl::StrCat("no answer within ", absl::FormatDuration(backend.config->probe.timeout)), true, now);
       }
       if (backend.health.next_probe() <= now) StartProbe(s, static_cast<int>(b), now);
-      if (backend.rests_until == MonotonicTime() || backend.rests_until > now) continue;
-      backend.rests_until = MonotonicTime();
+      if (backend.open_slots != 0 || OpenSlots(backend, now) == 0) continue;  // a rest or a pause is over
       Report(now);
       on_capacity_(s, now);
     }
@@ -126,15 +212,38 @@ MonotonicTime BackendPool::NextWake() const {
   MonotonicTime wake = MonotonicTime::Infinite();
   for (const Site& site : sites_) {
     for (const Backend& backend : site.backends) {
-      if (backend.probe) wake = std::min(wake, backend.probe->started + kProbeTimeout);
+      if (backend.probe) wake = std::min(wake, ProbeLimit(backend));
       wake = std::min(wake, backend.health.next_probe());
-      if (backend.rests_until != MonotonicTime()) wake = std::min(wake, backend.rests_until);
+      if (backend.open_slots != 0) continue;
+      if (backend.health.state() == BackendState::kHalfOpen) {
+        wake = std::min(wake, std::max(backend.health.next_try(), backend.rests_until));
+      } else if (backend.health.state() == BackendState::kUp) {
+        wake = std::min(wake, backend.rests_until);
+      }
     }
   }
   return wake;
 }
 
-// --- what others see -----------------------------------------------------------------------------------------------------
+// --- what others see
+// -----------------------------------------------------------------------------------------------------
+
+// One line for each change of a state, and one when a backend's slots change while it is up.
+void BackendPool::Log(size_t site, int index) {
+  Backend& backend = At(site, index);
+  const BackendState state = backend.health.state();
+  if (state == backend.logged && (state != BackendState::kUp || backend.slots() == backend.logged_slots)) return;
+  ++changes_;
+  backend.logged = state;
+  backend.logged_slots = backend.slots();
+  if (state == BackendState::kUp) {
+    spdlog::info("backend={} url={} state=up slots={} ({})", name(site, index), backend.config->url, backend.slots(),
+                 backend.slots_from());
+  } else {
+    spdlog::warn("backend={} url={} state={} cause=\"{}\"", name(site, index), backend.config->url, ToString(state),
+                 backend.health.last_error());
+  }
+}
 
 void BackendPool::Report(MonotonicTime now) {
   for (size_t s = 0; s < sites_.size(); ++s) {
@@ -142,15 +251,12 @@ void BackendPool::Report(MonotonicTime now) {
     SiteHealth health{sched::ToSite(s), 0, 0};
     for (size_t b = 0; b < site.backends.size(); ++b) {
       Backend& backend = site.backends[b];
-      if (backend.reported_up != backend.health.up()) {
-        backend.reported_up = backend.health.up();
-        spdlog::info("backend site={} url={} up={} slots={}", first_config_->sites[s].name, backend.config->url,
-                     backend.reported_up, backend.slots);
-      }
-      metrics_->BackendUp(health.site, b, backend.health.up());
-      if (!Usable(backend, now)) continue;
+      Log(s, static_cast<int>(b));
+      metrics_->BackendUp(health.site, b, backend.health.state() == BackendState::kUp);
+      backend.open_slots = OpenSlots(backend, now);
+      if (backend.open_slots == 0) continue;
       ++health.backends_up;
-      health.slots += backend.slots;
+      health.slots += backend.open_slots;
     }
     if (health.backends_up == site.reported_up && health.slots == site.reported_slots) continue;
     site.reported_up = health.backends_up;
@@ -164,7 +270,18 @@ std::vector<std::vector<BackendPool::View>> BackendPool::Views() const {
   for (const Site& site : sites_) {
     auto& row = views.emplace_back();
     for (const Backend& backend : site.backends) {
-      row.push_back({backend.config->url, backend.health.up(), backend.slots, backend.in_flight, backend.foreign});
+      View& view = row.emplace_back();
+      view.url = backend.config->url;
+      view.state = backend.health.state();
+      view.state_since = backend.health.state_since();
+      view.last_error = backend.health.last_error();
+      view.last_error_since = backend.health.last_error_since();
+      view.slots = backend.slots();
+      view.slots_from = backend.slots_from();
+      view.configured_slots = backend.config->slots;
+      view.reported_slots = backend.reported_slots;
+      view.in_flight = backend.in_flight;
+      view.foreign = backend.foreign;
     }
   }
   return views;

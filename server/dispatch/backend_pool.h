@@ -15,31 +15,40 @@
 
 namespace goad::server {
 
-// Thread-compatible; lives on the dispatch thread. Tells the engine of a site's slots whenever they change (SiteHealth).
+// Thread-compatible; lives on the dispatch thread. Tells the engine of a site's slots whenever they change
+// (SiteHealth).
 //
-// The least loaded backend is the one with the least (our requests + those of others) per slot. Those of others are what the
-// server's own /metrics reports beyond ours, read with each probe where the server has it; they choose among backends and
-// never take slots away, for they are up to a probe period old.
+// The least loaded backend is the one with the least (our requests + those of others) per slot. Those of others are
+// what the server's own /metrics reports beyond ours, read with each probe where the server has it; they choose among
+// backends and never take slots away, for they are up to a probe period old.
 class BackendPool final {
  public:
   // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and from its probes.
   BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
               std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity);
-  void SetConfig(std::shared_ptr<const Config> config) { config_ = std::move(config); }
+  // Keys, authorities, time limits and probes are those of `config` from now on. REQUIRES: the same sites and backends.
+  void SetConfig(std::shared_ptr<const Config> config);
 
-  // A backend of `site` that is up and has a free slot, among those not in `tried` (and, if `chat`, that speak chat); -1 when
-  // there is none, and then *all_tried says that waiting cannot help.
-  int Pick(size_t site, bool chat, const std::vector<bool>& tried, MonotonicTime now, bool* all_tried) const;
+  // A backend of `site` that is up and has a free slot, among those not in `tried` (and, if `chat`, that speak chat);
+  // -1 when there is none, and then *all_tried says that waiting cannot help. `preferred`, if it is one of those, goes
+  // before the least loaded: it has read the beginning of this conversation; -1 = none.
+  int Pick(size_t site, bool chat, const std::vector<bool>& tried, int preferred, MonotonicTime now,
+           bool* all_tried) const;
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
-  void Succeeded(size_t site, int backend) { At(site, backend).health.Succeeded(); }
+  void Succeeded(size_t site, int backend, MonotonicTime now);
   // `words` are for operators. Neither the query's own fault nor a busy backend is a failure.
   void Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now);
-  void Rest(size_t site, int backend, absl::Duration retry_after, MonotonicTime now);  // by its own Retry-After; at most 30 s
+  void Rest(size_t site, int backend, absl::Duration retry_after,
+            MonotonicTime now);  // by its own Retry-After; at most 30 s
 
   size_t backends(size_t site) const { return sites_[site].backends.size(); }
-  const BackendConfig& config(size_t site, int backend) const { return *sites_[site].backends[static_cast<size_t>(backend)].config; }
+  const BackendConfig& config(size_t site, int backend) const {
+    return *sites_[site].backends[static_cast<size_t>(backend)].config;
+  }
+
+  absl::Duration first_byte(size_t site, int backend) const;
 
   // "cell-a/0": a backend's name for devices and for messages that they may read.
   std::string name(size_t site, int backend) const;
@@ -49,12 +58,19 @@ class BackendPool final {
 
   struct View {
     std::string url;
-    bool up = false;
-    int slots = 0;
-    int in_flight = 0;     // our requests
-    double foreign = 0;    // requests of others, by the backend's own metrics; 0 where it has none
+    BackendState state = BackendState::kUnknown;
+    MonotonicTime state_since;
+    std::string last_error;  // "" = none yet
+    MonotonicTime last_error_since;
+    int slots = 0;                // in force
+    const char* slots_from = "";  // configured, props or assumed
+    int configured_slots = 0;     // 0 = auto
+    int reported_slots = 0;       // by its /props; 0 = it does not say
+    int in_flight = 0;            // our requests
+    double foreign = 0;           // requests of others, by the backend's own metrics; 0 where it has none
   };
   std::vector<std::vector<View>> Views() const;
+  uint64_t changes() const { return changes_; }  // grows whenever a state or slots change
 
  private:
   // One request of a round, over the same transport as the queries.
@@ -68,21 +84,28 @@ class BackendPool final {
     BackendPool* const pool;
     const size_t site;
     const int backend;
-    const int in_flight;   // when it was sent
+    const int in_flight;  // when it was sent
     const MonotonicTime started;
     CallId call{};
     int http_status = 0;
     std::string body;
   };
   struct Backend {
+    explicit Backend(uint64_t seed) : health(seed) {}
+
     const BackendConfig* config = nullptr;
     BackendHealth health;
     std::unique_ptr<Probe> probe;  // under way
-    int slots = 1;
+    int reported_slots = 0;
+    int open_slots = 0;  // as the engine was told
     int in_flight = 0;
     double foreign = 0;
-    bool reported_up = false;
+    BackendState logged = BackendState::kUnknown;
+    int logged_slots = 0;
     MonotonicTime rests_until;
+
+    int slots() const;
+    const char* slots_from() const;
   };
   struct Site {
     std::vector<Backend> backends;
@@ -90,9 +113,16 @@ class BackendPool final {
   };
 
   Backend& At(size_t site, int backend) { return sites_[site].backends[static_cast<size_t>(backend)]; }
-  static bool Usable(const Backend& backend, MonotonicTime now) { return backend.health.up() && backend.rests_until <= now; }
+  static int OpenSlots(const Backend& backend, MonotonicTime now) {
+    return backend.rests_until <= now ? backend.health.usable_slots(backend.slots(), now) : 0;
+  }
+  BackendHealth::Settings Settings(const Backend& backend) const;
   void StartProbe(size_t site, int backend, MonotonicTime now);
-  void ProbeEnded(size_t site, int backend, bool answered, MonotonicTime now);
+  MonotonicTime ProbeLimit(const Backend& backend) const;
+  void ProbeEnded(size_t site, int backend, const std::string& failure, bool late, MonotonicTime now);
+  void TakeProps(size_t site, int backend, const Probe& probe);
+  void TakeModels(size_t site, int backend, const Probe& probe);
+  void Log(size_t site, int backend);
   void Report(MonotonicTime now);
 
   // Constant after construction.
@@ -100,9 +130,9 @@ class BackendPool final {
   Metrics* const metrics_;
   const std::function<void(Event)> to_engine_;
   const std::function<void(size_t, MonotonicTime)> on_capacity_;
-  const std::shared_ptr<const Config> first_config_;  // keeps BackendConfigs alive
 
-  std::shared_ptr<const Config> config_;
+  std::shared_ptr<const Config> config_;  // keeps the BackendConfigs alive
+  uint64_t changes_ = 0;
   std::vector<Site> sites_;
 };
 

@@ -8,9 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 #include <unordered_map>
 #include <vector>
 
@@ -26,6 +23,7 @@ struct Transfer {
   CURL* easy = nullptr;
   curl_slist* headers = nullptr;
   HttpRequest request;
+  std::shared_ptr<const std::string> ca_pem;  // read by curl when it connects
   HttpListener* listener = nullptr;
   const MonotonicTime* now = nullptr;  // of the Poll under way
   char error[CURL_ERROR_SIZE] = {};
@@ -36,13 +34,6 @@ struct Transfer {
 
 constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
 constexpr long kBytesPerTurn = 8 << 10; // of one connection, so that none has the thread for itself
-
-std::string ReadSecret(const std::string& path) {
-  std::ifstream in(path);
-  std::string secret(std::istreambuf_iterator<char>(in), {});
-  absl::StripAsciiWhitespace(&secret);
-  return secret;
-}
 
 std::string Header(const Transfer& transfer, const char* name) {
   curl_header* header = nullptr;  // of the last answer, so not of a 103 before it
@@ -148,30 +139,36 @@ struct CurlTransport::Impl {
   }
 };
 
-CurlTransport::CurlTransport() : impl_(std::make_unique<Impl>()) {
+CurlTransport::CurlTransport() : impl_(std::make_unique<Impl>()) {}
+
+absl::StatusOr<std::unique_ptr<CurlTransport>> CurlTransport::Open() {
+  auto transport = std::unique_ptr<CurlTransport>(new CurlTransport());
+  Impl* const impl = transport->impl_.get();
   curl_global_init(CURL_GLOBAL_DEFAULT);
-  impl_->multi = curl_multi_init();
-  impl_->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-  impl_->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (impl_->multi == nullptr || impl_->epoll_fd < 0 || impl_->wake_fd < 0) {
-    throw std::runtime_error(absl::StrCat("dispatch: no descriptors for epoll: ", std::strerror(errno)));
+  impl->multi = curl_multi_init();
+  impl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  impl->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (impl->multi == nullptr || impl->epoll_fd < 0 || impl->wake_fd < 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("dispatch: no descriptors or memory for HTTP: ", std::strerror(errno)));
   }
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = impl_->wake_fd;
-  epoll_ctl(impl_->epoll_fd, EPOLL_CTL_ADD, impl_->wake_fd, &event);
-  curl_multi_setopt(impl_->multi, CURLMOPT_SOCKETFUNCTION, &Impl::OnSocket);
-  curl_multi_setopt(impl_->multi, CURLMOPT_SOCKETDATA, impl_.get());
-  curl_multi_setopt(impl_->multi, CURLMOPT_TIMERFUNCTION, &Impl::OnTimer);
-  curl_multi_setopt(impl_->multi, CURLMOPT_TIMERDATA, impl_.get());
+  event.data.fd = impl->wake_fd;
+  epoll_ctl(impl->epoll_fd, EPOLL_CTL_ADD, impl->wake_fd, &event);
+  curl_multi_setopt(impl->multi, CURLMOPT_SOCKETFUNCTION, &Impl::OnSocket);
+  curl_multi_setopt(impl->multi, CURLMOPT_SOCKETDATA, impl);
+  curl_multi_setopt(impl->multi, CURLMOPT_TIMERFUNCTION, &Impl::OnTimer);
+  curl_multi_setopt(impl->multi, CURLMOPT_TIMERDATA, impl);
+  return transport;
 }
 
 CurlTransport::~CurlTransport() {
   for (auto& [id, transfer] : impl_->transfers) impl_->Free(*transfer);
   for (auto& transfer : impl_->aborted) impl_->Free(*transfer);
-  curl_multi_cleanup(impl_->multi);
-  close(impl_->epoll_fd);
-  close(impl_->wake_fd);
+  if (impl_->multi != nullptr) curl_multi_cleanup(impl_->multi);
+  if (impl_->epoll_fd >= 0) close(impl_->epoll_fd);
+  if (impl_->wake_fd >= 0) close(impl_->wake_fd);
 }
 
 CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
@@ -203,8 +200,12 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer.get());
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &OnWrite);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer.get());
-  if (!backend.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, backend.ca_file.c_str());
-  if (!backend.api_key_file.empty()) add_header(absl::StrCat("Authorization: Bearer ", ReadSecret(backend.api_key_file)));
+  if (backend.ca_pem != nullptr) {
+    transfer->ca_pem = backend.ca_pem;
+    curl_blob blob{const_cast<char*>(backend.ca_pem->data()), backend.ca_pem->size(), CURL_BLOB_NOCOPY};
+    curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
+  }
+  if (!backend.api_key.empty()) add_header(absl::StrCat("Authorization: Bearer ", backend.api_key));
   if (!transfer->request.traceparent.empty()) add_header(absl::StrCat("traceparent: ", transfer->request.traceparent));
   if (!transfer->request.body.empty()) {
     add_header("Content-Type: application/json");

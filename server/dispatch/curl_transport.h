@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "server/base/monotonic_time.h"
 #include "server/dispatch/http_transport.h"
 
@@ -12,7 +13,8 @@ namespace goad::server {
 // Thread-compatible but for Wake, which any thread may call. Listeners are called only from Poll.
 class CurlTransport final : public HttpTransport {
  public:
-  CurlTransport();
+  // RESOURCE_EXHAUSTED without descriptors or memory.
+  static absl::StatusOr<std::unique_ptr<CurlTransport>> Open();
   ~CurlTransport() override;
 
   CallId Start(HttpRequest request, HttpListener* listener) override;
@@ -25,6 +27,8 @@ class CurlTransport final : public HttpTransport {
 
  private:
   struct Impl;
+  CurlTransport();
+
   std::unique_ptr<Impl> impl_;
 };
 

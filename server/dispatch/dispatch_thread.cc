@@ -4,14 +4,26 @@
 
 namespace goad::server {
 
-DispatchThread::DispatchThread(std::shared_ptr<const Config> config, SessionSink* sink, Metrics* metrics, Inbox* inbox)
-    : dispatcher_(std::move(config), &transport_, sink, metrics, [inbox](Event event) { inbox->Push(std::move(event)); }) {
+absl::StatusOr<std::unique_ptr<DispatchThread>> DispatchThread::Open(std::shared_ptr<const Config> config,
+                                                                     SessionSink* sink, Metrics* metrics,
+                                                                     Inbox* inbox) {
+  absl::StatusOr<std::unique_ptr<CurlTransport>> transport = CurlTransport::Open();
+  if (!transport.ok()) return transport.status();
+  return std::unique_ptr<DispatchThread>(
+      new DispatchThread(std::move(*transport), std::move(config), sink, metrics, inbox));
+}
+
+DispatchThread::DispatchThread(std::unique_ptr<CurlTransport> transport, std::shared_ptr<const Config> config,
+                               SessionSink* sink, Metrics* metrics, Inbox* inbox)
+    : transport_(std::move(transport)),
+      dispatcher_(std::move(config), transport_.get(), sink, metrics,
+                  [inbox](Event event) { inbox->Push(std::move(event)); }) {
   thread_ = std::thread([this] { Run(); });
 }
 
 DispatchThread::~DispatchThread() {
   stop_ = true;
-  transport_.Wake();
+  transport_->Wake();
   thread_.join();
 }
 
@@ -20,7 +32,7 @@ void DispatchThread::Post(Command command) {
     MutexLock lock(mutex_);
     commands_.push_back(std::move(command));
   }
-  transport_.Wake();
+  transport_->Wake();
 }
 
 void DispatchThread::Start(DispatchRequest request) {
@@ -44,19 +56,25 @@ std::vector<std::vector<BackendPool::View>> DispatchThread::Backends() const {
 void DispatchThread::Run() {
   pthread_setname_np(pthread_self(), "goad-dispatch");
   MonotonicTime next_view;
+  uint64_t seen_changes = 0;
   while (!stop_) {
     std::vector<Command> commands;
     const MonotonicTime now = MonotonicTime::Now();
-    const bool view_due = next_view <= now;
-    if (view_due) next_view = now + absl::Milliseconds(100);
     {
       MutexLock lock(mutex_);
       commands.swap(commands_);
-      if (view_due) backends_ = dispatcher_.Backends();
     }
     for (Command& command : commands) command(dispatcher_, now);
     dispatcher_.Tick(now);
-    transport_.Poll(dispatcher_.NextWake());
+    if (next_view <= now ||
+        dispatcher_.backend_changes() != seen_changes) {  // a new state is seen at once, numbers a little later
+      next_view = now + absl::Milliseconds(100);
+      seen_changes = dispatcher_.backend_changes();
+      auto view = dispatcher_.Backends();
+      MutexLock lock(mutex_);
+      backends_.swap(view);
+    }
+    transport_->Poll(dispatcher_.NextWake());
   }
 }
 

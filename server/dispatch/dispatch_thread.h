@@ -18,7 +18,9 @@ namespace goad::server {
 // Thread-safe. The command queue is bounded by the sum of the sites' max_queries (Start, Abort) and sessions (Resume).
 class DispatchThread final : public DispatchPort {
  public:
-  DispatchThread(std::shared_ptr<const Config> config, SessionSink* sink, Metrics* metrics, Inbox* inbox);
+  // RESOURCE_EXHAUSTED without descriptors or memory.
+  static absl::StatusOr<std::unique_ptr<DispatchThread>> Open(std::shared_ptr<const Config> config, SessionSink* sink,
+                                                              Metrics* metrics, Inbox* inbox);
   ~DispatchThread() override;  // aborts what runs and joins
 
   void Start(DispatchRequest request) override;
@@ -29,11 +31,13 @@ class DispatchThread final : public DispatchPort {
   std::vector<std::vector<BackendPool::View>> Backends() const;  // at most 1 s old
 
  private:
+  DispatchThread(std::unique_ptr<CurlTransport> transport, std::shared_ptr<const Config> config, SessionSink* sink,
+                 Metrics* metrics, Inbox* inbox);
   using Command = std::function<void(Dispatcher&, MonotonicTime)>;
   void Post(Command command);
   void Run();
 
-  CurlTransport transport_;
+  const std::unique_ptr<CurlTransport> transport_;
   Dispatcher dispatcher_;  // the thread's own
   std::atomic<bool> stop_{false};
 

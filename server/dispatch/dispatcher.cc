@@ -52,7 +52,8 @@ void Dispatcher::Resume(SessionId session, MonotonicTime now) {
 void Dispatcher::Place(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(query.request.site);
   bool all_tried = false;
-  const int backend = pool_.Pick(site, query.request.prompt->chat, query.tried, now, &all_tried);
+  const int last = query.request.prompt->chat ? last_backends_.Of(query.request.session, site) : -1;
+  const int backend = pool_.Pick(site, query.request.prompt->chat, query.tried, last, now, &all_tried);
   if (backend < 0 && !all_tried) {
     waiting_[site].push_back(query.request.id);
     return;
@@ -149,7 +150,8 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   std::optional<Usage> usage = attempt.reader.usage();
   if (usage && usage->output_tokens > 2 * static_cast<int64_t>(request.max_output_tokens) + 16) usage.reset();
   const size_t site = sched::ToIndex(request.site);
-  pool_.Succeeded(site, attempt.backend);
+  pool_.Succeeded(site, attempt.backend, now);
+  if (request.prompt->chat) last_backends_.Remember(request.session, site, attempt.backend);
   dialects_[site][static_cast<size_t>(attempt.backend)] = attempt.dialect;
   metrics_->BackendRequest(request.site, attempt.backend, "200");
   CompletedEvent event;
@@ -199,7 +201,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   query.last_error = absl::StrCat(pool_.name(site, backend), ": ", words);
   if (query.tokens > 0) return Fail(query, ErrorCode::kUnavailable, "BACKEND_FAILED", query.last_error, now);
   bool all_tried = false;
-  pool_.Pick(site, query.request.prompt->chat, query.tried, now, &all_tried);
+  pool_.Pick(site, query.request.prompt->chat, query.tried, -1, now, &all_tried);
   if (!all_tried) metrics_->BackendFailover();
   Place(query, now);
 }
@@ -259,10 +261,6 @@ void Dispatcher::FillFreeSlots(size_t site, MonotonicTime now) {
 
 // --- time ----------------------------------------------------------------------------------------------------------------
 
-absl::Duration Dispatcher::FirstByte(const BackendConfig& backend) const {
-  return backend.first_byte > absl::ZeroDuration() ? backend.first_byte : config_->dispatch.first_byte;
-}
-
 Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   const DispatchConfig& limits = config_->dispatch;
   Limit limit{query.request.deadline, Limit::Kind::kDeadline};
@@ -272,7 +270,7 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   const size_t site = sched::ToIndex(query.request.site);
   if (!query.attempt) {  // whichever it will be
     absl::Duration longest;
-    for (size_t b = 0; b < pool_.backends(site); ++b) longest = std::max(longest, FirstByte(pool_.config(site, static_cast<int>(b))));
+    for (size_t b = 0; b < pool_.backends(site); ++b) longest = std::max(longest, pool_.first_byte(site, static_cast<int>(b)));
     consider(query.request.prompt_ready + longest, Limit::Kind::kFirstByte);
     return limit;
   }
@@ -281,7 +279,8 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   if (attempt.paused_since != MonotonicTime::Infinite()) {
     consider(attempt.paused_since + config_->limits.slow_consumer, Limit::Kind::kSlowConsumer);
   } else if (!attempt.last_alive) {
-    consider(attempt.sent + FirstByte(pool_.config(site, attempt.backend)), Limit::Kind::kFirstByte);
+    consider(attempt.sent + pool_.first_byte(sched::ToIndex(query.request.site), attempt.backend),
+             Limit::Kind::kFirstByte);
   } else {
     consider(*attempt.last_alive + limits.between_tokens, Limit::Kind::kBetweenTokens);
   }

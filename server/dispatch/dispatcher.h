@@ -14,6 +14,7 @@
 #include "server/dispatch/answer_reader.h"
 #include "server/dispatch/backend_pool.h"
 #include "server/dispatch/http_transport.h"
+#include "server/dispatch/last_backends.h"
 #include "server/engine/ports.h"
 #include "server/telemetry/metrics.h"
 
@@ -44,6 +45,7 @@ class Dispatcher final {
   MonotonicTime NextWake() const;
 
   std::vector<std::vector<BackendPool::View>> Backends() const { return pool_.Views(); }
+  uint64_t backend_changes() const { return pool_.changes(); }
 
  private:
   struct Query;
@@ -104,7 +106,6 @@ class Dispatcher final {
   void Over(Query& query, Event answer, MonotonicTime now);
   void LeaveAttempt(Query& query, MonotonicTime now);
   void FillFreeSlots(size_t site, MonotonicTime now);
-  absl::Duration FirstByte(const BackendConfig& backend) const;
   Limit TimeLimit(const Query& query) const;
   void PastLimit(Query& query, Limit::Kind kind, MonotonicTime now);
 
@@ -117,6 +118,7 @@ class Dispatcher final {
   std::shared_ptr<const Config> config_;
   BackendPool pool_;
   std::vector<std::vector<RequestDialect>> dialects_;  // per site and backend: in which it last took a request
+  LastBackends last_backends_;
   std::vector<std::deque<QueryId>> waiting_;  // per site, for a free slot; bounded by the site's max_queries
   std::unordered_map<QueryId, std::unique_ptr<Query>> queries_;
   std::deque<FreedSlot> freed_slots_;

@@ -16,7 +16,7 @@ namespace goad::server {
 enum class CallId : uint64_t {};           // the transport's; 0 is none
 
 struct HttpRequest {
-  const BackendConfig* backend = nullptr;  // outlives the call
+  const BackendConfig* backend = nullptr;  // read by Start; a reload may replace it later
   std::string path;                        // appended to backend->url
   std::string body;                        // empty = GET
   absl::Duration connect_timeout;

@@ -269,6 +269,25 @@ std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
   return candidates;
 }
 
+// A number that cannot be is a programming error: each was checked where it came in. It costs the candidate or the site
+// that has it, not everybody.
+bool Engine::MakeSound(sched::EpochSnapshot* snapshot) {
+  sched::SnapshotFault fault;
+  absl::Status first;
+  constexpr size_t kMostFaults = 100;  // more are no accident, and looking for each costs as much as for the first
+  size_t faults = 0;
+  bool sound = true;
+  for (absl::Status status; sound && !(status = sched::CheckSnapshot(*snapshot, &fault)).ok();) {
+    ports_.metrics->SnapshotFault(fault.part);
+    if (++faults == 1) first = status;
+    sound = faults < kMostFaults && sched::TakeOut(fault, snapshot);
+  }
+  if (faults == 0) return true;
+  spdlog::error("epoch={} snapshot fault: {}; {} parts of it are left out{}", epoch_, std::string(first.message()),
+                faults, sound ? "" : ", and all of its queries are local");
+  return sound;
+}
+
 void Engine::RunEpoch(MonotonicTime now) {
   const MonotonicTime start = ports_.stopwatch ? ports_.stopwatch() : MonotonicTime();
   held_wake_ = MonotonicTime::Infinite();
@@ -287,13 +306,12 @@ void Engine::RunEpoch(MonotonicTime now) {
   record->snapshot = Snapshot(candidates, residents, now);
   tenants_.Cap(candidates, &record->snapshot);
   std::vector<QueryId> held;
-  if (const absl::Status status = sched::CheckSnapshot(record->snapshot); status.ok()) {
+  if (MakeSound(&record->snapshot)) {
     const MonotonicTime solve = ports_.stopwatch ? ports_.stopwatch() : MonotonicTime();
     record->result = policy_->Decide(record->snapshot);
     if (ports_.stopwatch) record->solver_s = SecondsBetween(solve, ports_.stopwatch());
-  } else {  // a programming error: everything was checked at the wire. Nobody is left without an answer.
-    spdlog::error("epoch {}: snapshot refused, all local: {}", epoch_, std::string(status.message()));
-    record->result.decisions.resize(candidates.size());
+  } else {
+    record->result.decisions.resize(candidates.size());  // nobody is left without an answer
   }
   const auto patience = [this](const Query& query) { return query.received + config_->limits.mandatory_wait; };
   const bool forced_go = policy_->guarantees().forced_offloaded;  // else a forced query that is left local is meant to be

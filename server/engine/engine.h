@@ -64,6 +64,7 @@ class Engine {
   void On(Inspect& event, MonotonicTime now);
 
   void RunEpoch(MonotonicTime now);
+  bool MakeSound(sched::EpochSnapshot* snapshot);  // false: nothing of it can be decided
   std::vector<const Query*> PickCandidates(MonotonicTime now);
   sched::EpochSnapshot Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
                                 MonotonicTime now) const;

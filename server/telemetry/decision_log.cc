@@ -1,10 +1,14 @@
 #include "server/telemetry/decision_log.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/telemetry/snapshot_json.h"
@@ -15,23 +19,39 @@ namespace {
 
 using nlohmann::json;
 
+constexpr absl::Duration kLooks = absl::Seconds(1);
+
+// Not blocking: a FIFO that nobody reads is an error.
+std::FILE* OpenFile(const std::string& path, int how) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | how, 0640);
+  std::FILE* const file = fd < 0 ? nullptr : fdopen(fd, "a");
+  if (fd >= 0 && file == nullptr) close(fd);
+  return file;
+}
+
+int64_t SizeOf(std::FILE* file) {
+  struct stat info {};
+  return fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : 0;
+}
+
 json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DecisionLog>> DecisionLog::Open(const DecisionLogConfig& config,
-                                                               std::vector<std::string> site_names, EpochFeed* feed) {
-  std::FILE* file = std::fopen(config.path.c_str(), "ae");
+                                                               std::vector<std::string> site_names, EpochFeed* feed,
+                                                               Metrics* metrics) {
+  std::FILE* file = OpenFile(config.path, O_APPEND);
   if (file == nullptr) {
     return absl::FailedPreconditionError(
         absl::StrCat("decision_log.path: ", config.path, ": cannot be opened: ", std::strerror(errno)));
   }
-  return std::unique_ptr<DecisionLog>(new DecisionLog(config, std::move(site_names), file, feed));
+  return std::unique_ptr<DecisionLog>(new DecisionLog(config, std::move(site_names), file, feed, metrics));
 }
 
 DecisionLog::DecisionLog(const DecisionLogConfig& config, std::vector<std::string> site_names, std::FILE* file,
-                         EpochFeed* feed)
-    : config_(config), site_names_(std::move(site_names)), file_(file), size_(std::ftell(file)) {
+                         EpochFeed* feed, Metrics* metrics)
+    : config_(config), site_names_(std::move(site_names)), metrics_(metrics), file_(file), size_(SizeOf(file)) {
   subscription_ = feed->Subscribe(/*capacity=*/1024, [this] {
     {
       MutexLock lock(mutex_);
@@ -49,7 +69,7 @@ DecisionLog::~DecisionLog() {
   }
   wake_.notify_one();
   thread_.join();
-  if (file_ != nullptr) std::fclose(file_);
+  Close();
 }
 
 void DecisionLog::Run() {
@@ -62,8 +82,11 @@ void DecisionLog::Run() {
       new_ = false;
       stop = stop_;
     }
+    LookAgain();
     while (const auto record = subscription_->Pop()) Write(*record);
-    if (file_ != nullptr) std::fflush(file_);
+    Flush();
+    const uint64_t dropped = subscription_->dropped();
+    if (dropped != dropped_) Lost(dropped - std::exchange(dropped_, dropped), "the disk is too slow, whole epochs");
   }
 }
 
@@ -102,22 +125,65 @@ void DecisionLog::WriteDecision(uint64_t epoch, const std::string& query_id, con
 
 void DecisionLog::WriteLine(const std::string& line) {
   if (size_ + static_cast<int64_t>(line.size()) + 1 > config_.max_size_bytes) Rotate();
-  if (file_ != nullptr && std::fwrite(line.data(), 1, line.size(), file_) == line.size() &&
-      std::fputc('\n', file_) != EOF) {
-    size_ += static_cast<int64_t>(line.size()) + 1;
-  } else if (++lost_ == 1) {
-    spdlog::error("decision_log.path={}: write failed: {}; decisions go on unlogged", config_.path, std::strerror(errno));
+  if (file_ == nullptr) return Lost(1, "it cannot be opened");
+  if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fputc('\n', file_) == EOF) {
+    Lost(std::exchange(unflushed_, 0) + 1, std::strerror(errno));
+    std::clearerr(file_);
+    return;
   }
+  size_ += static_cast<int64_t>(line.size()) + 1;
+  ++unflushed_;
+}
+
+void DecisionLog::Flush() {
+  if (file_ == nullptr || unflushed_ == 0) return;
+  if (std::fflush(file_) != 0) {
+    Lost(std::exchange(unflushed_, 0), std::strerror(errno));
+    std::clearerr(file_);
+    return;
+  }
+  unflushed_ = 0;
+  if (lost_ > 0)
+    spdlog::warn("decision_log.path={}: writes again; {} lines are lost", config_.path, std::exchange(lost_, 0));
+}
+
+void DecisionLog::Lost(uint64_t lines, const char* what) {
+  metrics_->DecisionLogLost(lines);
+  if (lost_ == 0)
+    spdlog::error("decision_log.path={}: cannot be written: {}; decisions go on unlogged", config_.path, what);
+  lost_ += lines;
+}
+
+void DecisionLog::Close() {
+  if (file_ == nullptr) return;
+  Flush();
+  std::fclose(file_);
+  file_ = nullptr;
+}
+
+// What is written to a file without a name is gone with it.
+void DecisionLog::LookAgain() {
+  const MonotonicTime now = MonotonicTime::Now();
+  if (now < looks_) return;
+  looks_ = now + kLooks;
+  struct stat there {
+  }, ours{};
+  const bool same = file_ != nullptr && stat(config_.path.c_str(), &there) == 0 && fstat(fileno(file_), &ours) == 0 &&
+                    there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
+  if (same) return;
+  Close();
+  file_ = OpenFile(config_.path, O_APPEND);
+  if (file_ != nullptr) size_ = SizeOf(file_);
 }
 
 // path -> path.1 -> ... -> path.(max_files - 1)
 void DecisionLog::Rotate() {
-  if (file_ != nullptr) std::fclose(file_);
+  Close();
   for (int k = config_.max_files - 1; k >= 1; --k) {
     const std::string from = k == 1 ? config_.path : absl::StrCat(config_.path, ".", k - 1);
     std::rename(from.c_str(), absl::StrCat(config_.path, ".", k).c_str());
   }
-  file_ = std::fopen(config_.path.c_str(), "we");
+  file_ = OpenFile(config_.path, O_TRUNC);
   size_ = 0;
 }
 

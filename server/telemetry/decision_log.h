@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "server/config/config.h"
 #include "server/telemetry/epoch_feed.h"
+#include "server/telemetry/metrics.h"
 
 namespace goad::server {
 
@@ -18,29 +19,40 @@ namespace goad::server {
 //   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted)
 // (every decision of the engine; what a session refuses at the door, LOCAL/OVERLOAD, is counted in refused_total only)
 //   snapshot  see snapshot_json.h
-// A full disk or a failed write is logged once, counted in `lost`, and serving goes on. Writes on its own thread.
+// A full disk, a failed write or a folder that is gone costs lines, which are counted, and is logged once; serving goes
+// on, and so does the log as soon as it can. A file that somebody moved away is begun anew. Writes on its own thread.
 class DecisionLog {
  public:
   // FAILED_PRECONDITION when the file cannot be opened.
   static absl::StatusOr<std::unique_ptr<DecisionLog>> Open(const DecisionLogConfig& config,
-                                                           std::vector<std::string> site_names, EpochFeed* feed);
+                                                           std::vector<std::string> site_names, EpochFeed* feed,
+                                                           Metrics* metrics);
   ~DecisionLog();  // writes what is waiting
 
  private:
-  DecisionLog(const DecisionLogConfig& config, std::vector<std::string> site_names, std::FILE* file, EpochFeed* feed);
+  DecisionLog(const DecisionLogConfig& config, std::vector<std::string> site_names, std::FILE* file, EpochFeed* feed,
+              Metrics* metrics);
   void Run();
   void Write(const EpochRecord& record);
   void WriteDecision(uint64_t epoch, const std::string& query_id, const sched::Decision& decision, double uncertainty,
                      double local_delay_s);
   void WriteLine(const std::string& line);
+  void Lost(uint64_t lines, const char* what);
   void Rotate();
+  void LookAgain();  // at most once a second: is the file still there, or again?
+  void Flush();
+  void Close();
 
   const DecisionLogConfig config_;
   const std::vector<std::string> site_names_;
-  std::FILE* file_;          // the thread's own, as the next three
+  Metrics* const metrics_;  // not owned
+  std::FILE* file_;         // the thread's own, as the next; null = could not be opened
   int64_t size_ = 0;
   uint64_t epochs_ = 0;
-  uint64_t lost_ = 0;
+  uint64_t unflushed_ = 0;  // lines
+  uint64_t lost_ = 0;       // lines, since it last wrote
+  uint64_t dropped_ = 0;    // of the subscription, as counted
+  MonotonicTime looks_;     // when LookAgain does next
 
   Mutex mutex_;
   std::condition_variable wake_;

@@ -31,6 +31,8 @@ const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT",         "BAD_ASK",         "UNDECODABLE",
                                      "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
                                      "INLINE_PROMPTS", "TENANT_RATE", "FRAMES_PER_SECOND", "SESSIONS_PER_IDENTITY", "UNAUTHENTICATED"};
+constexpr std::array<const char*, 4> kSnapshotParts = {"whole", "site", "candidate", "resident"};
+constexpr std::array<const char*, 4> kFaults = {"prompt", "configuration", "backend", "busy"};
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {
@@ -76,6 +78,11 @@ struct Metrics::Families {
   Gauge& tau = OneGauge(r, "goad_tau", "Uncertainty above this is offloaded.");
   Histogram& link_age = OneHistogram(r, "goad_link_report_age_seconds", "Age of link measurements on arrival.",
                                      kLongSeconds);
+  prometheus::Family<Counter>& snapshot_faults =
+      BuildCounter()
+          .Name("goad_snapshot_faults_total")
+          .Help("Parts of snapshots left out because a number in them cannot be; a bug of goad.")
+          .Register(r);
   Gauge& pending = OneGauge(r, "goad_pending_queries", "Queries waiting for a decision.");
   prometheus::Family<Gauge>& running_family = BuildGauge().Name("goad_running_queries")
       .Help("Queries granted or running, by site.").Register(r);
@@ -96,11 +103,20 @@ struct Metrics::Families {
   Histogram& local_outcome = OneHistogram(r, "goad_local_delay_seconds",
       "Local answer time as devices report it in Outcome.", kLongSeconds);
 
-  prometheus::Family<Gauge>& backend_up_family = BuildGauge().Name("goad_backend_up")
-      .Help("1 when the backend answers its health probe and its circuit is closed.").Register(r);
+  prometheus::Family<Gauge>& backend_up_family =
+      BuildGauge()
+          .Name("goad_backend_up")
+          .Help("1 when the backend answers its probes and its requests; 0 when down, loading or half-open.")
+          .Register(r);
   std::vector<std::vector<Gauge*>> backend_up;
   prometheus::Family<Counter>& backend_requests = BuildCounter().Name("goad_backend_requests_total")
       .Help("Requests to backends by HTTP status, or by what went wrong before one.").Register(r);
+  prometheus::Family<Counter>& backend_failures =
+      BuildCounter()
+          .Name("goad_backend_failures_total")
+          .Help("Requests that a backend did not answer whole, by whose fault it was.")
+          .Register(r);
+  std::vector<std::vector<std::array<Counter*, kFaults.size()>>> failures;  // [site][backend][fault]
   Counter& failovers = OneCounter(r, "goad_backend_failovers_total",
       "Requests moved to another backend before their first token.");
 
@@ -129,6 +145,9 @@ struct Metrics::Families {
       .Help("Configuration reloads by result.").Register(r);
   Counter& reload_ok = reloads.Add({{"result", "ok"}});
   Counter& reload_failed = reloads.Add({{"result", "failed"}});
+  Counter& log_lost = OneCounter(
+      r, "goad_decision_log_lost_total",
+      "Lines of the decision log that could not be written, and whole epochs that the disk was too slow for.");
   Gauge& certificate_expires = OneGauge(r, "goad_certificate_expiry_timestamp_seconds",
       "Unix time at which the certificate of listen.tls expires; 0 = plaintext.");
   Gauge& config_version = OneGauge(r, "goad_config_version", "Version of the configuration in force, counted from 1.");
@@ -148,11 +167,18 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
     f_->running.push_back(&f_->running_family.Add({{"site", labels.sites[j]}}));
     f_->tokens.push_back(&f_->tokens_family.Add({{"site", labels.sites[j]}}));
     auto& up = f_->backend_up.emplace_back();
+    auto& failures = f_->failures.emplace_back();
     for (const std::string& backend : labels.backends[j]) {
       up.push_back(&f_->backend_up_family.Add({{"site", labels.sites[j]}, {"backend", backend}}));
       f_->backend_requests.Add({{"site", labels.sites[j]}, {"backend", backend}, {"code", "200"}});
+      auto& by_fault = failures.emplace_back();
+      for (size_t k = 0; k < kFaults.size(); ++k) {
+        by_fault[k] =
+            &f_->backend_failures.Add({{"site", labels.sites[j]}, {"backend", backend}, {"fault", kFaults[k]}});
+      }
     }
   }
+  for (const char* part : kSnapshotParts) f_->snapshot_faults.Add({{"part", part}});
   for (const char* reason : kRefusals) f_->refused.Add({{"reason", reason}});
   for (size_t t = 0; t < kTerminals.size(); ++t) {
     f_->duration[t] = &f_->durations.Add({{"outcome", kTerminals[t]}}, kLongSeconds);
@@ -184,6 +210,9 @@ void Metrics::TauInfeasible() { f_->tau_infeasible.Increment(); }
 void Metrics::StaleLink() { f_->stale_links.Increment(); }
 void Metrics::Tau(double tau) { f_->tau.Set(tau); }
 void Metrics::LinkReportAge(double age_s) { f_->link_age.Observe(age_s); }
+void Metrics::SnapshotFault(sched::SnapshotFault::Part part) {
+  f_->snapshot_faults.Add({{"part", kSnapshotParts[static_cast<size_t>(part)]}}).Increment();
+}
 void Metrics::Pending(size_t queries) { f_->pending.Set(static_cast<double>(queries)); }
 void Metrics::Running(sched::SiteIndex site, int queries) { f_->running[sched::ToIndex(site)]->Set(queries); }
 void Metrics::Upload(double measured_s, double predicted_s) {
@@ -214,6 +243,9 @@ void Metrics::TenantDecision(const std::string& tenant, double uncertainty, bool
   (offloaded ? found->second.offloaded : found->second.local)->Increment();
   found->second.uncertainty->Increment(uncertainty);
 }
+void Metrics::BackendFailure(sched::SiteIndex site, size_t backend, size_t fault) {
+  f_->failures[sched::ToIndex(site)][backend][fault]->Increment();
+}
 void Metrics::BackendFailover() { f_->failovers.Increment(); }
 ListenerMetrics Metrics::Listener(const std::string& listener, const std::vector<std::string>& reasons) {
   ListenerMetrics metrics;
@@ -232,6 +264,7 @@ void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cas
 void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
 void Metrics::Refused(const char* reason) { f_->refused.Add({{"reason", reason}}).Increment(); }
 void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
+void Metrics::DecisionLogLost(uint64_t lines) { f_->log_lost.Increment(static_cast<double>(lines)); }
 void Metrics::CertificateExpires(absl::Time at) { f_->certificate_expires.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch())); }
 void Metrics::ConfigVersion(uint64_t version) { f_->config_version.Set(static_cast<double>(version)); }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "scheduler/snapshot_check.h"
 #include "scheduler/types.h"
 
 namespace prometheus {
@@ -63,6 +64,7 @@ class Metrics {
   void Tau(double tau);
   void LinkReportAge(double age_s);
   void Pending(size_t queries);
+  void SnapshotFault(sched::SnapshotFault::Part part);
   void Running(sched::SiteIndex site, int queries);
 
   // Uploads and answers; `predicted` beside measured.
@@ -77,6 +79,7 @@ class Metrics {
   // Backends.
   void BackendUp(sched::SiteIndex site, size_t backend, bool up);
   void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
+  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // prompt, configuration, backend, busy
   void BackendFailover();
 
   // `listener` and `reasons`: closed sets.
@@ -92,6 +95,8 @@ class Metrics {
   void ConfigReload(bool ok);
   void CertificateExpires(absl::Time at);
   void ConfigVersion(uint64_t version);
+
+  void DecisionLogLost(uint64_t lines);
 
  private:
   struct Families;

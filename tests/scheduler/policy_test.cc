@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <functional>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "scheduler/delay_model.h"
@@ -246,6 +248,47 @@ TEST(CheckSnapshot, NamesFieldValueAndRange) {
   EXPECT_EQ(message([](auto& s) { s.sample = {0, 0}; }), "sample: 0 is not a candidate or is listed twice");
   EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{1}}}; }), "residents[0].site: 1 is not an index into sites");
   EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{0}, s.candidates[0]}}; }), "residents[0].gain: nan is not finite and > 0");
+}
+
+// Each part at fault can be taken out, and what is left is sound, decided, and the same for those who had no part in
+// it.
+TEST(CheckSnapshot, TheFaultNamesItsPartWhichCanBeTakenOut) {
+  using Part = SnapshotFault::Part;
+  const EpochSnapshot good = HandSnapshot({HandUser(0, 0.5, 1), HandUser(1, 0.9, 1), HandUser(2, 0.9, 1)}, 0.7);
+  ASSERT_TRUE(CheckSnapshot(good).ok());
+  const auto repaired = [&](Part part, size_t index, auto change) {
+    EpochSnapshot bad = good;
+    change(bad);
+    SnapshotFault fault;
+    EXPECT_FALSE(CheckSnapshot(bad, &fault).ok());
+    EXPECT_EQ(fault.part, part);
+    EXPECT_EQ(fault.index, index);
+    EXPECT_TRUE(TakeOut(fault, &bad));
+    EXPECT_TRUE(CheckSnapshot(bad).ok()) << CheckSnapshot(bad);
+    return Decide("goa", bad).decisions;
+  };
+  for (auto change : std::vector<std::function<void(Candidate&)>>{
+           [](Candidate& c) { c.prompt_bits = std::nan(""); }, [](Candidate& c) { c.uncertainty = 7; },
+           [](Candidate& c) { c.tenant = -3; }, [](Candidate& c) { c.expected_output_tokens = kInfinity; },
+           [](Candidate& c) { c.deadline_s = 0; }}) {
+    const auto decisions = repaired(Part::kCandidate, 1, [&](EpochSnapshot& s) {
+      s.tenant_caps = {5};
+      change(s.candidates[1]);
+    });
+    EXPECT_EQ(decisions[1].verdict, Verdict::kLocal);
+    EXPECT_EQ(decisions[2].verdict, Verdict::kOffload);
+  }
+  EXPECT_EQ(repaired(Part::kCandidate, 1, [](auto& s) { s.gain[1] = -1; })[2].verdict, Verdict::kOffload);
+  for (const Decision& decision : repaired(Part::kSite, 0, [](auto& s) { s.sites[0].noise_w = 0; })) {
+    EXPECT_EQ(decision.verdict, Verdict::kLocal);
+  }
+  EXPECT_EQ(repaired(Part::kResident, 0, [](auto& s) { s.residents = {{SiteIndex{7}}}; })[2].verdict,
+            Verdict::kOffload);
+  EpochSnapshot whole = good;
+  whole.tau = 2;
+  SnapshotFault fault;
+  EXPECT_FALSE(CheckSnapshot(whole, &fault).ok());
+  EXPECT_FALSE(TakeOut(fault, &whole));
 }
 
 TEST(MakePolicy, UnknownNameListsTheKnown) {

@@ -13,6 +13,7 @@
 #include "goad/client.h"
 #include "goad/v1/offload.grpc.pb.h"
 #include "gtest/gtest.h"
+#include "server/config/config_files.h"
 #include "server/daemon/daemon.h"
 #include "tests/fakes/fake_llm_server.h"
 
@@ -116,7 +117,9 @@ class DaemonTest : public testing::Test {
     return query;
   }
   void StartDaemon(Daemon::Options options = {}) {
-    auto daemon = Daemon::Start(config_, std::move(options));
+    Config config = config_;
+    for (const ConfigProblem& problem : ReadConfigFiles(&config)) FAIL() << problem.path << ": " << problem.message;
+    auto daemon = Daemon::Start(std::move(config), std::move(options));
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = std::move(*daemon);
     address_ = absl::StrCat("127.0.0.1:", daemon_->listen_port());

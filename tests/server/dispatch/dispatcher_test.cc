@@ -69,7 +69,7 @@ class DispatcherTest : public testing::Test {
     config_.sites = {site};
     dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
                                                [this](Event event) { to_engine_.push_back(std::move(event)); });
-    for (const char* path : {"/health", "/props", "/metrics"}) {
+    for (const char* path : {"/health", "/props", "/v1/models", "/metrics"}) {
       dispatcher_->Tick(now_);
       for (const auto& probe : std::exchange(transport_.started, {})) {
         EXPECT_EQ(probe.path, path);
@@ -394,7 +394,8 @@ TEST_F(DispatcherTest, ABusyBackendIsLeftAloneForItsRetryAfter) {
   EXPECT_EQ(LastHealth().slots, 2);
 }
 
-TEST_F(DispatcherTest, FailuresOpenTheCircuitAndAProbeClosesIt) {
+// A probe says that the server is there; only an answer says that it answers.
+TEST_F(DispatcherTest, FailedRequestsOpenTheCircuitAndAWholeAnswerClosesIt) {
   for (uint64_t k = 1; k <= 3; ++k) {
     Start(k);
     End(Last(), TransportEnd::kConnectFailed, "refused");
@@ -406,11 +407,24 @@ TEST_F(DispatcherTest, FailuresOpenTheCircuitAndAProbeClosesIt) {
     Advance(kMs);
   }
   EXPECT_EQ(LastHealth().backends_up, 0);
+  const auto state = [&](int backend) { return dispatcher_->Backends()[0][static_cast<size_t>(backend)].state; };
+  EXPECT_EQ(state(0), BackendState::kHalfOpen);
+  for (int round = 0; round < 3; ++round) {  // probes are good all the time
+    transport_.started.clear();
+    Advance(absl::Seconds(1));
+    for (const auto& call : std::exchange(transport_.started, {})) AnswerProbe(call.id);
+  }
+  EXPECT_EQ(state(0), BackendState::kHalfOpen);
+  EXPECT_EQ(LastHealth().backends_up, 2) << "the pauses are over";
+  EXPECT_EQ(LastHealth().slots, 2);
   transport_.started.clear();
-  Advance(absl::Seconds(1));
-  ASSERT_EQ(transport_.started.size(), 2u);
-  AnswerProbe(transport_.started[0].id);
-  EXPECT_EQ(std::get<SiteHealth>(to_engine_.back()).backends_up, 1);
+  Start(4);
+  const std::string tried = LastAttempt().url;
+  Head(Last(), 200);
+  Body(Last(), std::string(kToken) + kStop + kDone);
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
+  EXPECT_EQ(state(tried == "http://one" ? 0 : 1), BackendState::kUp);
+  EXPECT_EQ(state(tried == "http://one" ? 1 : 0), BackendState::kHalfOpen);
 }
 
 TEST_F(DispatcherTest, TheBackendThatOthersUseLeastIsChosenByItsOwnMetrics) {
@@ -418,7 +432,7 @@ TEST_F(DispatcherTest, TheBackendThatOthersUseLeastIsChosenByItsOwnMetrics) {
   dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
                                              [this](Event event) { to_engine_.push_back(std::move(event)); });
   const auto round = [&](const std::string& load_of_one, const std::string& load_of_two) {
-    for (int step = 0; step < 3; ++step) {
+    for (int step = 0; step < 4; ++step) {
       Advance(absl::ZeroDuration());
       for (const auto& probe : std::exchange(transport_.started, {})) {
         AnswerProbe(probe.id, probe.path != "/metrics" ? "" : probe.url == "http://one" ? load_of_one : load_of_two);
@@ -439,12 +453,57 @@ TEST_F(DispatcherTest, TheBackendThatOthersUseLeastIsChosenByItsOwnMetrics) {
   EXPECT_EQ(transport_.started.at(0).url, "http://one");
 }
 
+TEST_F(DispatcherTest, ASessionsNextChatQueryGoesWhereItsLastOneWasAnsweredWhileThereIsRoom) {
+  for (BackendConfig& backend : config_.sites[0].backends) {
+    backend.api = BackendApi::kChat;
+    backend.slots = 2;
+  }
+  dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                             [this](Event event) { to_engine_.push_back(std::move(event)); });
+  for (int step = 0; step < 4; ++step) {
+    Advance(absl::ZeroDuration());
+    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+  }
+  uint64_t next = 0;
+  const auto ask = [&](uint64_t session) {
+    DispatchRequest request;
+    request.id = QueryId{++next};
+    request.session = SessionId{session};
+    request.site = sched::SiteIndex{0};
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->chat = true;
+    request.prompt = prompt;
+    request.received = request.prompt_ready = now_;
+    request.deadline = MonotonicTime::Infinite();
+    dispatcher_->Start(request, now_);
+    return LastAttempt();
+  };
+  const auto answer = [&](CallId id) {
+    Head(id, 200);
+    Body(id,
+         "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n"
+         "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+    End(id, TransportEnd::kComplete, "");
+  };
+  const auto first = ask(1);
+  const auto beside = ask(2);
+  ASSERT_EQ(first.url, "http://one");
+  ASSERT_EQ(beside.url, "http://two");
+  answer(first.id);
+  answer(beside.id);
+  const auto busy = ask(3);  // the least loaded: one
+  EXPECT_EQ(busy.url, "http://one");
+  EXPECT_EQ(ask(1).url, "http://one") << "though two is idle";
+  EXPECT_EQ(ask(1).url, "http://two") << "one is full";
+  EXPECT_EQ(ask(2).url, "http://two");
+}
+
 TEST_F(DispatcherTest, OurOwnRequestsInAServersMetricsAreNotSomebodyElses) {
   config_.sites[0].backends.resize(1);
   config_.sites[0].backends[0].slots = 4;
   dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
                                              [this](Event event) { to_engine_.push_back(std::move(event)); });
-  for (int step = 0; step < 2; ++step) {
+  for (int step = 0; step < 3; ++step) {
     Advance(absl::ZeroDuration());
     for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
   }

@@ -2,7 +2,6 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "server/dispatch/backend_health.h"
 #include "server/dispatch/completion_json.h"
 #include "server/dispatch/load_metrics.h"
 #include "server/dispatch/server_error.h"
@@ -344,40 +343,6 @@ TEST(ServerError, WordsAreClippedPrintableAndWithoutAddresses) {
   EXPECT_EQ(WithoutAddresses("no route to http://user:pw@10.1.2.3:8000/v1, nor 10.1.2.4:80. Version 1.2.3", "http://gpu-7:1"),
             "no route to (address), nor (address) Version 1.2.3");
   EXPECT_EQ(WithoutAddresses("upstream gpu-7.lan:8000 sent 3.14", "https://gpu-7.lan:8000/x"), "upstream (address) sent 3.14");
-}
-
-TEST(BackendHealth, ProbesModelsWhenThereIsNoHealthReadsSlotsOnceAndLoadWhereThereIsSome) {
-  BackendHealth health;
-  MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(1));
-  const absl::Duration period = absl::Seconds(1);
-  EXPECT_FALSE(health.up());
-  EXPECT_EQ(health.StartProbe(), "/health");
-  EXPECT_EQ(health.next_probe(), MonotonicTime::Infinite());
-  health.ProbeDone(404, 3, now, period);
-  EXPECT_LE(health.next_probe(), now);
-  EXPECT_EQ(health.StartProbe(), "/v1/models");
-  health.ProbeDone(200, 3, now, period);
-  EXPECT_TRUE(health.up());
-  EXPECT_EQ(health.StartProbe(), "/props");
-  EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kProps);
-  for (int round = 0; round < 2; ++round) {
-    EXPECT_LE(health.next_probe(), now);
-    EXPECT_EQ(health.StartProbe(), "/metrics");
-    EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kMetrics);
-    if (round == 1) health.NoMetrics();
-    EXPECT_EQ(health.next_probe(), now + period);
-    EXPECT_EQ(health.StartProbe(), "/v1/models");
-    EXPECT_EQ(health.ProbeDone(200, 3, now, period), BackendHealth::Answer::kHealth);
-  }
-  EXPECT_EQ(health.StartProbe(), "/v1/models");
-  health.ProbeDone(0, 3, now, period);
-  health.Failed(3);
-  EXPECT_TRUE(health.up());
-  health.Failed(3);
-  EXPECT_FALSE(health.up());  // three in a row
-  health.StartProbe();
-  health.ProbeDone(200, 3, now, period);
-  EXPECT_TRUE(health.up());
 }
 
 TEST(LoadMetrics, SumsWhatRunsAndWaitsOverModelsAndIgnoresTheRest) {

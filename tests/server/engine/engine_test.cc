@@ -121,6 +121,23 @@ TEST_F(EngineTest, ALoneQueryWaitsMinPeriod) {
   EXPECT_NEAR(sink_.Decisions()[0].upload_within_s, 5, 1e-9);
 }
 
+TEST_F(EngineTest, ANumberThatCannotBeCostsItsOwnQueryOnly) {
+  Submit(1);
+  Submit(2, 0.9, /*prompt_bits=*/std::nan(""));
+  Submit(3, std::nan(""));
+  Submit(4, 0.9);
+  Advance(5 * kMs);
+  std::map<uint64_t, Verdict> verdicts;
+  for (const DecisionEvent& decision : sink_.Decisions())
+    verdicts[static_cast<uint64_t>(decision.id)] = decision.verdict;
+  EXPECT_EQ(verdicts, (std::map<uint64_t, Verdict>{
+                          {1, Verdict::kOffload}, {2, Verdict::kLocal}, {3, Verdict::kLocal}, {4, Verdict::kOffload}}));
+  engine_->Handle(SiteHealth{SiteIndex{0}, 1, 4}, now_);
+  Submit(5);
+  Advance(3 * kMs);
+  EXPECT_EQ(sink_.Decisions().back().verdict, Verdict::kOffload) << "the next epoch is whole again";
+}
+
 TEST_F(EngineTest, SteadyArrivalsAreDecidedAfterPeriod) {
   for (int k = 0; k < 19; ++k) {
     Submit(static_cast<uint64_t>(k));

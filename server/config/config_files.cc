@@ -1,0 +1,165 @@
+#include "server/config/config_files.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "server/base/read_file.h"
+#include "server/config/certificates.h"
+
+namespace goad::server {
+namespace {
+
+constexpr size_t kMostPem = 4 << 20;  // of certificates
+constexpr size_t kMostKeyPem = 64 << 10;
+constexpr size_t kMostApiKey = 8 << 10;  // what HTTP servers take of a header
+constexpr size_t kMostTokens = 16 << 20;
+
+// Reads the files and collects what is wrong with them.
+class Reader {
+ public:
+  explicit Reader(Config* config) : config_(config) {}
+
+  // False, and the problem noted, when it cannot be read. A byte order mark is no part of the text.
+  bool Text(const std::string& field, const std::string& path, size_t most, std::string* out) {
+    absl::StatusOr<std::string> text = ReadFile(path, most);
+    if (!text.ok()) return Bad(field, std::string(text.status().message()));
+    *out = *std::move(text);
+    if (absl::StartsWith(*out, "\xef\xbb\xbf")) out->erase(0, 3);
+    return true;
+  }
+  bool Bad(const std::string& field, std::string message) {
+    problems.push_back({field, std::move(message)});
+    return false;
+  }
+  bool Bundle(const std::string& field, const std::string& path, std::string* out) {
+    if (!Text(field, path, kMostPem, out)) return false;
+    std::vector<std::string> warnings;
+    if (const std::string problem = BundleProblem(*out, now_, &warnings); !problem.empty()) {
+      return Bad(field, absl::StrCat(path, ": ", problem));
+    }
+    Warn(field, path, warnings);
+    return true;
+  }
+
+  void Tls(TlsConfig& tls) {
+    if (tls.certificate.empty() || tls.key.empty()) return;  // the validator knows what to say
+    const bool certificate = Text("listen.tls.certificate", tls.certificate, kMostPem, &tls.certificate_pem);
+    const bool key = Text("listen.tls.key", tls.key, kMostKeyPem, &tls.key_pem);
+    if (certificate && key) {
+      std::vector<std::string> warnings;
+      const std::string problem = PairProblem(tls.certificate_pem, tls.key_pem, now_, &warnings, &tls.expires);
+      if (const size_t colon = problem.find(": "); colon != std::string::npos) {  // "certificate: " or "key: "
+        const std::string which = problem.substr(0, colon);
+        Bad(absl::StrCat("listen.tls.", which),
+            absl::StrCat(which == "key" ? tls.key : tls.certificate, problem.substr(colon)));
+      }
+      Warn("listen.tls.certificate", tls.certificate, warnings);
+    }
+    if (!tls.client_ca.empty()) Bundle("listen.tls.client_ca", tls.client_ca, &tls.client_ca_pem);
+  }
+
+  void Tokens(AuthConfig& auth) {
+    std::string text;
+    if (auth.tokens_file.empty() || !Text("auth.tokens_file", auth.tokens_file, kMostTokens, &text)) return;
+    int number = 0;
+    for (absl::string_view row : absl::StrSplit(text, '\n')) {
+      ++number;
+      std::string line(absl::StripAsciiWhitespace(row));
+      if (line.empty() || line[0] == '#') continue;
+      const size_t colon = line.rfind(':');
+      const std::string hex = colon == std::string::npos ? "" : line.substr(colon + 1);
+      if (hex.size() != 64 || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
+        Bad("auth.tokens_file",
+            absl::StrCat(auth.tokens_file, ":", number, ": want TENANT:HEX, HEX the 64 digits of a token's SHA-256"));
+        return;
+      }
+      auth.tokens.push_back({line.substr(0, colon), absl::HexStringToBytes(hex)});
+    }
+  }
+
+  void Backend(const std::string& path, BackendConfig& backend) {
+    if (!backend.api_key_file.empty()) ApiKey(path + ".api_key_file", backend);
+    if (backend.ca_file.empty()) return;
+    const auto [found, first] = bundles_.try_emplace(backend.ca_file);  // one file, many backends: read once
+    if (first) {
+      std::string pem;
+      if (Bundle(path + ".ca_file", backend.ca_file, &pem))
+        found->second = std::make_shared<const std::string>(std::move(pem));
+    }
+    backend.ca_pem = found->second;
+  }
+
+  std::vector<ConfigProblem> problems;
+
+ private:
+  void ApiKey(const std::string& field, BackendConfig& backend) {
+    std::string key;
+    if (!Text(field, backend.api_key_file, kMostApiKey, &key)) return;
+    absl::StripAsciiWhitespace(&key);
+    if (key.empty()) {
+      Bad(field, absl::StrCat(backend.api_key_file, ": is empty"));
+      return;
+    }
+    for (size_t k = 0; k < key.size(); ++k) {  // it becomes a line of a request's head
+      if (key[k] > ' ' && key[k] < 127) continue;
+      Bad(field, absl::StrCat(backend.api_key_file, ": byte ", k + 1,
+                              " of the key is a blank, a line end, a control character or beyond "
+                              "ASCII; want one key and nothing else"));
+      return;
+    }
+    backend.api_key = std::move(key);
+  }
+  void Warn(const std::string& field, const std::string& path, const std::vector<std::string>& warnings) {
+    for (const std::string& warning : warnings)
+      config_->warnings.push_back(absl::StrCat(field, ": ", path, ": ", warning));
+  }
+
+  Config* const config_;
+  const absl::Time now_ = absl::Now();  // certificates live by the wall clock
+  std::map<std::string, std::shared_ptr<const std::string>> bundles_;
+};
+
+}  // namespace
+
+std::vector<ConfigProblem> ReadConfigFiles(Config* config) {
+  Reader reader(config);
+  reader.Tls(config->listen.tls);
+  reader.Tokens(config->auth);
+  for (size_t j = 0; j < config->sites.size(); ++j) {
+    for (size_t b = 0; b < config->sites[j].backends.size(); ++b) {
+      reader.Backend(absl::StrCat("sites[", j, "].backends[", b, "]"), config->sites[j].backends[b]);
+    }
+  }
+  return std::move(reader.problems);
+}
+
+std::string DecisionLogProblem(const DecisionLogConfig& config) {
+  if (config.path.empty()) return "";
+  struct stat info {};
+  if (stat(config.path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode)) {
+      return absl::StrCat(config.path, ": is a directory, FIFO or socket, want a file");
+    }
+    return access(config.path.c_str(), W_OK) == 0
+               ? ""
+               : absl::StrCat(config.path, ": cannot be written: ", std::strerror(errno));
+  }
+  const size_t slash = config.path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : config.path.substr(0, slash);
+  if (stat(folder.c_str(), &info) != 0 || access(folder.c_str(), W_OK | X_OK) != 0) {
+    return absl::StrCat(config.path, ": its folder cannot be written: ", std::strerror(errno));
+  }
+  return S_ISDIR(info.st_mode) ? "" : absl::StrCat(config.path, ": ", folder, " is not a folder");
+}
+
+}  // namespace goad::server

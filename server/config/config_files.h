@@ -1,0 +1,25 @@
+// The files that a configuration names: read with it, checked, and held in it, so that a reload changes all of them
+// together or none, and nothing is read later on a thread that may not wait.
+#ifndef GOAD_SERVER_CONFIG_CONFIG_FILES_H_
+#define GOAD_SERVER_CONFIG_CONFIG_FILES_H_
+
+#include <string>
+#include <vector>
+
+#include "server/config/config.h"
+#include "server/config/config_validator.h"
+
+namespace goad::server {
+
+// Fills in what the files hold: listen.tls.*_pem, auth.tokens, each backend's api_key and ca_pem. Returns every
+// problem; what is no error but will trouble somebody goes to config->warnings. No message holds a byte of a key or
+// token.
+std::vector<ConfigProblem> ReadConfigFiles(Config* config);
+
+// What stands in the way of writing decision_log.path, "" = nothing. It is opened at start only, so a reload does not
+// ask.
+std::string DecisionLogProblem(const DecisionLogConfig& config);
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_CONFIG_CONFIG_FILES_H_

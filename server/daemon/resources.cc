@@ -1,0 +1,52 @@
+#include "server/daemon/resources.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace goad::server {
+namespace {
+
+constexpr size_t kDescriptors = 40;  // an idle goad with some sites has about half as many
+constexpr size_t kAddressSpace = size_t{512}
+                                 << 20;  // of which an idle goad uses the most for the stacks of its threads
+
+}  // namespace
+
+absl::Status EnoughToStart() {
+  std::vector<int> open_fds;
+  while (open_fds.size() < kDescriptors) {
+    const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) break;
+    open_fds.push_back(fd);
+  }
+  const int error = errno;
+  for (const int fd : open_fds) close(fd);
+  if (open_fds.size() < kDescriptors) {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return absl::ResourceExhaustedError(absl::StrCat("only ", open_fds.size(), " descriptors are to be had (",
+                                                     std::strerror(error), "; the limit is ", limit.rlim_cur,
+                                                     "), want ", kDescriptors,
+                                                     " and one for each device and running query: raise "
+                                                     "LimitNOFILE= of the unit or ulimit -n"));
+  }
+  void* const space =
+      mmap(nullptr, kAddressSpace, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) {
+    return absl::ResourceExhaustedError(absl::StrCat("no ", kAddressSpace >> 20, "MiB of address space are to be had (",
+                                                     std::strerror(errno),
+                                                     "): raise LimitAS= of the unit or ulimit -v"));
+  }
+  munmap(space, kAddressSpace);
+  return absl::OkStatus();
+}
+
+}  // namespace goad::server

@@ -1,0 +1,157 @@
+#include "server/dispatch/backend_health.h"
+
+#include <algorithm>
+#include <array>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace goad::server {
+namespace {
+
+constexpr std::array<const char*, 2> kPaths = {"/health", "/v1/models"};
+constexpr absl::Duration kLongestPause = absl::Seconds(30);
+constexpr absl::Duration kAwayPeriod = absl::Seconds(2);  // at most, between probes of a server that is not up
+
+size_t PathCount(const BackendHealth::Settings& settings) { return settings.path.empty() ? kPaths.size() : 1; }
+std::string PathAt(const BackendHealth::Settings& settings, size_t k) {
+  return settings.path.empty() ? kPaths[std::min(k, kPaths.size() - 1)] : settings.path;
+}
+
+// The server is there and this page is not, or not for us.
+bool NotHere(int status) {
+  return status == 401 || status == 403 || status == 404 || status == 405 || (status >= 300 && status < 400);
+}
+
+}  // namespace
+
+const char* ToString(BackendState state) {
+  switch (state) {
+    case BackendState::kUnknown: return "unknown";
+    case BackendState::kUp: return "up";
+    case BackendState::kLoading: return "loading";
+    case BackendState::kDown: return "down";
+    case BackendState::kHalfOpen: return "half-open";
+  }
+  return "?";
+}
+
+int BackendHealth::usable_slots(int slots, MonotonicTime now) const {
+  if (state_ == BackendState::kUp) return slots;
+  return state_ == BackendState::kHalfOpen && next_try_ <= now ? 1 : 0;
+}
+
+std::string BackendHealth::StartProbe(const Settings& settings) {
+  probing_ = true;
+  if (ask_props_) return "/props";
+  if (ask_models_) return "/v1/models";
+  if (ask_metrics_) return "/metrics";
+  return PathAt(settings, path_);
+}
+
+BackendHealth::Asked BackendHealth::ProbeDone(const ProbeAnswer& answer, const Settings& settings, MonotonicTime now) {
+  probing_ = false;
+  next_probe_ = now + settings.period;
+  const auto asked = [&](bool* flag, Asked what) {
+    *flag = false;
+    if (ask_props_ || ask_models_ || ask_metrics_) next_probe_ = now;
+    return what;
+  };
+  if (ask_props_) return asked(&ask_props_, Asked::kProps);
+  if (ask_models_) {
+    knows_models_ = true;
+    return asked(&ask_models_, Asked::kModels);
+  }
+  if (ask_metrics_) return asked(&ask_metrics_, Asked::kMetrics);
+
+  const std::string path = PathAt(settings, path_);
+  if (NotHere(answer.status) && ++tried_ < PathCount(settings)) {
+    path_ = (path_ + 1) % PathCount(settings);
+    next_probe_ = now;
+    return Asked::kHealth;
+  }
+  if (NotHere(answer.status)) path_ = 0;
+  tried_ = 0;
+  const bool good = (answer.status >= 200 && answer.status < 300) || answer.status == 429;
+  if (!good && answer.late && answer.busy && state_ == BackendState::kUp) return Asked::kHealth;
+  ProbeAnswer told = answer;
+  told.words = absl::StrCat("GET ", path, ": ", answer.words);
+  RoundWas(good, told, settings, now);
+  return Asked::kHealth;
+}
+
+void BackendHealth::RoundWas(bool good, const ProbeAnswer& answer, const Settings& settings, MonotonicTime now) {
+  if (!good) {
+    Note(answer.words, now);
+    if (answer.status == 503 && absl::StrContains(absl::AsciiStrToLower(answer.words), "loading")) {
+      bad_rounds_ = 0;
+      next_probe_ = now + std::min(settings.period, kAwayPeriod);
+      return Enter(BackendState::kLoading, now);
+    }
+    if (state_ != BackendState::kUp) next_probe_ = now + std::min(settings.period, kAwayPeriod);
+    if (++bad_rounds_ >= settings.failures_to_open || state_ == BackendState::kUnknown ||
+        state_ == BackendState::kLoading) {
+      Enter(BackendState::kDown, now);
+    }
+    return;
+  }
+  const bool was_away = state_ != BackendState::kUp && state_ != BackendState::kHalfOpen;
+  bad_rounds_ = 0;
+  if (was_away) {
+    ask_props_ = has_metrics_ = !settings.gateway;
+    ask_models_ = !knows_models_;
+    failed_requests_ = 0;
+    next_try_ = now;  // it was away, and may be another server by now
+  }
+  ask_metrics_ = has_metrics_ && !settings.gateway;
+  if (ask_props_ || ask_models_ || ask_metrics_) next_probe_ = now;
+  if (!open_) in_error_ = false;
+  Enter(open_ ? BackendState::kHalfOpen : BackendState::kUp, now);
+}
+
+void BackendHealth::RequestFailed(const std::string& words, const Settings& settings, MonotonicTime now) {
+  Note(words, now);
+  ++failed_requests_;
+  if (open_) {
+    if (next_try_ <= now) Pause(settings, now);  // else it was sent before: no try has failed
+    return;
+  }
+  if (failed_requests_ < settings.failures_to_open) return;
+  open_ = true;
+  pauses_ = 0;
+  Pause(settings, now);
+  if (state_ == BackendState::kUp) Enter(BackendState::kHalfOpen, now);
+}
+
+void BackendHealth::RequestSucceeded(MonotonicTime now) {
+  failed_requests_ = 0;
+  open_ = false;
+  bad_rounds_ = 0;
+  if (state_ == BackendState::kHalfOpen || state_ == BackendState::kUp) in_error_ = false;
+  if (state_ == BackendState::kHalfOpen) Enter(BackendState::kUp, now);
+}
+
+// The probe period, doubled with each pause up to the longest, give or take a quarter.
+void BackendHealth::Pause(const Settings& settings, MonotonicTime now) {
+  absl::Duration pause = settings.period;
+  for (int k = 0; k < pauses_ && pause < kLongestPause; ++k) pause *= 2;
+  pause = std::min(pause, kLongestPause);
+  uint64_t mixed = (seed_ + static_cast<uint64_t>(++pauses_)) * 0x9e3779b97f4a7c15u;
+  mixed ^= mixed >> 32;
+  next_try_ = now + pause * (0.75 + 0.5 * static_cast<double>(mixed % 1024) / 1024);
+}
+
+void BackendHealth::Enter(BackendState state, MonotonicTime now) {
+  if (state_ == state) return;
+  state_ = state;
+  state_since_ = now;
+}
+
+void BackendHealth::Note(const std::string& words, MonotonicTime now) {
+  if (!in_error_) last_error_since_ = now;
+  in_error_ = true;
+  last_error_ = words;
+}
+
+}  // namespace goad::server

@@ -1,0 +1,259 @@
+#include "server/dispatch/backend_health.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "server/dispatch/probe_answers.h"
+
+namespace goad::server {
+namespace {
+
+using Asked = BackendHealth::Asked;
+constexpr absl::Duration kSecond = absl::Seconds(1);
+
+class BackendHealthTest : public ::testing::Test {
+ protected:
+  // Asks what is due, answers it, and goes to the next.
+  Asked Answer(int status, const std::string& words = "") {
+    now_ = std::max(now_, health_.next_probe());
+    path_ = health_.StartProbe(settings_);
+    EXPECT_EQ(health_.next_probe(), MonotonicTime::Infinite());
+    return health_.ProbeDone({status, false, false, words}, settings_, now_);
+  }
+  // A whole round, every page of it answered the same.
+  void Round(int status, const std::string& words = "") {
+    do {
+      Answer(status, words);
+    } while (health_.next_probe() <= now_);
+  }
+  void Late(bool busy) {
+    now_ = std::max(now_, health_.next_probe());
+    health_.StartProbe(settings_);
+    health_.ProbeDone({0, true, busy, "no answer within 4s"}, settings_, now_);
+  }
+  void FailRequests(int count) {
+    for (int k = 0; k < count; ++k) health_.RequestFailed("401: the key has expired", settings_, now_);
+  }
+
+  BackendHealth::Settings settings_;
+  BackendHealth health_{7};
+  MonotonicTime now_ = MonotonicTime::FromOrigin(kSecond);
+  std::string path_;
+};
+
+TEST_F(BackendHealthTest, ARoundAsksForHealthThenSlotsModelsOnceAndLoadWhereThereIsSome) {
+  EXPECT_EQ(health_.state(), BackendState::kUnknown);
+  EXPECT_EQ(health_.usable_slots(4, now_), 0);
+  EXPECT_EQ(Answer(404), Asked::kHealth);
+  EXPECT_EQ(path_, "/health");
+  EXPECT_EQ(Answer(200), Asked::kHealth);
+  EXPECT_EQ(path_, "/v1/models");
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  EXPECT_EQ(health_.usable_slots(4, now_), 4);
+  EXPECT_EQ(Answer(404), Asked::kProps);
+  EXPECT_EQ(Answer(200), Asked::kModels);
+  EXPECT_EQ(Answer(200), Asked::kMetrics);
+  EXPECT_EQ(health_.next_probe(), now_ + kSecond);
+  EXPECT_EQ(Answer(200), Asked::kHealth);
+  EXPECT_EQ(path_, "/v1/models") << "what was good is asked for first";
+  EXPECT_EQ(Answer(200), Asked::kMetrics);
+  health_.NoMetrics();
+  EXPECT_EQ(Answer(200), Asked::kHealth);
+  EXPECT_EQ(health_.next_probe(), now_ + kSecond);
+}
+
+TEST_F(BackendHealthTest, WhatAProbeMayAnswer) {
+  struct Row {
+    int health, models;  // 0 = no answer
+    BackendState state;
+  };
+  for (const Row& row : std::vector<Row>{{200, 500, BackendState::kUp},
+                                         {204, 500, BackendState::kUp},
+                                         {206, 0, BackendState::kUp},
+                                         {429, 500, BackendState::kUp},
+                                         {401, 200, BackendState::kUp},
+                                         {403, 200, BackendState::kUp},
+                                         {404, 200, BackendState::kUp},
+                                         {405, 204, BackendState::kUp},
+                                         {302, 200, BackendState::kUp},
+                                         {307, 429, BackendState::kUp},
+                                         {401, 401, BackendState::kDown},
+                                         {404, 404, BackendState::kDown},
+                                         {301, 302, BackendState::kDown},
+                                         {500, 200, BackendState::kDown},
+                                         {503, 200, BackendState::kDown},
+                                         {0, 200, BackendState::kDown},
+                                         {404, 502, BackendState::kDown},
+                                         {400, 200, BackendState::kDown}}) {
+    health_ = BackendHealth();
+    Answer(row.health, "one");
+    if (health_.state() == BackendState::kUnknown) Answer(row.models, "two");
+    EXPECT_EQ(health_.state(), row.state) << row.health << " " << row.models;
+    EXPECT_EQ(health_.last_error().empty(), row.state == BackendState::kUp);
+  }
+  EXPECT_EQ(health_.last_error(), "GET /health: one");
+}
+
+TEST_F(BackendHealthTest, AConfiguredPathIsTheOnlyOneAndAGatewayIsNotAskedForOneOfItsServers) {
+  settings_.path = "/health/liveliness";
+  settings_.gateway = true;
+  Answer(200);
+  EXPECT_EQ(path_, "/health/liveliness");
+  EXPECT_EQ(Answer(200), Asked::kModels);
+  EXPECT_EQ(health_.next_probe(), now_ + kSecond);
+  Answer(404);
+  EXPECT_EQ(path_, "/health/liveliness");
+  EXPECT_EQ(health_.next_probe(), now_ + kSecond) << "there is no other page to try";
+}
+
+TEST_F(BackendHealthTest, LoadingIsNotDown) {
+  Answer(503, "HTTP 503 Loading model");
+  EXPECT_EQ(health_.state(), BackendState::kLoading);
+  for (int k = 0; k < 10; ++k) Answer(503, "HTTP 503 Loading model");
+  EXPECT_EQ(health_.state(), BackendState::kLoading);
+  EXPECT_EQ(health_.usable_slots(4, now_), 0);
+  Answer(200);
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  while (health_.next_probe() <= now_) Answer(404);
+  Answer(503, "HTTP 503 no loading here... it is Loading Model");
+  EXPECT_EQ(health_.state(), BackendState::kLoading) << "at once: it takes nothing";
+  Answer(503, "HTTP 503 unhealthy");
+  EXPECT_EQ(health_.state(), BackendState::kDown);
+}
+
+TEST_F(BackendHealthTest, AServerThatIsAwayIsAskedEveryTwoSecondsAtLeast) {
+  settings_.period = absl::Seconds(20);
+  Answer(0, "refused");
+  EXPECT_EQ(health_.next_probe(), now_ + absl::Seconds(2));
+  Answer(503, "loading");
+  EXPECT_EQ(health_.next_probe(), now_ + absl::Seconds(2));
+  Round(200);
+  EXPECT_EQ(health_.next_probe(), now_ + absl::Seconds(20));
+}
+
+TEST_F(BackendHealthTest, ThreeBadRoundsAreDownAndOneGoodOneIsUpAgain) {
+  Round(200);
+  Answer(0);
+  Answer(500);
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  const MonotonicTime before = health_.last_error_since();
+  Answer(0, "refused");
+  EXPECT_EQ(health_.state(), BackendState::kDown);
+  EXPECT_EQ(health_.state_since(), now_);
+  EXPECT_EQ(health_.last_error_since(), before) << "since the first of them";
+  EXPECT_EQ(health_.last_error(), "GET /health: refused");
+  Answer(200);
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  EXPECT_EQ(Answer(200), Asked::kProps) << "it may have been started anew";
+}
+
+TEST_F(BackendHealthTest, ASlowProbeUnderLoadIsNotADeadServer) {
+  Round(200);
+  for (int k = 0; k < 20; ++k) Late(/*busy=*/true);
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  for (int k = 0; k < 3; ++k) Late(/*busy=*/false);
+  EXPECT_EQ(health_.state(), BackendState::kDown);
+}
+
+TEST_F(BackendHealthTest, WhatRequestsOpenedOnlyAWholeAnswerCloses) {
+  Round(200);
+  FailRequests(2);
+  health_.RequestSucceeded(now_);
+  FailRequests(2);
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  FailRequests(6);  // what ran beside them fails too: no try has failed yet
+  EXPECT_EQ(health_.state(), BackendState::kHalfOpen);
+  EXPECT_EQ(health_.usable_slots(4, now_), 0);
+  EXPECT_LE(health_.next_try() - now_, kSecond * 1.25);
+  absl::Duration last;
+  for (int k = 0; k < 12; ++k) {
+    Round(200);
+    EXPECT_EQ(health_.state(), BackendState::kHalfOpen) << "whatever the probes say";
+    now_ = std::max(now_, health_.next_try());
+    EXPECT_EQ(health_.usable_slots(4, now_), 1) << "one at a time";
+    FailRequests(1);
+    EXPECT_EQ(health_.usable_slots(4, now_), 0);
+    last = health_.next_try() - now_;
+    EXPECT_LE(last, absl::Seconds(37.5));
+  }
+  EXPECT_GE(last, absl::Seconds(22.5));
+  EXPECT_EQ(health_.last_error(), "401: the key has expired");
+  now_ = health_.next_try();
+  health_.RequestSucceeded(now_);
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  EXPECT_EQ(health_.usable_slots(4, now_), 4);
+  FailRequests(3);
+  EXPECT_LE(health_.next_try() - now_, kSecond * 1.25) << "the pauses begin anew";
+}
+
+TEST_F(BackendHealthTest, AServerThatWasAwayIsTriedAtOnceWhenItIsBack) {
+  Round(200);
+  FailRequests(3);
+  for (int k = 0; k < 3; ++k) Answer(0, "refused");
+  EXPECT_EQ(health_.state(), BackendState::kDown);
+  Answer(200);
+  EXPECT_EQ(health_.state(), BackendState::kHalfOpen);
+  EXPECT_EQ(health_.usable_slots(4, now_), 1);
+}
+
+TEST_F(BackendHealthTest, PausesOfDifferentBackendsDiffer) {
+  std::vector<absl::Duration> pauses;
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    health_ = BackendHealth(seed << 32);
+    Round(200);
+    FailRequests(3);
+    pauses.push_back(health_.next_try() - now_);
+  }
+  std::sort(pauses.begin(), pauses.end());
+  EXPECT_GT(std::unique(pauses.begin(), pauses.end()) - pauses.begin(), 4);
+}
+
+TEST(ProbeAnswers, SlotsAreAWholeNumberInRange) {
+  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 8})"), 8);
+  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 8.0})"), 8);
+  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 4096})"), 4096);
+  for (const std::string bad :
+       {R"({"total_slots": -1})", R"({"total_slots": 0})", R"({"total_slots": 4097})", R"({"total_slots": 1e18})",
+        R"({"total_slots": 1000000000000000000})", R"({"total_slots": 1e999})", R"({"total_slots": 3.9})",
+        R"({"total_slots": "8"})", R"({"total_slots": NaN})", R"({"total_slots": null})", "[]", "", "x", "{"}) {
+    EXPECT_EQ(ParseTotalSlots(bad), std::nullopt) << bad;
+  }
+  EXPECT_EQ(ParseTotalSlots(std::string(500000, '[')), std::nullopt);
+  std::string deep;
+  for (int k = 0; k < 100000; ++k) deep += "{\"a\":";
+  EXPECT_EQ(ParseTotalSlots(deep + "1" + std::string(100000, '}')), std::nullopt);
+}
+
+TEST(ProbeAnswers, ModelsAreThereOrNot) {
+  const auto vllm =
+      ParseModels(R"({"object":"list","data":[{"id":"meta/Llama","owned_by":"vllm"},{"id":"lora"},7,{"x":1}]})");
+  ASSERT_TRUE(vllm.has_value());
+  EXPECT_TRUE(Lists(*vllm, "lora"));
+  EXPECT_FALSE(Lists(*vllm, "llm"));
+  EXPECT_FALSE(Lists(*vllm, ""));
+  EXPECT_TRUE(Lists(*ParseModels(R"({"data":[{"id":"llama3.2:latest","owned_by":"library"}]})"), "llama3.2"));
+  EXPECT_TRUE(Lists(*ParseModels(R"({"data":[{"id":"openai/*"}]})"), "openai/gpt"));
+  EXPECT_TRUE(Lists(*ParseModels(R"({"data":[{"id":"x.gguf","owned_by":"llamacpp"}]})"), "llm")) << "it takes any name";
+  EXPECT_FALSE(
+      Lists(*ParseModels(R"({"data":[{"id":"x","owned_by":"llamacpp"},{"id":"y","owned_by":"llamacpp"}]})"), "llm"));
+  for (const std::string bad : {"", "{}", "[]", R"({"data":{}})", R"({"data":null})", "404 page not found"}) {
+    EXPECT_FALSE(ParseModels(bad).has_value()) << bad;
+  }
+}
+
+TEST(ProbeAnswers, FirstWordsAreOneShortLine) {
+  EXPECT_EQ(FirstWords(R"({"error":{"message":"Loading model","type":"unavailable_error","code":503}})"),
+            "Loading model");
+  EXPECT_EQ(FirstWords(R"({"detail":"Not authenticated"})"), "Not authenticated");
+  EXPECT_EQ(FirstWords(R"({"error":"Model is overloaded"})"), "Model is overloaded");
+  EXPECT_EQ(FirstWords("<html>\r\n<head><title>502 Bad Gateway"), "<html> <head><title>502 Bad Gateway");
+  EXPECT_EQ(FirstWords("a\x1b[31m\nb"), "a [31m b");
+  EXPECT_LE(FirstWords(std::string(1000000, 'x')).size(), 170u);
+  EXPECT_EQ(FirstWords("\xff\xfe ok"), " ok");
+  EXPECT_EQ(FirstWords(""), "");
+}
+
+}  // namespace
+}  // namespace goad::server

@@ -1,0 +1,112 @@
+#include "server/telemetry/decision_log.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "prometheus/registry.h"
+
+namespace goad::server {
+namespace {
+
+class DecisionLogTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (std::filesystem::temp_directory_path() / "goad-log-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    config_.path = folder_ + "/in/log.jsonl";
+    config_.snapshot_every = 0;
+    std::filesystem::create_directory(folder_ + "/in");
+  }
+  void TearDown() override {
+    log_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  void Open() {
+    auto log = DecisionLog::Open(config_, {"a"}, &feed_, &metrics_);
+    ASSERT_TRUE(log.ok()) << log.status();
+    log_ = std::move(*log);
+  }
+  void Decide(const std::string& id) {
+    auto record = std::make_shared<EpochRecord>();
+    record->early = {{id, sched::Reason::kNoLink, 0.5, 1}};
+    feed_.Publish(std::move(record));
+  }
+  std::string Text() const {
+    std::ostringstream text;
+    text << std::ifstream(config_.path).rdbuf();
+    return text.str();
+  }
+  double Lost() const {
+    for (const auto& family : metrics_.registry()->Collect()) {
+      if (family.name == "goad_decision_log_lost_total") return family.metric[0].counter.value;
+    }
+    return -1;
+  }
+  // The log looks once a second whether its file is there; decisions go on all the time.
+  template <typename Condition>
+  void DecideUntil(Condition condition) {
+    for (int k = 0; k < 4000 && !condition(); ++k) {
+      Decide("more");
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));  // between polls of another thread
+    }
+    EXPECT_TRUE(condition());
+  }
+
+  std::string folder_;
+  DecisionLogConfig config_;
+  EpochFeed feed_;
+  Metrics metrics_{{{"a"}, {{"u"}}}};
+  std::unique_ptr<DecisionLog> log_;
+};
+
+TEST_F(DecisionLogTest, BeginsAgainWhenItsFolderIsBack) {
+  Open();
+  Decide("first");
+  DecideUntil([&] { return Text().find("\"first\"") != std::string::npos; });
+  std::filesystem::remove_all(folder_ + "/in");
+  DecideUntil([&] { return Lost() > 0; });
+  std::filesystem::create_directory(folder_ + "/in");
+  DecideUntil([&] { return Text().find("\"more\"") != std::string::npos; });
+  const double lost = Lost();
+  DecideUntil([&] { return Text().size() > 10000; });
+  EXPECT_EQ(Lost(), lost);
+}
+
+TEST_F(DecisionLogTest, AFileThatWasMovedAwayIsBegunAnew) {
+  Open();
+  DecideUntil([&] { return !Text().empty(); });
+  std::filesystem::rename(config_.path, config_.path + ".old");
+  DecideUntil([&] { return !Text().empty(); });
+  EXPECT_EQ(Lost(), 0);
+}
+
+TEST_F(DecisionLogTest, AFullDiskIsCountedAndAFifoIsRefused) {
+  ASSERT_EQ(mkfifo((folder_ + "/fifo").c_str(), 0600), 0);
+  config_.path = folder_ + "/fifo";
+  EXPECT_FALSE(DecisionLog::Open(config_, {"a"}, &feed_, &metrics_).ok());
+  config_.path = folder_;
+  EXPECT_FALSE(DecisionLog::Open(config_, {"a"}, &feed_, &metrics_).ok());
+  config_.path = "/dev/full";
+  Open();
+  DecideUntil([&] { return Lost() > 10; });
+}
+
+TEST_F(DecisionLogTest, RotatesBySize) {
+  config_.max_size_bytes = 4096;
+  config_.max_files = 3;
+  Open();
+  DecideUntil([&] { return std::filesystem::exists(config_.path + ".2"); });
+  log_.reset();
+  EXPECT_FALSE(std::filesystem::exists(config_.path + ".3"));
+  EXPECT_LE(std::filesystem::file_size(config_.path + ".1"), 4096u);
+}
+
+}  // namespace
+}  // namespace goad::server
