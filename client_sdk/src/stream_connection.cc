@@ -90,7 +90,7 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
 
 // gRPC takes the threads of its callbacks down with the last channel and up again with the next; when these meet, 1.51
 // aborts the process (an assertion in its completion queue). A channel that never connects and never ends keeps them.
-void KeepCallbackThreads() {
+std::shared_ptr<grpc::Channel> KeepCallbackThreads() {
   static const std::shared_ptr<grpc::Channel>* const kept = [] {
     auto* channel =
         new std::shared_ptr<grpc::Channel>(grpc::CreateChannel("unix:/nowhere", grpc::InsecureChannelCredentials()));
@@ -102,7 +102,7 @@ void KeepCallbackThreads() {
     stream->Begin();
     return channel;
   }();
-  (void)kept;
+  return *kept;
 }
 
 class GrpcOpener final : public StreamOpener {
@@ -129,13 +129,13 @@ class GrpcOpener final : public StreamOpener {
 
  private:
   const std::string token_;
+  const std::shared_ptr<grpc::Channel> callback_threads_ = KeepCallbackThreads();
   std::shared_ptr<grpc::Channel> channel_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StreamOpener>> MakeGrpcOpener(const ClientOptions& options) {
-  KeepCallbackThreads();
   std::optional<TlsFiles> tls;
   if (!options.root_ca_file.empty()) {
     auto files = ReadTlsFiles(options.root_ca_file, options.certificate_file, options.key_file);
