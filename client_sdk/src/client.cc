@@ -67,8 +67,6 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
       thread.detach();  // destroyed by a callback: the worker ends after it
     } else {
       thread.join();
-      stream = nullptr;
-      if (opener != nullptr) opener->WaitForStreams();
     }
   }
 

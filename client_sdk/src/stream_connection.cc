@@ -2,7 +2,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -15,45 +14,13 @@
 namespace goad::internal {
 namespace {
 
-// How many streams there are.
-class StreamCount {
- public:
-  // Member of a stream, and the first one: it goes when everything else of the stream is gone.
-  class Share {
-   public:
-    explicit Share(std::shared_ptr<StreamCount> count) : count_(std::move(count)) { count_->Add(1); }
-    ~Share() { count_->Add(-1); }
-    Share(const Share&) = delete;
-    Share& operator=(const Share&) = delete;
-
-   private:
-    const std::shared_ptr<StreamCount> count_;
-  };
-  void WaitForNone(absl::Duration most) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    none_.wait_for(lock, absl::ToChronoNanoseconds(most), [this] { return streams_ == 0; });
-  }
-
- private:
-  void Add(int by) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    streams_ += by;
-    if (streams_ == 0) none_.notify_all();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable none_;
-  int streams_ = 0;
-};
-
 // Keeps itself alive until OnDone. The hold covers writes from other threads; it is given up once, when reading ends.
 class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::ServerFrame>,
                          public StreamConnection,
                          public std::enable_shared_from_this<GrpcStream> {
  public:
-  GrpcStream(std::shared_ptr<grpc::Channel> channel, const std::string& token, Reports reports,
-             std::shared_ptr<StreamCount> count)
-      : share_(std::move(count)), stub_(v1::Offload::NewStub(channel)), reports_(std::move(reports)) {
+  GrpcStream(std::shared_ptr<grpc::Channel> channel, const std::string& token, Reports reports)
+      : stub_(v1::Offload::NewStub(channel)), reports_(std::move(reports)) {
     if (!token.empty()) context_.AddMetadata("authorization", absl::StrCat("Bearer ", token));
   }
 
@@ -110,7 +77,6 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
   }
 
  private:
-  const StreamCount::Share share_;
   const std::unique_ptr<v1::Offload::Stub> stub_;
   const Reports reports_;
   grpc::ClientContext context_;
@@ -121,6 +87,23 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
   bool over_ = false;
   std::shared_ptr<GrpcStream> self_;
 };
+
+// gRPC takes the threads of its callbacks down with the last channel and up again with the next; when these meet, 1.51
+// aborts the process (an assertion in its completion queue). A channel that never connects and never ends keeps them.
+std::shared_ptr<grpc::Channel> KeepCallbackThreads() {
+  static const std::shared_ptr<grpc::Channel>* const kept = [] {
+    auto* channel =
+        new std::shared_ptr<grpc::Channel>(grpc::CreateChannel("unix:/nowhere", grpc::InsecureChannelCredentials()));
+    const StreamConnection::Reports nobody = {
+        [](v1::ServerFrame, const std::function<void()>& read_next) { read_next(); },
+        [](const std::string&, absl::Duration) {}};
+    const auto stream = std::make_shared<GrpcStream>(*channel, "", nobody);
+    stream->Close();  // before it begins: only a call makes the channel take the threads
+    stream->Begin();
+    return channel;
+  }();
+  return *kept;
+}
 
 class GrpcOpener final : public StreamOpener {
  public:
@@ -139,16 +122,14 @@ class GrpcOpener final : public StreamOpener {
     channel_ = grpc::CreateCustomChannel(options.address, credentials, arguments);
   }
   std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) override {
-    auto stream = std::make_shared<GrpcStream>(channel_, token_, std::move(reports), count_);
+    auto stream = std::make_shared<GrpcStream>(channel_, token_, std::move(reports));
     stream->Begin();
     return stream;
   }
 
-  void WaitForStreams() override { count_->WaitForNone(absl::Seconds(5)); }
-
  private:
   const std::string token_;
-  const std::shared_ptr<StreamCount> count_ = std::make_shared<StreamCount>();
+  const std::shared_ptr<grpc::Channel> callback_threads_ = KeepCallbackThreads();
   std::shared_ptr<grpc::Channel> channel_;
 };
 

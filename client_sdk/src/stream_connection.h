@@ -30,9 +30,6 @@ class StreamConnection {
 class StreamOpener {
  public:
   virtual ~StreamOpener() = default;
-  // Waits, 5 s at most, until no closed stream is left in gRPC's hands: a process that ends before would be torn down
-  // under its threads. REQUIRES: every stream was closed; not on one of gRPC's threads.
-  virtual void WaitForStreams() = 0;
   virtual std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) = 0;
 };
 
