@@ -32,7 +32,7 @@ struct BackendConfig {         // restart-only
   std::string model = "llm";   // the `model` field of requests; 1..128 bytes
   BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
   int slots = 4;               // requests it runs at once when it does not say (llama-server's /props does); 1..4096
-  absl::Duration first_byte;   // from the request to the first token; 0 = dispatch.first_byte; else 1ms..1h
+  absl::Duration first_byte;   // from the request to the first token; 0 = dispatch.first_byte; 0..1h
   std::string api_key_file;    // file with the bearer token; empty = none
   std::string ca_file;         // PEM for https; empty = the system's
 };

@@ -34,8 +34,8 @@ struct Transfer {
   bool aborted = false;
 };
 
-constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
-constexpr long kBytesPerTurn = 8 << 10; // of one connection, so that none has the thread for itself
+constexpr size_t kMaxHead = 128 << 10;   // of all heads of an answer together, informational ones and trailers included
+constexpr long kBytesPerTurn = 8 << 10;  // of one connection, so that none has the thread for itself
 
 std::string ReadSecret(const std::string& path) {
   std::ifstream in(path);
@@ -87,7 +87,7 @@ struct CurlTransport::Impl {
   int epoll_fd = -1;
   int wake_fd = -1;
   uint64_t last_id = 0;
-  MonotonicTime now;                               // of the Poll under way
+  MonotonicTime now;  // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Transfer>> aborted;  // removed outside curl's callbacks
   std::vector<CallId> resumed;                     // what was held back is reported by the next Poll
@@ -134,8 +134,7 @@ struct CurlTransport::Impl {
       if (code == CURLE_OK) ReportHead(*ended);
       TransportEnd end = TransportEnd::kComplete;
       if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_SSL_CONNECT_ERROR ||
-          code == CURLE_PEER_FAILED_VERIFICATION ||
-          (code == CURLE_OPERATION_TIMEDOUT && !ended->head_reported)) {
+          code == CURLE_PEER_FAILED_VERIFICATION || (code == CURLE_OPERATION_TIMEDOUT && !ended->head_reported)) {
         end = TransportEnd::kConnectFailed;
       } else if (code != CURLE_OK) {
         end = TransportEnd::kBroken;
@@ -194,9 +193,11 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(absl::ToInt64Milliseconds(transfer->request.connect_timeout)));
-  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);  // a connection is one answer: closing it aborts it
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                   CURL_HTTP_VERSION_1_1);  // a connection is one answer: closing it aborts it
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kBytesPerTurn);
-  // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what is counted.
+  // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what
+  // is counted.
   curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
   add_header("Accept-Encoding: identity");
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &OnHeadLine);
@@ -204,7 +205,8 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &OnWrite);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer.get());
   if (!backend.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, backend.ca_file.c_str());
-  if (!backend.api_key_file.empty()) add_header(absl::StrCat("Authorization: Bearer ", ReadSecret(backend.api_key_file)));
+  if (!backend.api_key_file.empty())
+    add_header(absl::StrCat("Authorization: Bearer ", ReadSecret(backend.api_key_file)));
   if (!transfer->request.traceparent.empty()) add_header(absl::StrCat("traceparent: ", transfer->request.traceparent));
   if (!transfer->request.body.empty()) {
     add_header("Content-Type: application/json");

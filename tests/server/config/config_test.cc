@@ -100,8 +100,8 @@ TEST(ConfigLoader, ABackendMayHaveItsOwnFirstByte) {
     return std::string("sites: [{name: a, backends: [{url: \"http://x:1\", first_byte: ") + first_byte + "}]}]\n";
   };
   EXPECT_EQ(ParseConfig("f.yaml", site("2m"))->sites[0].backends[0].first_byte, absl::Minutes(2));
-  EXPECT_EQ(ParseConfig("f.yaml", site("0ms"))->sites[0].backends[0].first_byte, absl::ZeroDuration());
-  EXPECT_NE(Problems(site("2h")).find("sites[0].backends[0].first_byte: 2h is not in 1ms..1h"), std::string::npos)
+  EXPECT_EQ(ParseConfig("f.yaml", site("0s"))->sites[0].backends[0].first_byte, absl::ZeroDuration());
+  EXPECT_NE(Problems(site("2h")).find("sites[0].backends[0].first_byte: 2h is not in 0"), std::string::npos)
       << Problems(site("2h"));
   EXPECT_NE(Problems(site("-1s")), "");
 }

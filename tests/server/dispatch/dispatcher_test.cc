@@ -115,7 +115,8 @@ class DispatcherTest : public testing::Test {
     return transport_.started.size() > before ? transport_.started.back().id : CallId{};
   }
   const FakeTransport::Started& LastAttempt() const {
-    return *std::find_if(transport_.started.rbegin(), transport_.started.rend(), [](const auto& call) { return !call.body.empty(); });
+    return *std::find_if(transport_.started.rbegin(), transport_.started.rend(),
+                         [](const auto& call) { return !call.body.empty(); });
   }
   CallId Last() const { return LastAttempt().id; }
   void Advance(absl::Duration by) {
@@ -218,7 +219,8 @@ TEST_F(DispatcherTest, AStrictServerIsAskedAgainWithoutTheFieldAndThatIsRemember
     for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
   }
   const auto asks_for_usage = [&] { return LastAttempt().body.find("stream_options") != std::string::npos; };
-  const std::string refusal = R"({"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]})";
+  const std::string refusal =
+      R"({"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]})";
   Start(1);
   ASSERT_TRUE(asks_for_usage());
   const CallId first = Last();
