@@ -247,18 +247,27 @@ std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const 
   if (std::none_of(kRefusals.begin(), kRefusals.end(), has)) return std::nullopt;
   const auto names = [&](std::string_view field) { return error.field == field || has(field); };
   RequestDialect other = dialect;
-  if (names("stream_options") || names("include_usage")) other.stream_options = false;
-  if (names("seed") && prompt.seed) other.seed = false;
-  if (names("logprobs") && prompt.top_logprobs > 0) other.logprobs = false;
-  if ((names("max_tokens") && has("max_completion_tokens")) || (error.field == "max_tokens" && has("support"))) {
-    other.max_completion_tokens = !has("context");
+  bool changed = false;
+  const auto set = [&](auto* value, auto to) {
+    changed |= *value != to;
+    *value = to;
+  };
+  if (names("stream_options") || names("include_usage")) set(&other.stream_options, false);
+  if (names("seed") && prompt.seed) set(&other.seed, false);
+  if (names("logprobs") && prompt.top_logprobs > 0) set(&other.logprobs, false);
+  const bool wants_other_name = names("max_tokens") && has("max_completion_tokens");
+  if ((wants_other_name || (error.field == "max_tokens" && has("support"))) && !has("context")) {
+    set(&other.max_completion_tokens, true);
   }
-  if (names("temperature")) {
-    const bool zero = prompt.temperature <= 0 && dialect.temperature == Temperature::kAsAsked;
-    other.temperature =
-        zero && (has("positive") || has("greater") || has("> 0")) ? Temperature::kAboveZero : Temperature::kOmitted;
+  if (names("temperature")) {  // one that is out of range is the query's own fault
+    const bool zero = prompt.temperature <= 0;
+    if (zero && dialect.temperature == Temperature::kAsAsked && (has("positive") || has("greater") || has("> 0"))) {
+      set(&other.temperature, Temperature::kAboveZero);
+    } else if (zero || has("support") || has("only the default")) {
+      set(&other.temperature, Temperature::kOmitted);
+    }
   }
-  return other == dialect ? std::nullopt : std::optional<RequestDialect>(other);
+  return changed ? std::optional<RequestDialect>(other) : std::nullopt;
 }
 
 absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprobs_wanted) {

@@ -23,8 +23,6 @@ struct RequestDialect {
   bool logprobs = true;
   bool max_completion_tokens = false;  // in the place of max_tokens
   Temperature temperature = Temperature::kAsAsked;
-
-  bool operator==(const RequestDialect&) const = default;
 };
 // What to try instead when a server that was spoken to in `dialect` has refused the request with `error`; nullopt when
 // that names no field that could be left out or said otherwise. Every step leaves out more, so that there is an end.

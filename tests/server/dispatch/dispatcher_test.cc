@@ -195,6 +195,22 @@ TEST_F(DispatcherTest, AnAnswerWithoutDoneIsWholeWhenItsBodyIs) {
   EXPECT_EQ(Outcomes(), (std::vector{DispatchOutcome::kCompleted, DispatchOutcome::kFailed}));
 }
 
+TEST_F(DispatcherTest, MoreTokensThanWereAskedForAreNotBelieved) {
+  uint64_t next = 1;
+  const auto answered = [&](const std::string& output_tokens) {
+    const CallId id = Start(next++);  // asks for 4
+    Head(id, 200);
+    Body(id, std::string(kToken) + kStop + "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":" +
+                 output_tokens + "}}\n\n" + kDone);
+    const auto& completed = std::get<CompletedEvent>(sink_.events.back());
+    EXPECT_EQ(std::get<QueryDone>(to_engine_.back()).output_tokens, completed.output_tokens);
+    return completed.usage_estimated ? -completed.output_tokens : completed.output_tokens;
+  };
+  EXPECT_EQ(answered("4"), 4);
+  EXPECT_EQ(answered("24"), 24);  // servers count in their own ways
+  for (const char* absurd : {"25", "10000000", "2147483647", "1e300", "-5"}) EXPECT_EQ(answered(absurd), -1) << absurd;
+}
+
 TEST_F(DispatcherTest, APromptThatIsRefusedWithinTheStreamHurtsNobodyElse) {
   for (uint64_t k = 1; k <= 5; ++k) {
     const CallId id = Start(k);

@@ -335,7 +335,12 @@ TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
                     "length is 512")
                   .is_null());
   EXPECT_TRUE(other("HTTP 400: messages: roles must alternate").is_null());
+  prompt.temperature = 3;
+  EXPECT_TRUE(other("HTTP 400: temperature must be at most 2").is_null()) << "the query's own fault";
   RequestDialect without;
+  without.max_completion_tokens = true;
+  EXPECT_TRUE(other("HTTP 400: 'max_tokens' or 'max_completion_tokens' is too large: invalid context length", "", without).is_null())
+      << "no way back, or there were no end";
   without.stream_options = false;
   EXPECT_TRUE(other("HTTP 400: stream_options is not supported", "", without).is_null()) << "it was left out already";
 }
