@@ -121,7 +121,6 @@ void Dispatcher::Attempt::OnEnd(TransportEnd end, const std::string& detail, Mon
 void Dispatcher::Take(Query& query, AnswerPart part, MonotonicTime now) {
   Attempt& attempt = *query.attempt;
   const bool failed = attempt.reader.state() == AnswerReader::State::kFailed;
-  if (failed && query.tokens == 0) part = AnswerPart();  // the device has seen nothing: another backend may begin anew
   if (part.alive) attempt.last_alive = now;
   if ((part.tokens > 0 || !part.text.empty()) && !Emit(query, std::move(part), now)) return Abandon(query, now);
   if (failed) return AttemptFailed(query, ServerError(attempt.reader.error()), now);

@@ -96,11 +96,8 @@ struct Outcome {
   std::optional<Usage> usage;
 };
 
-// As the dispatcher does it: what comes with a failure is not passed on before something else was.
 struct Reading final : HttpListener {
-  void Take(AnswerPart part) {
-    if (reader.state() != AnswerReader::State::kFailed) text += part.text;
-  }
+  void Take(const AnswerPart& part) { text += part.text; }
   void OnHead(const HttpHead& head, MonotonicTime) override { reader.OnHead(head); }
   void OnBody(std::string_view bytes, MonotonicTime) override { Take(reader.OnBody(bytes)); }
   void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime) override {
