@@ -12,7 +12,8 @@ namespace goad::server {
 namespace {
 
 // Reasons that servers give for an answer that is none.
-constexpr std::array<std::string_view, 7> kNoAnswer = {"abort", "aborted", "cancelled", "canceled", "error", "load", "unload"};
+constexpr std::array<std::string_view, 7> kNoAnswer = {"abort", "aborted", "cancelled", "canceled",
+                                                       "error", "load",    "unload"};
 constexpr std::string_view kBlank = " \t\r\n";
 
 bool IsBlank(std::string_view text) { return text.find_first_not_of(kBlank) == text.npos; }
@@ -20,7 +21,8 @@ bool IsBlank(std::string_view text) { return text.find_first_not_of(kBlank) == t
 }  // namespace
 
 AnswerReader::AnswerReader(int max_output_tokens, bool logprobs_wanted)
-    : max_output_tokens_(max_output_tokens), logprobs_wanted_(logprobs_wanted),
+    : max_output_tokens_(max_output_tokens),
+      logprobs_wanted_(logprobs_wanted),
       sse_(kMaxEvent + (logprobs_wanted ? kMaxLogprobs : 0)) {}
 
 void AnswerReader::Fail(Blame blame, std::string code, std::string words, std::string detail) {
@@ -62,15 +64,18 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
     part.alive = !IsBlank(bytes);
     if (!part.alive) idle_bytes_ += bytes.size();
     kept_ += bytes;
-    if (kept_.size() > kMaxEvent + kMaxLogprobs) Fail(Blame::kBackend, "garbage", "an answer that is no stream is larger than 1 MiB");
+    if (kept_.size() > kMaxEvent + kMaxLogprobs)
+      Fail(Blame::kBackend, "garbage", "an answer that is no stream is larger than 1 MiB");
   } else if (form_ == Form::kEvents && !sse_.Push(bytes, Into(&part)) && state_ == State::kReading) {
     Fail(Blame::kBackend, "garbage", "an event of the answer is larger than 64 KiB and its log-probabilities");
   }
   if (state_ != State::kReading) return part;
   if (idle_bytes_ + sse_.passed_over() > most_idle_bytes_) {
-    Fail(Blame::kBackend, "garbage", absl::StrCat(idle_bytes_ + sse_.passed_over(), " bytes of the answer had nothing of it"));
+    Fail(Blame::kBackend, "garbage",
+         absl::StrCat(idle_bytes_ + sse_.passed_over(), " bytes of the answer had nothing of it"));
   } else if (body_bytes_ > kMaxBody + kBodyPerToken * static_cast<size_t>(std::max(max_output_tokens_, 0))) {
-    Fail(Blame::kBackend, "garbage", absl::StrCat("the answer has ", body_bytes_, " bytes for ", max_output_tokens_, " tokens"));
+    Fail(Blame::kBackend, "garbage",
+         absl::StrCat("the answer has ", body_bytes_, " bytes for ", max_output_tokens_, " tokens"));
   }
   return part;
 }
@@ -104,7 +109,8 @@ void AnswerReader::OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part
   if (chunk.text.size() > kMaxEvent) return Fail(Blame::kBackend, "garbage", "an event has more than 64 KiB of text");
   if (chunk.finish_reason) finish_reason_ = *chunk.finish_reason;
   if (std::find(kNoAnswer.begin(), kNoAnswer.end(), finish_reason_) != kNoAnswer.end()) {
-    return Fail(Blame::kBackend, "aborted", absl::StrCat("the server ended the answer: finish_reason ", finish_reason_));
+    return Fail(Blame::kBackend, "unfinished",
+                absl::StrCat("the server ended the answer: finish_reason ", finish_reason_));
   }
   if (chunk.text.empty() && !chunk.thought && !chunk.tool_call) {
     if (!chunk.has_other_choices) idle_bytes_ += bytes;
@@ -136,9 +142,10 @@ void AnswerReader::OnWholeJson(AnswerPart* part) {
 // The server says that this is all. Without text it is an answer only where the model chose to say nothing.
 void AnswerReader::BecomeWhole(AnswerPart* part) {
   if (!has_text_ && !has_tool_call_ && (has_thought_ || finish_reason_ == "length")) {
-    return Fail(Blame::kPrompt, "empty",
-                absl::StrCat("the answer ended (", finish_reason_, ") ", has_thought_ ? "in thought" : "before its first text",
-                             "; max_output_tokens ", max_output_tokens_));
+    return Fail(
+        Blame::kPrompt, "empty",
+        absl::StrCat("the answer ended (", finish_reason_, ") ", has_thought_ ? "in thought" : "before its first text",
+                     "; max_output_tokens ", max_output_tokens_));
   }
   part->text += utf8_.Finish();
   state_ = State::kWhole;
@@ -161,7 +168,8 @@ AnswerPart AnswerReader::OnEnd(TransportEnd end, const std::string& detail) {
   if (is_clean && form_ == Form::kJson) {
     OnWholeJson(&part);
   } else if (form_ == Form::kEvents) {
-    // What the last event holds counts when it is whole, though the empty line after it is missing; half a one is no garbage.
+    // What the last event holds counts when it is whole, though the empty line after it is missing; half a one is no
+    // garbage.
     sse_.End([&](const SseEvent& event) {
       if (state_ != State::kReading) return;
       if (event.data == "[DONE]" || (is_clean && ParseChunk(event.data, false).ok())) OnEvent(event, &part);

@@ -18,17 +18,17 @@ namespace goad::server {
 
 // What some bytes of the body added to the answer.
 struct AnswerPart {
-  std::string text;                    // whole code points
+  std::string text;  // whole code points
   int tokens = 0;
   std::vector<TokenLogprob> logprobs;
-  bool alive = false;                  // something of it belonged to the answer, if only to what the model thought
+  bool alive = false;  // something of it belonged to the answer, if only to what the model thought
 };
 
 // Thread-compatible. One per request; of no use once the state is not kReading. README.md says when an answer is whole.
 //
-// Bounds, in bytes: an event kMaxEvent, and kMaxLogprobs more where log-probabilities were asked for; what is not of the answer
-// (comments, pings, empty events, padding) kMaxIdle and kIdlePerEvent for each event that was; the whole body
-// kMaxBody and kBodyPerToken for each token asked for. Nothing of the answer is kept but its end.
+// Bounds, in bytes: an event kMaxEvent, and kMaxLogprobs more where log-probabilities were asked for; what is not of
+// the answer (comments, pings, empty events, padding) kMaxIdle and kIdlePerEvent for each event that was; the whole
+// body kMaxBody and kBodyPerToken for each token asked for. Nothing of the answer is kept but its end.
 class AnswerReader {
  public:
   enum class State { kReading, kWhole, kFailed };
@@ -66,7 +66,7 @@ class AnswerReader {
   ServerError error_;
   HttpHead head_;
   Form form_ = Form::kUnknown;
-  std::string kept_;                   // an error's body, or an answer's that is no stream
+  std::string kept_;  // an error's body, or an answer's that is no stream
   SseParser sse_;
   Utf8Assembler utf8_;
   std::string finish_reason_;

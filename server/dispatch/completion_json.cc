@@ -16,15 +16,16 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxJson = 4 << 20;             // the callers have lower limits
+constexpr size_t kMaxJson = 4 << 20;  // the callers have lower limits
 constexpr size_t kMaxTokensOfEvent = 4096;
-constexpr size_t kMaxParts = 4096;               // of a content that is a list
+constexpr size_t kMaxParts = 4096;  // of a content that is a list
 constexpr int kMaxSlots = 4096;
 
-// --- bytes that JSON cannot hold -----------------------------------------------------------------------------------------
-// Some servers cut a code point between two events: its bytes as they are, which is not valid JSON text, or escaped, which leaves one
-// half of a UTF-16 pair in each. Such bytes travel through the JSON parser as the private-use code points U+F780..U+F7FF and become bytes
-// again afterwards; a half is the three bytes that UTF-8 would have for it.
+// --- bytes that JSON cannot hold
+// ----------------------------------------------------------------------------------------- Some servers cut a code
+// point between two events: its bytes as they are, which is not valid JSON text, or escaped, which leaves one half of a
+// UTF-16 pair in each. Such bytes travel through the JSON parser as the private-use code points U+F780..U+F7FF and
+// become bytes again afterwards; a half is the three bytes that UTF-8 would have for it.
 
 // The unit of "\uXXXX" at `i`; -1 = none there.
 int EscapedUnit(std::string_view text, size_t i) {
@@ -40,14 +41,17 @@ int EscapedUnit(std::string_view text, size_t i) {
 bool IsHigh(int unit) { return unit >= 0xD800 && unit <= 0xDBFF; }
 bool IsLow(int unit) { return unit >= 0xDC00 && unit <= 0xDFFF; }
 
-void Hide(unsigned char byte, std::string* hidden) { absl::StrAppend(hidden, "\\uf7", absl::Hex(byte, absl::kZeroPad2)); }
+void Hide(unsigned char byte, std::string* hidden) {
+  absl::StrAppend(hidden, "\\uf7", absl::Hex(byte, absl::kZeroPad2));
+}
 void HideUnit(int unit, std::string* hidden) {
   Hide(static_cast<unsigned char>(0xE0 | unit >> 12), hidden);
   Hide(static_cast<unsigned char>(0x80 | (unit >> 6 & 0x3F)), hidden);
   Hide(static_cast<unsigned char>(0x80 | (unit & 0x3F)), hidden);
 }
 
-// Every byte above 127, every half, and every escape of a code point that stands for a byte here. `*halves`: there was one.
+// Every byte above 127, every half, and every escape of a code point that stands for a byte here. `*halves`: there was
+// one.
 std::string HideRawBytes(std::string_view text, bool* halves) {
   std::string hidden;
   for (size_t i = 0; i < text.size();) {
@@ -67,7 +71,8 @@ std::string HideRawBytes(std::string_view text, bool* halves) {
       }
       i += 6;
     } else {
-      const size_t length = text[i] == '\\' && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0x80 ? 2 : 1;
+      const size_t length =
+          text[i] == '\\' && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0x80 ? 2 : 1;
       hidden += text.substr(i, length);
       i += length;
     }
@@ -100,7 +105,8 @@ json Parse(const std::string& text, bool* hidden) {
   return json::parse(openai::StrictJson(*hidden ? hiding : text), nullptr, /*allow_exceptions=*/false);
 }
 
-// --- fields: nlohmann throws on values of another type; servers leave fields out or write null -----------------------------
+// --- fields: nlohmann throws on values of another type; servers leave fields out or write null
+// -----------------------------
 const json* Find(const json& object, const char* field) {
   if (!object.is_object()) return nullptr;
   const auto at = object.find(field);
@@ -144,7 +150,8 @@ void ReadMessage(const json& message, CompletionChunk* chunk) {
   if (chunk->text.empty()) chunk->text = Text(message, "refusal");  // the model's words for the user, too
   for (const char* field : {"reasoning_content", "reasoning", "thinking"}) {
     const json* at = Find(message, field);
-    chunk->thought |= at != nullptr && (at->is_string() || at->is_object() || at->is_array()) && *at != "" && !at->empty();
+    chunk->thought |=
+        at != nullptr && (at->is_string() || at->is_object() || at->is_array()) && *at != "" && !at->empty();
   }
   for (const char* field : {"tool_calls", "function_call"}) {
     const json* at = Find(message, field);
@@ -153,9 +160,8 @@ void ReadMessage(const json& message, CompletionChunk* chunk) {
 }
 
 std::string FinishReason(const std::string& reason) {
-  const bool readable = reason.size() <= kMaxFinishReason && std::all_of(reason.begin(), reason.end(), [](char c) {
-                          return c > 0x20 && c < 0x7F;
-                        });
+  const bool readable = reason.size() <= kMaxFinishReason &&
+                        std::all_of(reason.begin(), reason.end(), [](char c) { return c > 0x20 && c < 0x7F; });
   return readable ? reason : "other";
 }
 
@@ -202,7 +208,8 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
   body[dialect.max_completion_tokens ? "max_completion_tokens" : "max_tokens"] = max_output_tokens;
   if (dialect.stream_options) body["stream_options"] = {{"include_usage", true}};
   if (dialect.temperature != Temperature::kOmitted) {
-    body["temperature"] = dialect.temperature == Temperature::kAboveZero ? std::max(prompt.temperature, 0.01) : prompt.temperature;
+    body["temperature"] =
+        dialect.temperature == Temperature::kAboveZero ? std::max(prompt.temperature, 0.01) : prompt.temperature;
   }
   if (backend.api == BackendApi::kChat) {
     json messages = json::array();
@@ -228,27 +235,39 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
   return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const PromptBody& prompt, const ServerError& error) {
+std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const PromptBody& prompt,
+                                           const ServerError& error) {
   using Temperature = RequestDialect::Temperature;
   constexpr std::array<std::string_view, 15> kRefusals = {
-      "not support", "unsupported", "not permitted", "not allowed", "unrecognized", "unknown", "unexpected", "extra", "forbidden",
-      "invalid", "not a valid", "only the default", "must be", "not available", "positive"};
+      "not support", "unsupported",      "not permitted", "not allowed",   "unrecognized",
+      "unknown",     "unexpected",       "extra",         "forbidden",     "invalid",
+      "not a valid", "only the default", "must be",       "not available", "positive"};
   const std::string words = absl::AsciiStrToLower(error.words);
   const auto has = [&](std::string_view word) { return words.find(word) != words.npos; };
   if (std::none_of(kRefusals.begin(), kRefusals.end(), has)) return std::nullopt;
   const auto names = [&](std::string_view field) { return error.field == field || has(field); };
   RequestDialect other = dialect;
-  if (names("stream_options") || names("include_usage")) other.stream_options = false;
-  if (names("seed") && prompt.seed) other.seed = false;
-  if (names("logprobs") && prompt.top_logprobs > 0) other.logprobs = false;
-  if ((names("max_tokens") && has("max_completion_tokens")) || (error.field == "max_tokens" && has("support"))) {
-    other.max_completion_tokens = !has("context");
+  bool changed = false;
+  const auto set = [&](auto* value, auto to) {
+    changed |= *value != to;
+    *value = to;
+  };
+  if (names("stream_options") || names("include_usage")) set(&other.stream_options, false);
+  if (names("seed") && prompt.seed) set(&other.seed, false);
+  if (names("logprobs") && prompt.top_logprobs > 0) set(&other.logprobs, false);
+  const bool wants_other_name = names("max_tokens") && has("max_completion_tokens");
+  if ((wants_other_name || (error.field == "max_tokens" && has("support"))) && !has("context")) {
+    set(&other.max_completion_tokens, true);
   }
-  if (names("temperature")) {
-    const bool zero = prompt.temperature <= 0 && dialect.temperature == Temperature::kAsAsked;
-    other.temperature = zero && (has("positive") || has("greater") || has("> 0")) ? Temperature::kAboveZero : Temperature::kOmitted;
+  if (names("temperature")) {  // one that is out of range is the query's own fault
+    const bool zero = prompt.temperature <= 0;
+    if (zero && dialect.temperature == Temperature::kAsAsked && (has("positive") || has("greater") || has("> 0"))) {
+      set(&other.temperature, Temperature::kAboveZero);
+    } else if (zero || has("support") || has("only the default")) {
+      set(&other.temperature, Temperature::kOmitted);
+    }
   }
-  return other == dialect ? std::nullopt : std::optional<RequestDialect>(other);
+  return changed ? std::optional<RequestDialect>(other) : std::nullopt;
 }
 
 absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprobs_wanted) {
@@ -289,7 +308,8 @@ absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprob
   if (message != nullptr) ReadMessage(*message, &chunk);
   if (chunk.text.empty()) chunk.text = Text(*choice, "text");
   if (hidden) chunk.text = RestoreRawBytes(chunk.text);
-  if (const std::string reason = Text(*choice, "finish_reason"); !reason.empty()) chunk.finish_reason = FinishReason(reason);
+  if (const std::string reason = Text(*choice, "finish_reason"); !reason.empty())
+    chunk.finish_reason = FinishReason(reason);
   const size_t positions = Positions(*choice);
   if (positions > 0 && logprobs_wanted) chunk.logprobs = Logprobs(data);
   if (!chunk.text.empty()) chunk.tokens = static_cast<int>(std::max<size_t>(1, positions));

@@ -1,5 +1,5 @@
-// Requests to and answers from OpenAI-compatible servers (llama.cpp's llama-server, vLLM, SGLang, TGI, Ollama, LiteLLM); README.md
-// has who sends what. Pure.
+// Requests to and answers from OpenAI-compatible servers (llama.cpp's llama-server, vLLM, SGLang, TGI, Ollama,
+// LiteLLM); README.md has who sends what. Pure.
 #ifndef GOAD_SERVER_DISPATCH_COMPLETION_JSON_H_
 #define GOAD_SERVER_DISPATCH_COMPLETION_JSON_H_
 
@@ -23,12 +23,11 @@ struct RequestDialect {
   bool logprobs = true;
   bool max_completion_tokens = false;  // in the place of max_tokens
   Temperature temperature = Temperature::kAsAsked;
-
-  bool operator==(const RequestDialect&) const = default;
 };
-// What to try instead when a server that was spoken to in `dialect` has refused the request with `error`; nullopt when that names no
-// field that could be left out or said otherwise. Every step leaves out more, so that there is an end.
-std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const PromptBody& prompt, const ServerError& error);
+// What to try instead when a server that was spoken to in `dialect` has refused the request with `error`; nullopt when
+// that names no field that could be left out or said otherwise. Every step leaves out more, so that there is an end.
+std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const PromptBody& prompt,
+                                           const ServerError& error);
 
 // The body of a streaming request. Everything that has a server-side default we care about is said: temperature,
 // max_tokens, stream, usage. A text prompt for a chat backend becomes one user message.
@@ -38,26 +37,26 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
 const char* RequestPath(BackendApi api);
 
 inline constexpr int kMaxUsageTokens = 10'000'000;  // of a prompt or an answer; a server that says more is not believed
-inline constexpr size_t kMaxFinishReason = 32;      // bytes; a longer one, or one that is not printable ASCII, is "other"
+inline constexpr size_t kMaxFinishReason = 32;  // bytes; a longer one, or one that is not printable ASCII, is "other"
 
 struct Usage {
   int prompt_tokens = 0, output_tokens = 0;  // 0..kMaxUsageTokens
 };
 // One event of a streamed answer, or a whole one that was not streamed. Of several choices the one with index 0.
 struct CompletionChunk {
-  std::string text;               // raw bytes, possibly a part of a code point, or one half of a UTF-16 pair (utf8.h)
-  int tokens = 0;                 // tokens in `text`; 1 where the server does not say
-  bool thought = false;           // the model thinks: reasoning beside or instead of text
+  std::string text;      // raw bytes, possibly a part of a code point, or one half of a UTF-16 pair (utf8.h)
+  int tokens = 0;        // tokens in `text`; 1 where the server does not say
+  bool thought = false;  // the model thinks: reasoning beside or instead of text
   bool tool_call = false;
-  bool has_choice = false;        // the one that counts
+  bool has_choice = false;  // the one that counts
   bool has_other_choices = false;
   std::optional<std::string> finish_reason;
-  std::optional<Usage> usage;     // nothing when a number in it is out of range
+  std::optional<Usage> usage;  // nothing when a number in it is out of range
   std::vector<TokenLogprob> logprobs;
   std::optional<ServerError> error;
 };
-// INVALID_ARGUMENT for what is no JSON object, too deep, or has choices that are no list. An object that has nothing of an answer is an
-// empty chunk (progress, roles, pings).
+// INVALID_ARGUMENT for what is no JSON object, too deep, or has choices that are no list. An object that has nothing of
+// an answer is an empty chunk (progress, roles, pings).
 absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprobs_wanted = true);
 
 // `total_slots` of llama-server's /props, when it is a whole number in 1..4096; nullopt elsewhere.

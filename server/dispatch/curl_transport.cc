@@ -32,8 +32,8 @@ struct Transfer {
   bool aborted = false;
 };
 
-constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
-constexpr long kBytesPerTurn = 8 << 10; // of one connection, so that none has the thread for itself
+constexpr size_t kMaxHead = 128 << 10;   // of all heads of an answer together, informational ones and trailers included
+constexpr long kBytesPerTurn = 8 << 10;  // of one connection, so that none has the thread for itself
 
 std::string Header(const Transfer& transfer, const char* name) {
   curl_header* header = nullptr;  // of the last answer, so not of a 103 before it
@@ -78,7 +78,7 @@ struct CurlTransport::Impl {
   int epoll_fd = -1;
   int wake_fd = -1;
   uint64_t last_id = 0;
-  MonotonicTime now;                               // of the Poll under way
+  MonotonicTime now;  // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Transfer>> aborted;  // removed outside curl's callbacks
   std::vector<CallId> resumed;                     // what was held back is reported by the next Poll
@@ -125,8 +125,7 @@ struct CurlTransport::Impl {
       if (code == CURLE_OK) ReportHead(*ended);
       TransportEnd end = TransportEnd::kComplete;
       if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_SSL_CONNECT_ERROR ||
-          code == CURLE_PEER_FAILED_VERIFICATION ||
-          (code == CURLE_OPERATION_TIMEDOUT && !ended->head_reported)) {
+          code == CURLE_PEER_FAILED_VERIFICATION || (code == CURLE_OPERATION_TIMEDOUT && !ended->head_reported)) {
         end = TransportEnd::kConnectFailed;
       } else if (code != CURLE_OK) {
         end = TransportEnd::kBroken;
@@ -191,9 +190,11 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(absl::ToInt64Milliseconds(transfer->request.connect_timeout)));
-  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);  // a connection is one answer: closing it aborts it
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                   CURL_HTTP_VERSION_1_1);  // a connection is one answer: closing it aborts it
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kBytesPerTurn);
-  // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what is counted.
+  // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what
+  // is counted.
   curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
   add_header("Accept-Encoding: identity");
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &OnHeadLine);

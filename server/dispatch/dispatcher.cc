@@ -17,13 +17,18 @@ constexpr absl::Duration kAbortSettle = absl::Milliseconds(20);
 
 Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* transport, SessionSink* sink,
                        Metrics* metrics, std::function<void(Event)> to_engine)
-    : transport_(transport), sink_(sink), metrics_(metrics), to_engine_(std::move(to_engine)), config_(config),
-      pool_(config, transport, metrics, to_engine_, [this](size_t site, MonotonicTime now) { FillFreeSlots(site, now); }),
+    : transport_(transport),
+      sink_(sink),
+      metrics_(metrics),
+      to_engine_(std::move(to_engine)),
+      config_(config),
+      pool_(config, transport, metrics, to_engine_,
+            [this](size_t site, MonotonicTime now) { FillFreeSlots(site, now); }),
       waiting_(config->sites.size()) {
   for (size_t site = 0; site < config->sites.size(); ++site) dialects_.emplace_back(pool_.backends(site));
 }
 
-// --- queries -------------------------------------------------------------------------------------------------------------
+// --- queries -------------------------------------------------------------------------------------------------
 
 void Dispatcher::Start(DispatchRequest request, MonotonicTime now) {
   auto query = std::make_unique<Query>();
@@ -74,14 +79,14 @@ void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, 
   const DispatchRequest& request = query.request;
   query.attempt = std::make_unique<Attempt>(this, &query, backend, dialect, now);
   const BackendConfig& config = pool_.config(sched::ToIndex(request.site), backend);
-  query.attempt->call = transport_->Start({&config, RequestPath(config.api),
-                                           MakeRequestBody(config, *request.prompt, request.max_output_tokens, dialect),
-                                           config_->dispatch.connect, request.traceparent},
-                                          query.attempt.get());
+  query.attempt->call = transport_->Start(
+      {&config, RequestPath(config.api), MakeRequestBody(config, *request.prompt, request.max_output_tokens, dialect),
+       config_->dispatch.connect, request.traceparent},
+      query.attempt.get());
 }
 
-// A strict server refuses fields that others take: once more without the one it names, on the same slot. What it takes is
-// remembered when an answer is whole, so that words in a prompt which the server repeats teach nothing.
+// A strict server refuses fields that others take: once more without the one it names, on the same slot. What it takes
+// is remembered when an answer is whole, so that words in a prompt which the server repeats teach nothing.
 bool Dispatcher::SendInOtherDialect(Query& query, const ServerError& error, MonotonicTime now) {
   const Attempt& attempt = *query.attempt;
   if (error.blame != Blame::kPrompt || !attempt.ended || query.tokens > 0) return false;
@@ -93,8 +98,13 @@ bool Dispatcher::SendInOtherDialect(Query& query, const ServerError& error, Mono
   return true;
 }
 
-Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, const RequestDialect& in_dialect, MonotonicTime now)
-    : dispatcher(by), query(of_query), backend(on_backend), dialect(in_dialect), sent(now),
+Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, const RequestDialect& in_dialect,
+                             MonotonicTime now)
+    : dispatcher(by),
+      query(of_query),
+      backend(on_backend),
+      dialect(in_dialect),
+      sent(now),
       reader(of_query->request.max_output_tokens, of_query->request.prompt->top_logprobs > 0) {}
 
 void Dispatcher::Attempt::OnHead(const HttpHead& head, MonotonicTime) {
@@ -112,7 +122,6 @@ void Dispatcher::Attempt::OnEnd(TransportEnd end, const std::string& detail, Mon
 void Dispatcher::Take(Query& query, AnswerPart part, MonotonicTime now) {
   Attempt& attempt = *query.attempt;
   const bool failed = attempt.reader.state() == AnswerReader::State::kFailed;
-  if (failed && query.tokens == 0) part = AnswerPart();  // the device has seen nothing: another backend may begin anew
   if (part.alive) attempt.last_alive = now;
   if ((part.tokens > 0 || !part.text.empty()) && !Emit(query, std::move(part), now)) return Abandon(query, now);
   if (failed) return AttemptFailed(query, ServerError(attempt.reader.error()), now);
@@ -255,11 +264,12 @@ void Dispatcher::LeaveAttempt(Query& query, MonotonicTime now) {
 
 void Dispatcher::FillFreeSlots(size_t site, MonotonicTime now) {
   for (const QueryId id : std::exchange(waiting_[site], {})) {
-    if (const auto query = queries_.find(id); query != queries_.end()) Place(*query->second, now);  // queues again when still full
+    const auto query = queries_.find(id);
+    if (query != queries_.end()) Place(*query->second, now);  // queues again when still full
   }
 }
 
-// --- time ----------------------------------------------------------------------------------------------------------------
+// --- time ----------------------------------------------------------------------------------------------------
 
 Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   const DispatchConfig& limits = config_->dispatch;
@@ -270,7 +280,8 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   const size_t site = sched::ToIndex(query.request.site);
   if (!query.attempt) {  // whichever it will be
     absl::Duration longest;
-    for (size_t b = 0; b < pool_.backends(site); ++b) longest = std::max(longest, pool_.first_byte(site, static_cast<int>(b)));
+    for (size_t b = 0; b < pool_.backends(site); ++b)
+      longest = std::max(longest, pool_.first_byte(site, static_cast<int>(b)));
     consider(query.request.prompt_ready + longest, Limit::Kind::kFirstByte);
     return limit;
   }

@@ -20,13 +20,14 @@
 
 namespace goad::server {
 
-// Thread-compatible; lives on the dispatch thread. Every Start is answered by exactly one QueryDone or QueryReturned through
-// `to_engine`.
+// Thread-compatible; lives on the dispatch thread. Every Start is answered by exactly one QueryDone or QueryReturned
+// through `to_engine`.
 //
-// A query has attempts, one after the other, each on another backend of its site. Before the first token a failed one is
-// followed by the next, and when no backend is left the query goes back to the engine, which may know another site; after it
-// the query is Failed with what was sent. A backend that answers 429 or 503 is left alone for its Retry-After, at most 30 s. A
-// query waits here when every backend of its site is full, because what a server queues cannot be aborted.
+// A query has attempts, one after the other, each on another backend of its site. Before the first token a failed one
+// is followed by the next, and when no backend is left the query goes back to the engine, which may know another site;
+// after it the query is Failed with what was sent. A backend that answers 429 or 503 is left alone for its Retry-After,
+// at most 30 s. A query waits here when every backend of its site is full, because what a server queues cannot be
+// aborted.
 class Dispatcher final {
  public:
   Dispatcher(std::shared_ptr<const Config> config, HttpTransport* transport, SessionSink* sink, Metrics* metrics,
@@ -62,20 +63,20 @@ class Dispatcher final {
     const MonotonicTime sent;
     AnswerReader reader;
     CallId call{};
-    bool ended = false;                  // the server sends nothing more
+    bool ended = false;  // the server sends nothing more
     absl::Duration retry_after;
     std::optional<MonotonicTime> last_alive;  // when something of the answer came
     MonotonicTime paused_since = MonotonicTime::Infinite();
   };
   struct Query {
     DispatchRequest request;
-    std::vector<bool> tried;             // of the site's backends
-    std::unique_ptr<Attempt> attempt;    // null = waits for a slot
+    std::vector<bool> tried;           // of the site's backends
+    std::unique_ptr<Attempt> attempt;  // null = waits for a slot
     std::string last_error;
-    int tokens = 0;                      // delivered, as are the next; by one attempt only: none follows it
+    int tokens = 0;  // delivered, as are the next; by one attempt only: none follows it
     uint64_t text_bytes = 0;
     MonotonicTime first_token, last_token;
-    MonotonicTime settles;               // when the backend has let go of its last attempt
+    MonotonicTime settles;  // when the backend has let go of its last attempt
   };
   struct Limit {
     enum class Kind { kDeadline, kFirstByte, kBetweenTokens, kTotal, kSlowConsumer };

@@ -13,22 +13,22 @@
 
 namespace goad::server {
 
-enum class CallId : uint64_t {};           // the transport's; 0 is none
+enum class CallId : uint64_t {};  // the transport's; 0 is none
 
 struct HttpRequest {
   const BackendConfig* backend = nullptr;  // read by Start; a reload may replace it later
   std::string path;                        // appended to backend->url
   std::string body;                        // empty = GET
   absl::Duration connect_timeout;
-  std::string traceparent;                 // a header of this name; empty = none
+  std::string traceparent;  // a header of this name; empty = none
 };
 
 // The head of the final answer; informational ones (1xx) are not reported.
 struct HttpHead {
   int status = 0;
-  std::string content_type;                // as sent, without parameters, in lower case; empty = not said
-  absl::Duration retry_after;              // of a Retry-After header (RFC 9110, 10.2.3); 0 = none
-  bool framed = true;                      // the body's end is told by its length or chunks and not only by the connection's end
+  std::string content_type;    // as sent, without parameters, in lower case; empty = not said
+  absl::Duration retry_after;  // of a Retry-After header (RFC 9110, 10.2.3); 0 = none
+  bool framed = true;          // the body's end is told by its length or chunks, not only by the connection's
 };
 
 enum class TransportEnd { kComplete, kConnectFailed, kBroken };
@@ -47,7 +47,8 @@ class HttpListener {
 class HttpTransport {
  public:
   virtual ~HttpTransport() = default;
-  // `listener` outlives the call, that is, until OnEnd or Abort; it may end its own life from within a report, after an Abort or in OnEnd.
+  // `listener` outlives the call, that is, until OnEnd or Abort; it may end its own life from within a report, after an
+  // Abort or in OnEnd.
   virtual CallId Start(HttpRequest request, HttpListener* listener) = 0;
   virtual void Abort(CallId id) = 0;                   // closes the connection; nothing more is heard of the call
   virtual void SetPaused(CallId id, bool paused) = 0;  // paused: no OnBody

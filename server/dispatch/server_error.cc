@@ -23,15 +23,17 @@ constexpr size_t kMaxErrorJson = 64 << 10;
 
 // What servers say of a prompt that is too long for them or that their chat template refuses. In lower case.
 constexpr std::array<std::string_view, 28> kPromptWords = {
-    "too large to process",
-    "context length", "context size", "context window", "context_length", "exceed_context", "maximum context",
-    "max_model_len", "max_seq_len", "max_total_tokens", "max_new_tokens", "max_input_tokens", "max_input_length",
-    "too many tokens", "tokens exceeds", "reduce the length", "prompt is too long", "prompt too long", "input is too long",
-    "input too long", "input length", "longer than the model", "larger than the max", "jinja", "template error",
-    "chat template", "roles must alternate", "raise_exception"};
+    "too large to process", "context length",        "context size",         "context window",
+    "context_length",       "exceed_context",        "maximum context",      "max_model_len",
+    "max_seq_len",          "max_total_tokens",      "max_new_tokens",       "max_input_tokens",
+    "max_input_length",     "too many tokens",       "tokens exceeds",       "reduce the length",
+    "prompt is too long",   "prompt too long",       "input is too long",    "input too long",
+    "input length",         "longer than the model", "larger than the max",  "jinja",
+    "template error",       "chat template",         "roles must alternate", "raise_exception"};
 // A 400 that says one of these is not the prompt's: the same would be said of every one.
-constexpr std::array<std::string_view, 6> kConfigurationWords = {"invalid model name", "model_not_found", "unknown model",
-                                                                 "invalid api key", "incorrect api key", "api key not valid"};
+constexpr std::array<std::string_view, 6> kConfigurationWords = {"invalid model name", "model_not_found",
+                                                                 "unknown model",      "invalid api key",
+                                                                 "incorrect api key",  "api key not valid"};
 
 template <size_t n>
 bool SaysAnyOf(std::string_view text, const std::array<std::string_view, n>& words) {
@@ -85,7 +87,8 @@ void ReadDetail(const json& detail, Parts* parts) {  // FastAPI
         absl::StrAppend(&where, where.empty() ? "" : ".", parts->field);
       }
     }
-    absl::StrAppend(&parts->message, parts->message.empty() ? "" : "; ", where, where.empty() ? "" : ": ", Text(item, "msg"));
+    absl::StrAppend(&parts->message, parts->message.empty() ? "" : "; ", where, where.empty() ? "" : ": ",
+                    Text(item, "msg"));
   }
 }
 
@@ -99,16 +102,19 @@ Parts ReadParts(std::string_view body) {
   }
   if (!root.is_object()) {
     const size_t begin = body.find("<title>"), end = body.find("</title>");
-    parts.message = begin != body.npos && end != body.npos && begin < end ? body.substr(begin + 7, end - begin - 7) : body;
+    parts.message =
+        begin != body.npos && end != body.npos && begin < end ? body.substr(begin + 7, end - begin - 7) : body;
     return parts;
   }
   const auto error = root.find("error");
   const json& at = error != root.end() && error->is_object() ? *error : root;
   parts.message = error != root.end() && error->is_string() ? error->get<std::string>() : Text(at, "message");
-  if (const auto detail = root.find("detail"); detail != root.end() && parts.message.empty()) ReadDetail(*detail, &parts);
+  if (const auto detail = root.find("detail"); detail != root.end() && parts.message.empty())
+    ReadDetail(*detail, &parts);
   if (parts.message.empty()) parts.message = body;
   if (parts.field.empty()) parts.field = Text(at, "param");
-  parts.kind = absl::AsciiStrToLower(absl::StrCat(Text(at, "type"), " ", Text(at, "code"), " ", Text(root, "error_type")));
+  parts.kind =
+      absl::AsciiStrToLower(absl::StrCat(Text(at, "type"), " ", Text(at, "code"), " ", Text(root, "error_type")));
   parts.status = StatusOf(at, "code");
   if (parts.status == 0) parts.status = StatusOf(at, "status");
   if (parts.status == 0) parts.status = StatusOf(root, "status_code");
@@ -119,10 +125,15 @@ Parts ReadParts(std::string_view body) {
 Blame BlameOf(int status, bool says_when_to_retry, std::string_view words, std::string_view kind) {
   const bool is_refusal_of_prompt = SaysAnyOf(words, kPromptWords) || kind.find("context") != kind.npos;
   switch (status) {
-    case 401: case 403: case 404: case 405: return Blame::kConfiguration;
+    case 401:
+    case 403:
+    case 404:
+    case 405: return Blame::kConfiguration;
     case 408: return Blame::kBackend;
     case 429: return Blame::kBusy;
-    case 400: case 413: case 422:
+    case 400:
+    case 413:
+    case 422:
       return !is_refusal_of_prompt && SaysAnyOf(words, kConfigurationWords) ? Blame::kConfiguration : Blame::kPrompt;
     default: break;
   }
@@ -162,13 +173,15 @@ std::string WithoutAddresses(std::string_view text, std::string_view url) {
   if (const size_t scheme = host.find("://"); scheme != host.npos) host.remove_prefix(scheme + 3);
   if (const size_t user = host.find('@'); user != host.npos) host.remove_prefix(user + 1);
   host = host.substr(0, host.find_first_of(":/"));
-  const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_'; };
+  const auto is_word = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_';
+  };
   const auto ends_word = [](char c) { return std::string_view(" \t\"'<>(),;").find(c) != std::string_view::npos; };
   std::string out;
   for (size_t i = 0; i < text.size();) {
     size_t end = i;  // of a run of letters, digits, dots and dashes
     while (end < text.size() && is_word(text[end])) ++end;
-    if (end == i) {
+    if (end == i && text.substr(i, 3) != "://") {
       out += text[i++];
       continue;
     }
@@ -180,7 +193,7 @@ std::string WithoutAddresses(std::string_view text, std::string_view url) {
       dots += c == '.';
       digits += std::isdigit(static_cast<unsigned char>(c)) != 0;
     }
-    const int trailing = word.back() == '.' ? 1 : 0;  // the end of a sentence
+    const int trailing = !word.empty() && word.back() == '.' ? 1 : 0;  // the end of a sentence
     is_address |= dots - trailing == 3 && dots + digits == static_cast<int>(word.size()) && digits >= 4;
     if (is_address) {
       while (stop < text.size() && !ends_word(text[stop])) ++stop;
@@ -202,7 +215,9 @@ ServerError ReadServerError(int http_status, bool says_when_to_retry, std::strin
   error.words = Printable(parts.message, kMaxWords - 10);
   error.blame = BlameOf(status, says_when_to_retry, absl::AsciiStrToLower(error.words), parts.kind);
   error.words = absl::StrCat("HTTP ", http_status, error.words.empty() ? "" : ": ", error.words);
-  error.code = http_status >= 300 && http_status <= 599 ? absl::StrCat(http_status) : http_status == 200 ? "error" : "other";
+  error.code = http_status >= 300 && http_status <= 599 ? absl::StrCat(http_status)
+               : http_status == 200                     ? "error"
+                                                        : "other";
   error.field = Printable(parts.field, 64);
   return error;
 }

@@ -22,13 +22,14 @@ struct ServerError {
   std::string detail;  // more for operators: it may name addresses
 };
 
-// `http_status`: of the answer; 200 for an error object within a stream, which may hold a status of its own. `body` in any of
-// these shapes, or none of them:
-//   {"error": {"message", "type", "code", "param"}}   OpenAI, llama.cpp, vLLM, SGLang, Ollama, LiteLLM (code may be a text)
+// `http_status`: of the answer; 200 for an error object within a stream, which may hold a status of its own. `body` in
+// any of these shapes, or none of them:
+//   {"error": {"message", "type", "code", "param"}}   OpenAI, llama.cpp, vLLM, SGLang, Ollama, LiteLLM (code may be a
+//   text)
 //   {"error": "...", "error_type": "..."}             TGI
 //   {"object": "error", "message", "type", "code"}    vLLM and SGLang before
-//   {"detail": "..." or [{"loc", "msg"}]}             FastAPI, so vLLM and SGLang where the request does not fit its schema
-//   <title>...</title>                                gateways
+//   {"detail": "..." or [{"loc", "msg"}]}             FastAPI, so vLLM and SGLang where the request does not fit its
+//   schema <title>...</title>                                gateways
 ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body);
 
 // At most `most` bytes of `text` on one line: control characters are escaped, what is no UTF-8 becomes U+FFFD.

@@ -35,8 +35,8 @@ int FrontLength(std::string_view text) {
   return length;
 }
 
-// Bytes of one half of a UTF-16 pair at `i`, encoded as if it were a code point: 3, 0 for something else, -1 when more are
-// needed. `high`: the half that comes first.
+// Bytes of one half of a UTF-16 pair at `i`, encoded as if it were a code point: 3, 0 for something else, -1 when more
+// are needed. `high`: the half that comes first.
 int HalfLength(std::string_view text, size_t i, bool high) {
   const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[i + k]); };
   const size_t left = text.size() - std::min(i, text.size());
@@ -51,7 +51,8 @@ std::string Joined(std::string_view text) {
   const auto bits = [&](size_t k, unsigned mask) { return static_cast<unsigned char>(text[k]) & mask; };
   const unsigned code = 0x10000 + ((bits(1, 0x0F) << 6 | bits(2, 0x3F)) << 10) + (bits(4, 0x0F) << 6 | bits(5, 0x3F));
   std::string out;
-  for (const unsigned byte : {0xF0u | code >> 18, 0x80u | (code >> 12 & 0x3F), 0x80u | (code >> 6 & 0x3F), 0x80u | (code & 0x3F)}) {
+  for (const unsigned byte :
+       {0xF0u | code >> 18, 0x80u | (code >> 12 & 0x3F), 0x80u | (code >> 6 & 0x3F), 0x80u | (code & 0x3F)}) {
     out += static_cast<char>(byte);
   }
   return out;

@@ -14,8 +14,8 @@ bool IsValidUtf8(std::string_view text);
 class Utf8Assembler {
  public:
   // Returns the whole code points so far; keeps an incomplete one (at most 5 bytes) for the next call. Each byte that
-  // cannot belong to a code point becomes U+FFFD. Halves of a UTF-16 pair that were encoded one by one are joined; one alone
-  // becomes U+FFFD.
+  // cannot belong to a code point becomes U+FFFD. Halves of a UTF-16 pair that were encoded one by one are joined; one
+  // alone becomes U+FFFD.
   std::string Push(std::string_view bytes);
   // The stream is over: what is still incomplete becomes U+FFFD.
   std::string Finish();

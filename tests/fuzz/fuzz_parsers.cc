@@ -62,7 +62,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     take(reader.OnEnd(goad::server::TransportEnd::kComplete, ""));
     if (reader.state() == goad::server::AnswerReader::State::kReading) abort();
     if (reader.finish_reason().size() > goad::server::kMaxFinishReason || reader.error().words.size() > 400) abort();
-    if (reader.usage() && (reader.usage()->output_tokens < 0 || reader.usage()->output_tokens > goad::server::kMaxUsageTokens)) abort();
+    if (reader.usage() &&
+        (reader.usage()->output_tokens < 0 || reader.usage()->output_tokens > goad::server::kMaxUsageTokens))
+      abort();
     return reader.state() == goad::server::AnswerReader::State::kWhole ? text : std::string("failed");
   };
   if (answer(0) != answer(stream.empty() ? 0 : data[0] % stream.size())) abort();

@@ -21,8 +21,8 @@ struct Answer {
 std::string Finish(const std::string& reason) {
   return absl::StrCat("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"", reason, "\"}]}\n\n");
 }
-Answer Read(const std::string& body, TransportEnd end = TransportEnd::kComplete, bool framed = true, bool logprobs = false,
-            int status = 200) {
+Answer Read(const std::string& body, TransportEnd end = TransportEnd::kComplete, bool framed = true,
+            bool logprobs = false, int status = 200) {
   AnswerReader reader(/*max_output_tokens=*/4, logprobs);
   HttpHead head;
   head.status = status;
@@ -49,7 +49,8 @@ TEST(AnswerReader, WhenAnAnswerIsWhole) {
   EXPECT_EQ(Read(said + kStop + kDone).state, State::kWhole);
   EXPECT_EQ(Read(said + kStop).state, State::kWhole) << "no [DONE]";
   EXPECT_EQ(Read(said + kStop + "data: [DONE]").state, State::kWhole) << "no line end";
-  EXPECT_EQ(Read(said + std::string(kStop, sizeof kStop - 3)).state, State::kWhole) << "no empty line after the last event";
+  EXPECT_EQ(Read(said + std::string(kStop, sizeof kStop - 3)).state, State::kWhole)
+      << "no empty line after the last event";
   EXPECT_EQ(Read(said + kStop + kDone, TransportEnd::kBroken).state, State::kWhole) << "said all, then broke";
   EXPECT_EQ(Read(said + kStop, TransportEnd::kBroken, /*framed=*/false).state, State::kWhole) << "no close_notify";
   EXPECT_EQ(Read(said + kStop, TransportEnd::kBroken).code, "broken") << "the frames tell that there was more";
@@ -62,7 +63,7 @@ TEST(AnswerReader, WhenAnAnswerIsWhole) {
 
 TEST(AnswerReader, AnswersThatAreNone) {
   for (const char* reason : {"abort", "error", "load"}) {
-    EXPECT_EQ(Read(std::string(kToken) + Finish(reason) + kDone).code, "aborted") << reason;
+    EXPECT_EQ(Read(std::string(kToken) + Finish(reason) + kDone).code, "unfinished") << reason;
     EXPECT_EQ(Read(Finish(reason) + kDone).blame, Blame::kBackend) << reason;
   }
   for (const std::string& empty : {kThought + Finish("length"), kThought + Finish("stop"), Finish("length")}) {
@@ -70,11 +71,14 @@ TEST(AnswerReader, AnswersThatAreNone) {
     EXPECT_EQ(Read(empty + kDone).blame, Blame::kPrompt) << empty;
   }
   EXPECT_EQ(Read(kThought + std::string(kToken) + Finish("length") + kDone).state, State::kWhole);
-  EXPECT_EQ(Read("data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]}}]}\n\n" + Finish("tool_calls")).state, State::kWhole);
-  EXPECT_EQ(Read(std::string(kToken) + "data: {\"error\":{\"message\":\"no\",\"code\":500}}\n\n").blame, Blame::kBackend);
+  EXPECT_EQ(Read("data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]}}]}\n\n" + Finish("tool_calls")).state,
+            State::kWhole);
+  EXPECT_EQ(Read(std::string(kToken) + "data: {\"error\":{\"message\":\"no\",\"code\":500}}\n\n").blame,
+            Blame::kBackend);
   EXPECT_EQ(Read("event: error\ndata: {\"error\":{\"message\":\"no\",\"code\":400}}\n\n").blame, Blame::kPrompt);
   EXPECT_EQ(Read("event: error\ndata: out of memory\n\n").blame, Blame::kBackend);
-  EXPECT_EQ(Read("error: {\"code\":400,\"message\":\"too long\",\"type\":\"invalid_request_error\"}\n\n").blame, Blame::kPrompt);
+  EXPECT_EQ(Read("error: {\"code\":400,\"message\":\"too long\",\"type\":\"invalid_request_error\"}\n\n").blame,
+            Blame::kPrompt);
   EXPECT_EQ(Read("<html><title>Please log in</title>").code, "garbage");
   EXPECT_EQ(Read("{\"choices\":[{\"text\":\"hi\"}").code, "garbage") << "JSON that is cut";
   EXPECT_EQ(Read("{\"object\":\"list\"}").code, "garbage");
@@ -84,23 +88,28 @@ TEST(AnswerReader, AnswersThatAreNone) {
 
 TEST(AnswerReader, WhatIsNotOfTheAnswerIsBounded) {
   const std::string end = std::string(kToken) + kStop + kDone;
-  for (const char* idle : {":\n", ": ping\n\n", "\n", "data:\n\n", "data: {\"choices\":[]}\n\n", "event: ping\ndata: {}\n\n", "id: 7\n",
-                           "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n", "x\n"}) {
+  for (const char* idle :
+       {":\n", ": ping\n\n", "\n", "data:\n\n", "data: {\"choices\":[]}\n\n", "event: ping\ndata: {}\n\n", "id: 7\n",
+        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n", "x\n"}) {
     EXPECT_EQ(Read(Repeated(idle, 100 << 10) + end).text, "hi ") << idle;
     EXPECT_EQ(Read(Repeated(idle, 1 << 20) + end).code, "garbage") << idle;
   }
   EXPECT_EQ(Read(std::string(1 << 20, ' ') + end).code, "garbage") << "padding";
-  EXPECT_EQ(Read(Repeated(": ping\n\n" + std::string(kThought), 1 << 20) + end).text, "hi ") << "a ping with each thought";
-  EXPECT_EQ(Read(Repeated(kToken, AnswerReader::kMaxBody + 4 * AnswerReader::kBodyPerToken + 1)).code, "garbage") << "without end";
+  EXPECT_EQ(Read(Repeated(": ping\n\n" + std::string(kThought), 1 << 20) + end).text, "hi ")
+      << "a ping with each thought";
+  EXPECT_EQ(Read(Repeated(kToken, AnswerReader::kMaxBody + 4 * AnswerReader::kBodyPerToken + 1)).code, "garbage")
+      << "without end";
 }
 
 TEST(AnswerReader, AnEventIsBoundedMoreWhereLogprobsWereAskedFor) {
   const auto event = [](size_t bytes, const char* more) {
-    return absl::StrCat("data: {\"choices\":[{\"text\":\"", std::string(bytes, 'a'), "\",\"finish_reason\":\"stop\"}]", more, "}\n\n");
+    return absl::StrCat("data: {\"choices\":[{\"text\":\"", std::string(bytes, 'a'), "\",\"finish_reason\":\"stop\"}]",
+                        more, "}\n\n");
   };
   EXPECT_EQ(Read(event(60 << 10, "")).state, State::kWhole);
   EXPECT_EQ(Read(event(70 << 10, "")).code, "garbage");
-  EXPECT_EQ(Read(event(70 << 10, ""), TransportEnd::kComplete, true, /*logprobs=*/true).code, "garbage") << "text, not log-probabilities";
+  EXPECT_EQ(Read(event(70 << 10, ""), TransportEnd::kComplete, true, /*logprobs=*/true).code, "garbage")
+      << "text, not log-probabilities";
   const std::string more = absl::StrCat(",\"more\":\"", std::string(200 << 10, 'x'), "\"");
   EXPECT_EQ(Read(event(3, more.c_str())).code, "garbage");
   EXPECT_EQ(Read(event(3, more.c_str()), TransportEnd::kComplete, true, /*logprobs=*/true).state, State::kWhole);

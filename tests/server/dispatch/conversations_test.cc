@@ -1,5 +1,5 @@
-// What real servers send (tests/data/conversations), through libcurl and the reader of answers, cut at every byte and mutated: a whole
-// answer or a failure, and never a wrong text.
+// What real servers send (tests/data/conversations), through libcurl and the reader of answers, cut at every byte and
+// mutated: a whole answer or a failure, and never a wrong text.
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,8 +26,8 @@ namespace {
 
 struct Conversation {
   std::string name, text, finish_reason;
-  std::string heads;                 // informational ones included, each with its empty line
-  std::vector<std::string> chunks;   // of the body
+  std::string heads;                // informational ones included, each with its empty line
+  std::vector<std::string> chunks;  // of the body
   bool chunked = false;
   int prompt_tokens = -1, output_tokens = -1;
 
@@ -41,7 +41,8 @@ struct Conversation {
     if (!chunked) return heads + Body();
     std::ostringstream wire;
     wire << heads;
-    for (const std::string& chunk : chunks) wire << std::hex << chunk.size() << (odd ? ";ext=1" : "") << "\r\n" << chunk << "\r\n";
+    for (const std::string& chunk : chunks)
+      wire << std::hex << chunk.size() << (odd ? ";ext=1" : "") << "\r\n" << chunk << "\r\n";
     wire << "0\r\n" << (odd ? "X-Sum: 1\r\n" : "") << "\r\n";
     return wire.str();
   }
@@ -95,18 +96,17 @@ struct Outcome {
   std::optional<Usage> usage;
 };
 
-// As the dispatcher does it: what comes with a failure is not passed on before something else was.
 struct Reading final : HttpListener {
-  void Take(AnswerPart part) {
-    if (reader.state() != AnswerReader::State::kFailed) text += part.text;
-  }
+  void Take(const AnswerPart& part) { text += part.text; }
   void OnHead(const HttpHead& head, MonotonicTime) override { reader.OnHead(head); }
   void OnBody(std::string_view bytes, MonotonicTime) override { Take(reader.OnBody(bytes)); }
   void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime) override {
     Take(reader.OnEnd(end, detail));
     ended = true;
   }
-  Outcome Result() const { return {reader.state(), text, reader.finish_reason(), reader.error().words + reader.error().detail, reader.usage()}; }
+  Outcome Result() const {
+    return {reader.state(), text, reader.finish_reason(), reader.error().words + reader.error().detail, reader.usage()};
+  }
 
   AnswerReader reader{64, true};
   std::string text;
@@ -172,8 +172,9 @@ TEST(Conversations, CutInTwoOrCutOffAtEveryByteOfTheBody) {
   }
 }
 
-// Bytes changed, taken out, put in, doubled or exchanged, but none within what the model said: whatever a network or a proxy may do to a
-// stream, goad makes the same text of it or fails. (A changed letter within a text is another text; nothing could know.)
+// Bytes changed, taken out, put in, doubled or exchanged, but none within what the model said: whatever a network or a
+// proxy may do to a stream, goad makes the same text of it or fails. (A changed letter within a text is another text;
+// nothing could know.)
 TEST(Conversations, TwoThousandMutationsGiveAWholeAnswerOrAFailureAndNeverAWrongText) {
   const unsigned seed = std::random_device()();
   std::cout << "seed " << seed << "\n";
@@ -183,12 +184,22 @@ TEST(Conversations, TwoThousandMutationsGiveAWholeAnswerOrAFailureAndNeverAWrong
   for (int k = 0; k < 2000; ++k) {
     const Conversation& conversation = all[random() % all.size()];
     std::vector<std::string> events = absl::StrSplit(conversation.Body(), "\n\n");
-    const std::string junk[] = {": ping", "event: ping\ndata: {\"type\":\"ping\"}", "data:", "retry: 10", "data: {\"choices\":[]}", "id: 3", "data: null ",
-                                "data: {\"choices\":[{\"index\":1,\"text\":\"no\",\"delta\":{\"content\":\"no\"}}]}", "\xEF\xBB\xBF", "data: {\"choi", "\xFF\xFE"};
+    const std::string junk[] = {": ping",
+                                "event: ping\ndata: {\"type\":\"ping\"}",
+                                "data:",
+                                "retry: 10",
+                                "data: {\"choices\":[]}",
+                                "id: 3",
+                                "data: null ",
+                                "data: {\"choices\":[{\"index\":1,\"text\":\"no\",\"delta\":{\"content\":\"no\"}}]}",
+                                "\xEF\xBB\xBF",
+                                "data: {\"choi",
+                                "\xFF\xFE"};
     std::string body;
     const bool put_junk = random() % 2 == 0;
     for (size_t e = 0; e < events.size(); ++e) {
-      if (put_junk && random() % 3 == 0 && conversation.chunks.size() > 1) body += junk[random() % std::size(junk)] + "\n\n";
+      if (put_junk && random() % 3 == 0 && conversation.chunks.size() > 1)
+        body += junk[random() % std::size(junk)] + "\n\n";
       body += events[e] + (e + 1 < events.size() ? "\n\n" : "");
     }
     const auto is_said = [&](size_t at) {  // within the value of a text
@@ -212,7 +223,8 @@ TEST(Conversations, TwoThousandMutationsGiveAWholeAnswerOrAFailureAndNeverAWrong
       pieces.push_back(body.substr(pos, length));
       pos += length;
     }
-    const Outcome got = Read(pieces, random() % 4 == 0 ? TransportEnd::kBroken : TransportEnd::kComplete, random() % 2 == 0);
+    const Outcome got =
+        Read(pieces, random() % 4 == 0 ? TransportEnd::kBroken : TransportEnd::kComplete, random() % 2 == 0);
     ExpectWholeOrFailure(conversation, got, absl::StrCat("seed ", seed, " mutation ", k, " kind ", kind));
     whole += got.state == AnswerReader::State::kWhole;
     if (HasFailure()) return;
@@ -282,10 +294,12 @@ TEST(Conversations, OverHttpCutOffAtEveryByteOfHeadAndFrames) {
   RawServer server;
   for (const Conversation& conversation : Conversations()) {
     ExpectWhole(conversation, Fetch(transport, server, conversation.Wire()), "over HTTP");
-    ExpectWhole(conversation, Fetch(transport, server, conversation.Wire(/*odd=*/true)), "with extensions and a trailer");
+    ExpectWhole(conversation, Fetch(transport, server, conversation.Wire(/*odd=*/true)),
+                "with extensions and a trailer");
     const std::string wire = conversation.Wire();
     for (size_t cut = 0; cut < wire.size(); ++cut) {
-      ExpectWholeOrFailure(conversation, Fetch(transport, server, wire.substr(0, cut)), absl::StrCat("over HTTP, cut off at byte ", cut));
+      ExpectWholeOrFailure(conversation, Fetch(transport, server, wire.substr(0, cut)),
+                           absl::StrCat("over HTTP, cut off at byte ", cut));
       if (HasFailure()) return;
     }
   }
@@ -294,12 +308,15 @@ TEST(Conversations, OverHttpCutOffAtEveryByteOfHeadAndFrames) {
 TEST(CurlTransport, WhatIsBoundedAndWhatIsDecoded) {
   CurlTransport transport;
   RawServer server;
-  const std::string events = "data: {\"choices\":[{\"text\":\"Hello world\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+  const std::string events =
+      "data: {\"choices\":[{\"text\":\"Hello world\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
   const std::string head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
-  EXPECT_EQ(Fetch(transport, server, head + "X-Long: " + std::string(60000, 'a') + "\r\n\r\n" + events).text, "Hello world");
+  EXPECT_EQ(Fetch(transport, server, head + "X-Long: " + std::string(60000, 'a') + "\r\n\r\n" + events).text,
+            "Hello world");
   std::string many;
   for (int k = 0; k < 3000; ++k) many += "X-Header-" + std::to_string(k) + ": " + std::string(50, 'a') + "\r\n";
-  EXPECT_EQ(Fetch(transport, server, head + many + "\r\n" + events).state, AnswerReader::State::kFailed) << "200 KiB of headers";
+  EXPECT_EQ(Fetch(transport, server, head + many + "\r\n" + events).state, AnswerReader::State::kFailed)
+      << "200 KiB of headers";
   EXPECT_EQ(Fetch(transport, server, "HTTP/1.0 200 OK\r\n\r\n" + events).text, "Hello world");
   // The same events through gzip, though none was asked for.
   const std::string gzip = absl::HexStringToBytes(
@@ -310,7 +327,8 @@ TEST(CurlTransport, WhatIsBoundedAndWhatIsDecoded) {
   const Outcome odd = Fetch(transport, server, head + "Content-Encoding: snappy\r\n\r\n" + events);
   EXPECT_EQ(odd.state, AnswerReader::State::kFailed);
   EXPECT_NE(odd.error.find("encoding"), std::string::npos) << odd.error;
-  const Outcome moved = Fetch(transport, server, "HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
+  const Outcome moved =
+      Fetch(transport, server, "HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n");
   EXPECT_EQ(moved.error, "HTTP 307");
 }
 

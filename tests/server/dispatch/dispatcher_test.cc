@@ -115,7 +115,8 @@ class DispatcherTest : public testing::Test {
     return transport_.started.size() > before ? transport_.started.back().id : CallId{};
   }
   const FakeTransport::Started& LastAttempt() const {
-    return *std::find_if(transport_.started.rbegin(), transport_.started.rend(), [](const auto& call) { return !call.body.empty(); });
+    return *std::find_if(transport_.started.rbegin(), transport_.started.rend(),
+                         [](const auto& call) { return !call.body.empty(); });
   }
   CallId Last() const { return LastAttempt().id; }
   void Advance(absl::Duration by) {
@@ -194,6 +195,22 @@ TEST_F(DispatcherTest, AnAnswerWithoutDoneIsWholeWhenItsBodyIs) {
   EXPECT_EQ(Outcomes(), (std::vector{DispatchOutcome::kCompleted, DispatchOutcome::kFailed}));
 }
 
+TEST_F(DispatcherTest, MoreTokensThanWereAskedForAreNotBelieved) {
+  uint64_t next = 1;
+  const auto answered = [&](const std::string& output_tokens) {
+    const CallId id = Start(next++);  // asks for 4
+    Head(id, 200);
+    Body(id, std::string(kToken) + kStop + "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":" +
+                 output_tokens + "}}\n\n" + kDone);
+    const auto& completed = std::get<CompletedEvent>(sink_.events.back());
+    EXPECT_EQ(std::get<QueryDone>(to_engine_.back()).output_tokens, completed.output_tokens);
+    return completed.usage_estimated ? -completed.output_tokens : completed.output_tokens;
+  };
+  EXPECT_EQ(answered("4"), 4);
+  EXPECT_EQ(answered("24"), 24);  // servers count in their own ways
+  for (const char* absurd : {"25", "10000000", "2147483647", "1e300", "-5"}) EXPECT_EQ(answered(absurd), -1) << absurd;
+}
+
 TEST_F(DispatcherTest, APromptThatIsRefusedWithinTheStreamHurtsNobodyElse) {
   for (uint64_t k = 1; k <= 5; ++k) {
     const CallId id = Start(k);
@@ -218,7 +235,8 @@ TEST_F(DispatcherTest, AStrictServerIsAskedAgainWithoutTheFieldAndThatIsRemember
     for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
   }
   const auto asks_for_usage = [&] { return LastAttempt().body.find("stream_options") != std::string::npos; };
-  const std::string refusal = R"({"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]})";
+  const std::string refusal =
+      R"({"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]})";
   Start(1);
   ASSERT_TRUE(asks_for_usage());
   const CallId first = Last();

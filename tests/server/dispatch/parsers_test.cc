@@ -16,7 +16,9 @@ using Strings = std::vector<std::string>;
 Strings Events(const Strings& pieces, bool at_end = false) {
   SseParser parser(1000);
   Strings events;
-  const auto add = [&](const SseEvent& event) { events.push_back(event.type.empty() ? event.data : event.type + "=" + event.data); };
+  const auto add = [&](const SseEvent& event) {
+    events.push_back(event.type.empty() ? event.data : event.type + "=" + event.data);
+  };
   for (const std::string& piece : pieces) EXPECT_TRUE(parser.Push(piece, add));
   if (at_end) parser.End(add);
   return events;
@@ -25,26 +27,35 @@ Strings Events(const Strings& pieces, bool at_end = false) {
 TEST(SseParser, EventsCutAnywhereWithAnyLineEnd) {
   EXPECT_EQ(Events({"data: a\n\ndata: b\n\n"}), (Strings{"a", "b"}));
   EXPECT_EQ(Events({"da", "ta: a", "\n", "\ndata:b\r", "\n\r\n", "data: c\r\r"}), (Strings{"a", "b", "c"}));
-  EXPECT_EQ(Events({": comment\n\nevent: x\nid: 1\ndata: one\ndata: two\n\ndata: z\n\n"}), (Strings{"x=one\ntwo", "z"}));
+  EXPECT_EQ(Events({": comment\n\nevent: x\nid: 1\ndata: one\ndata: two\n\ndata: z\n\n"}),
+            (Strings{"x=one\ntwo", "z"}));
   EXPECT_EQ(Events({"data: never ended"}), Strings{});
   EXPECT_EQ(Events({"data:\n\n"}), Strings{""});
 }
 
 TEST(SseParser, WhatTheStandardSaysOfFields) {
-  EXPECT_EQ(Events({"\xEF\xBB\xBF" "data: a\n\n\xEF\xBB\xBF" "data: b\n\n"}), Strings{"a"});  // one BOM, at the start
-  EXPECT_EQ(Events({"\xEF", "\xBB", "\xBF" "data: a\n\n"}), Strings{"a"});
-  EXPECT_EQ(Events({"data\n\ndata\ndata\n\ndata:"}), (Strings{"", "\n"}));                       // the standard's own example
+  EXPECT_EQ(Events({"\xEF\xBB\xBF"
+                    "data: a\n\n\xEF\xBB\xBF"
+                    "data: b\n\n"}),
+            Strings{"a"});  // one BOM, at the start
+  EXPECT_EQ(Events({"\xEF", "\xBB",
+                    "\xBF"
+                    "data: a\n\n"}),
+            Strings{"a"});
+  EXPECT_EQ(Events({"data\n\ndata\ndata\n\ndata:"}), (Strings{"", "\n"}));  // the standard's own example
   EXPECT_EQ(Events({"data:  two blanks\n\ndata:\ttab\n\n"}), (Strings{" two blanks", "\ttab"}));
-  EXPECT_EQ(Events({"retry: 3000\n\nid: 7\n\nevent: ping\n\n"}), Strings{});                     // no data, no event
-  EXPECT_EQ(Events({"event: ping\n\ndata: a\n\n"}), Strings{"a"});                               // the type does not outlive its block
+  EXPECT_EQ(Events({"retry: 3000\n\nid: 7\n\nevent: ping\n\n"}), Strings{});  // no data, no event
+  EXPECT_EQ(Events({"event: ping\n\ndata: a\n\n"}), Strings{"a"});            // the type does not outlive its block
   EXPECT_EQ(Events({"Data: a\n\n data: b\n\ndatax: c\n\n"}), Strings{});
 }
 
 TEST(SseParser, WhatServersSendThatTheStandardHasNot) {
   EXPECT_EQ(Events({"error: {\"code\":400}\n\n"}), Strings{"error={\"code\":400}"});
   EXPECT_EQ(Events({"data: a\n\n{\"error\":{}}\n"}, /*at_end=*/true), (Strings{"a", "error={\"error\":{}}"}));
-  EXPECT_EQ(Events({"data: {\"a\":1}\ndata: {\"b\":2}\ndata: [DONE]\n\n"}), (Strings{"{\"a\":1}", "{\"b\":2}", "[DONE]"}));
-  EXPECT_EQ(Events({"data: {\"a\":[{}\ndata: ,{\"b\":2}]}\n\n"}), Strings{"{\"a\":[{}\n,{\"b\":2}]}"});  // one text on two lines
+  EXPECT_EQ(Events({"data: {\"a\":1}\ndata: {\"b\":2}\ndata: [DONE]\n\n"}),
+            (Strings{"{\"a\":1}", "{\"b\":2}", "[DONE]"}));
+  EXPECT_EQ(Events({"data: {\"a\":[{}\ndata: ,{\"b\":2}]}\n\n"}),
+            Strings{"{\"a\":[{}\n,{\"b\":2}]}"});  // one text on two lines
   EXPECT_EQ(Events({"data: a\n\ndata: [DONE]\n"}, /*at_end=*/true), (Strings{"a", "[DONE]"}));
   EXPECT_EQ(Events({"data: [DONE]"}, /*at_end=*/true), Strings{"[DONE]"});
 }
@@ -86,7 +97,10 @@ TEST(Utf8, InvalidBytesBecomeReplacements) {
   EXPECT_EQ(all("a\xFFz"), "a\xEF\xBF\xBDz");
   EXPECT_EQ(all("\xC0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD");          // overlong
   EXPECT_EQ(all("\xED\xA0\x80"), "\xEF\xBF\xBD");                  // half of a UTF-16 pair
-  EXPECT_EQ(all("\xED\xA0\x80" "a\xED\xB0\x80"), "\xEF\xBF\xBD" "a\xEF\xBF\xBD");
+  EXPECT_EQ(all("\xED\xA0\x80"
+                "a\xED\xB0\x80"),
+            "\xEF\xBF\xBD"
+            "a\xEF\xBF\xBD");
   EXPECT_EQ(all("\xED\xA0\xBD\xED\xB8\x80"), "\xF0\x9F\x98\x80");  // both
   EXPECT_EQ(all("\xE2\x82"), "\xEF\xBF\xBD");                      // the end is missing
   std::mt19937 random(1);
@@ -120,7 +134,8 @@ TEST(CompletionJson, GarbageIsAnErrorAndNeverACrash) {
   for (const char* bad : {"", "[]", "{", "null", "{\"choices\":7}"}) {
     EXPECT_FALSE(ParseChunk(bad).ok()) << bad;
   }
-  for (const char* odd : {"{}", "{\"usage\":3}", "{\"choices\":null}", "{\"error\":null}", "{\"choices\":[null]}", "{\"choices\":[{\"text\":7}]}", "{\"choices\":[{\"delta\":[]}]}",
+  for (const char* odd : {"{}", "{\"usage\":3}", "{\"choices\":null}", "{\"error\":null}", "{\"choices\":[null]}",
+                          "{\"choices\":[{\"text\":7}]}", "{\"choices\":[{\"delta\":[]}]}",
                           "{\"choices\":[{\"logprobs\":{\"content\":[3]}}]}"}) {
     EXPECT_TRUE(ParseChunk(odd).ok()) << odd;
   }
@@ -162,7 +177,8 @@ TEST(CompletionJson, Slots) {
   EXPECT_EQ(ParseSlots("x"), std::nullopt);
   EXPECT_EQ(ParseSlots(R"({"total_slots":4096})"), 4096);
   EXPECT_EQ(ParseSlots(R"({"total_slots":8.0})"), 8);
-  for (const char* bad : {"0", "-1", "4097", "3.9", "2147483647", "1e18", "1e300", "1e999", "NaN", "-Infinity", "null", "[8]", "true"}) {
+  for (const char* bad :
+       {"0", "-1", "4097", "3.9", "2147483647", "1e18", "1e300", "1e999", "NaN", "-Infinity", "null", "[8]", "true"}) {
     EXPECT_EQ(ParseSlots(std::string("{\"total_slots\":") + bad + "}"), std::nullopt) << bad;
   }
   EXPECT_EQ(ParseSlots(std::string(500000, '[')), std::nullopt);
@@ -171,12 +187,21 @@ TEST(CompletionJson, Slots) {
 TEST(CompletionJson, TheShapesThatServersGiveAChunk) {
   const auto text = [](const std::string& json) {
     const auto chunk = ParseChunk(json);
-    return chunk.ok() ? chunk->text + (chunk->thought ? "+thought" : "") + (chunk->tool_call ? "+tools" : "") : "refused";
+    return chunk.ok() ? chunk->text + (chunk->thought ? "+thought" : "") + (chunk->tool_call ? "+tools" : "")
+                      : "refused";
   };
-  EXPECT_EQ(text(R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})"), "");
-  EXPECT_EQ(text(R"({"choices":[{"index":0,"delta":{"content":"a","reasoning_content":null,"tool_calls":null},"error":null}],"error":null})"), "a");
+  EXPECT_EQ(
+      text(
+          R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})"),
+      "");
+  EXPECT_EQ(
+      text(
+          R"({"choices":[{"index":0,"delta":{"content":"a","reasoning_content":null,"tool_calls":null},"error":null}],"error":null})"),
+      "a");
   EXPECT_EQ(text(R"({"choices":[{"delta":{"content":[{"type":"text","text":"a"},{"type":"image"},"b"]}}]})"), "ab");
-  EXPECT_EQ(text(R"({"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]}}]})"), "+thought");
+  EXPECT_EQ(
+      text(R"({"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]}}]})"),
+      "+thought");
   EXPECT_EQ(text(R"({"choices":[{"delta":{"reasoning_content":"hm"}}]})"), "+thought");
   EXPECT_EQ(text(R"({"choices":[{"delta":{"content":"","reasoning":"hm"}}]})"), "+thought");
   EXPECT_EQ(text(R"({"choices":[{"delta":{"content":"a","reasoning":"hm"}}]})"), "a+thought");
@@ -191,8 +216,10 @@ TEST(CompletionJson, TheShapesThatServersGiveAChunk) {
 }
 
 TEST(CompletionJson, NumbersOutOfRangeAreRefusedAndTheRestIsRead) {
-  for (const char* bad : {"-1", "-2147483648", "1e300", "1e999", "10000001", "4294967295", "1.5", "NaN", "Infinity", "\"7\"", "null", "[]"}) {
-    const auto chunk = ParseChunk(std::string(R"({"choices":[{"text":"a"}],"usage":{"prompt_tokens":3,"completion_tokens":)") + bad + "}}");
+  for (const char* bad : {"-1", "-2147483648", "1e300", "1e999", "10000001", "4294967295", "1.5", "NaN", "Infinity",
+                          "\"7\"", "null", "[]"}) {
+    const auto chunk = ParseChunk(
+        std::string(R"({"choices":[{"text":"a"}],"usage":{"prompt_tokens":3,"completion_tokens":)") + bad + "}}");
     ASSERT_TRUE(chunk.ok()) << bad;
     EXPECT_EQ(chunk->text, "a");
     EXPECT_FALSE(chunk->usage) << bad;
@@ -204,7 +231,8 @@ TEST(CompletionJson, NumbersOutOfRangeAreRefusedAndTheRestIsRead) {
 
 TEST(CompletionJson, FinishReasonsAreShortAndPrintable) {
   const auto reason = [](const std::string& said) {
-    return ParseChunk(nlohmann::json{{"choices", {{{"text", ""}, {"finish_reason", said}}}}}.dump())->finish_reason.value_or("none");
+    return ParseChunk(nlohmann::json{{"choices", {{{"text", ""}, {"finish_reason", said}}}}}.dump())
+        ->finish_reason.value_or("none");
   };
   EXPECT_EQ(reason("content_filter"), "content_filter");
   EXPECT_EQ(reason(""), "none");
@@ -220,22 +248,31 @@ TEST(CompletionJson, LogprobsInBothShapesWithNullAndInfinity) {
     const auto chunk = ParseChunk(json);
     for (const TokenLogprob& token : chunk->logprobs) {
       text += token.token + "=" + std::to_string(static_cast<int>(token.logprob));
-      for (const TokenAlternative& other : token.top) text += "|" + other.token + "=" + std::to_string(static_cast<int>(other.logprob));
+      for (const TokenAlternative& other : token.top)
+        text += "|" + other.token + "=" + std::to_string(static_cast<int>(other.logprob));
     }
     return text;
   };
   EXPECT_EQ(shown(R"({"choices":[{"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-1.0,
       "top_logprobs":[{"token":"a","logprob":-1.0},{"token":"b","logprob":null},{"token":"c","logprob":-Infinity}]}]}}]})"),
             "a=-1|a=-1|b=-9999|c=-9999");
-  EXPECT_EQ(shown(R"({"choices":[{"text":" a","logprobs":{"tokens":[" a"],"token_logprobs":[-1.0],"top_logprobs":[{" a":-1.0," b":-2.0}]}}]})"),
-            " a=-1| a=-1| b=-2");
-  EXPECT_EQ(ParseChunk(R"({"choices":[{"text":"ab","logprobs":{"tokens":["a","b"],"token_logprobs":[-1.0,-1.0]}}]})", false)->tokens, 2);
-  EXPECT_TRUE(ParseChunk(R"({"choices":[{"text":"a","logprobs":{"content":[{"token":"a","logprob":-1}]}}]})", false)->logprobs.empty());
+  EXPECT_EQ(
+      shown(
+          R"({"choices":[{"text":" a","logprobs":{"tokens":[" a"],"token_logprobs":[-1.0],"top_logprobs":[{" a":-1.0," b":-2.0}]}}]})"),
+      " a=-1| a=-1| b=-2");
+  EXPECT_EQ(
+      ParseChunk(R"({"choices":[{"text":"ab","logprobs":{"tokens":["a","b"],"token_logprobs":[-1.0,-1.0]}}]})", false)
+          ->tokens,
+      2);
+  EXPECT_TRUE(ParseChunk(R"({"choices":[{"text":"a","logprobs":{"content":[{"token":"a","logprob":-1}]}}]})", false)
+                  ->logprobs.empty());
   // More alternatives than anybody may ask for, and one within another.
   std::string top;
-  for (int k = 0; k < 50; ++k) top += std::string(k > 0 ? "," : "") + R"({"token":"t","logprob":-)" + std::to_string(k) +
-                                     R"(,"top_logprobs":[{"token":"x","logprob":-1}]})";
-  const auto many = ParseChunk(R"({"choices":[{"text":"a","logprobs":{"content":[{"token":"a","logprob":-1,"top_logprobs":[)" + top + "]}]}}]}");
+  for (int k = 0; k < 50; ++k)
+    top += std::string(k > 0 ? "," : "") + R"({"token":"t","logprob":-)" + std::to_string(k) +
+           R"(,"top_logprobs":[{"token":"x","logprob":-1}]})";
+  const auto many = ParseChunk(
+      R"({"choices":[{"text":"a","logprobs":{"content":[{"token":"a","logprob":-1,"top_logprobs":[)" + top + "]}]}}]}");
   ASSERT_EQ(many->logprobs.size(), 1u);
   EXPECT_EQ(many->logprobs[0].top.size(), 20u);
 }
@@ -257,14 +294,16 @@ TEST(CompletionJson, HalvesOfAPairAndRawBytesMeetAgain) {
   const auto joined = [](const Strings& chunks) {
     Utf8Assembler whole;
     std::string text;
-    for (const std::string& escaped : chunks) text += whole.Push(ParseChunk("{\"choices\":[{\"text\":\"" + escaped + "\"}]}")->text);
+    for (const std::string& escaped : chunks)
+      text += whole.Push(ParseChunk("{\"choices\":[{\"text\":\"" + escaped + "\"}]}")->text);
     return text + whole.Finish();
   };
   EXPECT_EQ(joined({"\\ud83d", "\\ude00!"}), "\xF0\x9F\x98\x80!");
   EXPECT_EQ(joined({"a\\uD83D\\uDE00"}), "a\xF0\x9F\x98\x80");
   EXPECT_EQ(joined({"\\ud83d", "x"}), "\xEF\xBF\xBDx");
-  EXPECT_EQ(joined({"\\\\ud83d"}), "\\ud83d");                                // an escaped backslash, no escape
-  EXPECT_EQ(joined({"\\uf780\\ud83d", "\\ude00"}), "\xEF\x9E\x80\xF0\x9F\x98\x80");  // a private-use character stays one
+  EXPECT_EQ(joined({"\\\\ud83d"}), "\\ud83d");  // an escaped backslash, no escape
+  EXPECT_EQ(joined({"\\uf780\\ud83d", "\\ude00"}),
+            "\xEF\x9E\x80\xF0\x9F\x98\x80");  // a private-use character stays one
   EXPECT_EQ(joined({"\xEF\x9E\x80\\ud83d", "\\ude00"}), "\xEF\x9E\x80\xF0\x9F\x98\x80");
   EXPECT_EQ(joined({"\xF0\x9F", "\x98\x80"}), "\xF0\x9F\x98\x80");
 }
@@ -272,7 +311,8 @@ TEST(CompletionJson, HalvesOfAPairAndRawBytesMeetAgain) {
 TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
   PromptBody prompt;
   prompt.seed = 1;
-  const auto other = [&](const std::string& words, const std::string& field = "", RequestDialect from = RequestDialect()) {
+  const auto other = [&](const std::string& words, const std::string& field = "",
+                         RequestDialect from = RequestDialect()) {
     ServerError error;
     error.words = words;
     error.field = field;
@@ -282,15 +322,24 @@ TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
   EXPECT_FALSE(other("HTTP 422: body.stream_options: Extra inputs are not permitted").contains("stream_options"));
   EXPECT_FALSE(other("HTTP 400: Unrecognized request argument supplied: seed").contains("seed"));
   EXPECT_EQ(other("HTTP 422: `temperature` must be strictly positive")["temperature"], 0.01);
-  EXPECT_FALSE(other("HTTP 400: Unsupported value: 'temperature' does not support 0 with this model.").contains("temperature"));
-  const auto completion = other("HTTP 400: Unsupported parameter: 'max_tokens' is not supported with this model. "
-                                "Use 'max_completion_tokens' instead.", "max_tokens");
+  EXPECT_FALSE(
+      other("HTTP 400: Unsupported value: 'temperature' does not support 0 with this model.").contains("temperature"));
+  const auto completion = other(
+      "HTTP 400: Unsupported parameter: 'max_tokens' is not supported with this model. "
+      "Use 'max_completion_tokens' instead.",
+      "max_tokens");
   EXPECT_EQ(completion["max_completion_tokens"], 9);
   EXPECT_FALSE(completion.contains("max_tokens"));
-  EXPECT_TRUE(other("HTTP 400: 'max_tokens' or 'max_completion_tokens' is too large: 900. This model's maximum context length is 512")
+  EXPECT_TRUE(other("HTTP 400: 'max_tokens' or 'max_completion_tokens' is too large: 900. This model's maximum context "
+                    "length is 512")
                   .is_null());
   EXPECT_TRUE(other("HTTP 400: messages: roles must alternate").is_null());
+  prompt.temperature = 3;
+  EXPECT_TRUE(other("HTTP 400: temperature must be at most 2").is_null()) << "the query's own fault";
   RequestDialect without;
+  without.max_completion_tokens = true;
+  EXPECT_TRUE(other("HTTP 400: 'max_tokens' or 'max_completion_tokens' is too large: invalid context length", "", without).is_null())
+      << "no way back, or there were no end";
   without.stream_options = false;
   EXPECT_TRUE(other("HTTP 400: stream_options is not supported", "", without).is_null()) << "it was left out already";
 }
@@ -298,29 +347,34 @@ TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
 TEST(ServerError, WhoseFaultInTheWordsOfManyServers) {
   const auto blame = [](int status, const std::string& body) { return ReadServerError(status, false, body).blame; };
   // llama.cpp, vLLM, SGLang, TGI, Ollama, LiteLLM, OpenAI, FastAPI: the prompt's.
-  for (const char* body : {
-           R"({"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error","n_ctx":512}})",
-           R"({"error":{"code":500,"message":"Value is not callable: null at row 1: Jinja Exception: Conversation roles must alternate","type":"server_error"}})",
-           R"({"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","param":null,"code":400})",
-           R"({"error":{"message":"The input (5000 tokens) is longer than the model's context length (4096 tokens).","type":"BadRequestError","code":400}})",
-           R"({"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096","error_type":"validation"})",
-           R"({"error":"Template error: unknown filter","error_type":"template_error"})",
-           R"({"error":{"message":"litellm.ContextWindowExceededError: too long","type":null,"param":null,"code":"400"}})",
-           R"({"error":{"message":"too long","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}})"}) {
+  for (
+      const char* body :
+      {R"({"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error","n_ctx":512}})",
+       R"({"error":{"code":500,"message":"Value is not callable: null at row 1: Jinja Exception: Conversation roles must alternate","type":"server_error"}})",
+       R"({"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","param":null,"code":400})",
+       R"({"error":{"message":"The input (5000 tokens) is longer than the model's context length (4096 tokens).","type":"BadRequestError","code":400}})",
+       R"({"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096","error_type":"validation"})",
+       R"({"error":"Template error: unknown filter","error_type":"template_error"})",
+       R"({"error":{"message":"litellm.ContextWindowExceededError: too long","type":null,"param":null,"code":"400"}})",
+       R"({"error":{"message":"too long","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}})"}) {
     EXPECT_EQ(blame(200, body), Blame::kPrompt) << body;
     EXPECT_EQ(blame(500, body), Blame::kPrompt) << body;
   }
   EXPECT_EQ(blame(400, "anything"), Blame::kPrompt);
   EXPECT_EQ(blame(413, ""), Blame::kPrompt);
-  EXPECT_EQ(blame(422, R"({"detail":[{"loc":["body","messages",0],"msg":"field required","input":{}}]})"), Blame::kPrompt);
-  EXPECT_EQ(blame(400, R"({"error":{"message":"Invalid model name passed in model=llm","code":"400"}})"), Blame::kConfiguration);
-  for (const int status : {301, 302, 401, 403, 404, 405}) EXPECT_EQ(blame(status, "the context length"), Blame::kConfiguration) << status;
+  EXPECT_EQ(blame(422, R"({"detail":[{"loc":["body","messages",0],"msg":"field required","input":{}}]})"),
+            Blame::kPrompt);
+  EXPECT_EQ(blame(400, R"({"error":{"message":"Invalid model name passed in model=llm","code":"400"}})"),
+            Blame::kConfiguration);
+  for (const int status : {301, 302, 401, 403, 404, 405})
+    EXPECT_EQ(blame(status, "the context length"), Blame::kConfiguration) << status;
   EXPECT_EQ(blame(200, R"({"error":{"message":"no such key","type":"authentication_error"}})"), Blame::kConfiguration);
   EXPECT_EQ(blame(429, R"({"error":"Model is overloaded","error_type":"overloaded"})"), Blame::kBusy);
   EXPECT_EQ(blame(200, R"({"error":{"message":"quota is used up","code":429}})"), Blame::kBusy);
   EXPECT_EQ(blame(503, R"({"error":{"code":503,"message":"Loading model","type":"unavailable_error"}})"), Blame::kBusy);
   EXPECT_EQ(ReadServerError(503, true, "").blame, Blame::kBusy);
-  for (const char* body : {R"({"error":{"message":"CUDA out of memory","code":500}})", R"({"error":"no","error_type":"generation"})", "<html>", ""}) {
+  for (const char* body : {R"({"error":{"message":"CUDA out of memory","code":500}})",
+                           R"({"error":"no","error_type":"generation"})", "<html>", ""}) {
     EXPECT_EQ(blame(200, body), Blame::kBackend) << body;
     EXPECT_EQ(blame(502, body), Blame::kBackend) << body;
     EXPECT_EQ(blame(503, body), Blame::kBackend) << body;
@@ -332,17 +386,23 @@ TEST(ServerError, WordsAreClippedPrintableAndWithoutAddresses) {
   EXPECT_EQ(words(400, R"({"error":{"message":"too long"}})"), "HTTP 400: too long");
   EXPECT_EQ(words(503, "busy"), "HTTP 503: busy");
   EXPECT_EQ(words(502, "<html>\r\n<head><title>502 Bad Gateway</title></head>"), "HTTP 502: 502 Bad Gateway");
-  EXPECT_EQ(words(422, R"({"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]})"),
-            "HTTP 422: body.stream_options: Extra inputs are not permitted");
+  EXPECT_EQ(
+      words(
+          422,
+          R"({"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]})"),
+      "HTTP 422: body.stream_options: Extra inputs are not permitted");
   EXPECT_EQ(words(500, R"({"error":{"message":"a\u001b[31mred\nline\u0000"}})"), "HTTP 500: a\\x1b[31mred line\\x00");
-  const std::string clipped = words(500, "{\"error\":\"" + std::string(290, 'x') + "\xE2\x82\xAC" + std::string(900, 'y') + "\"}");
+  const std::string clipped =
+      words(500, "{\"error\":\"" + std::string(290, 'x') + "\xE2\x82\xAC" + std::string(900, 'y') + "\"}");
   EXPECT_LE(clipped.size(), 300u);
   EXPECT_TRUE(IsValidUtf8(clipped));
   EXPECT_TRUE(IsValidUtf8(words(500, "\xFF\xFE")));
   EXPECT_LE(words(500, "{\"error\":" + std::string(50000, '[') + std::string(50000, ']') + "}").size(), 300u);
-  EXPECT_EQ(WithoutAddresses("no route to http://user:pw@10.1.2.3:8000/v1, nor 10.1.2.4:80. Version 1.2.3", "http://gpu-7:1"),
-            "no route to (address), nor (address) Version 1.2.3");
-  EXPECT_EQ(WithoutAddresses("upstream gpu-7.lan:8000 sent 3.14", "https://gpu-7.lan:8000/x"), "upstream (address) sent 3.14");
+  EXPECT_EQ(
+      WithoutAddresses("no route to http://user:pw@10.1.2.3:8000/v1, nor 10.1.2.4:80. Version 1.2.3", "http://gpu-7:1"),
+      "no route to (address), nor (address) Version 1.2.3");
+  EXPECT_EQ(WithoutAddresses("upstream gpu-7.lan:8000 sent 3.14", "https://gpu-7.lan:8000/x"),
+            "upstream (address) sent 3.14");
 }
 
 TEST(LoadMetrics, SumsWhatRunsAndWaitsOverModelsAndIgnoresTheRest) {
