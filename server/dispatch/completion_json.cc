@@ -19,7 +19,6 @@ using nlohmann::json;
 constexpr size_t kMaxJson = 4 << 20;  // the callers have lower limits
 constexpr size_t kMaxTokensOfEvent = 4096;
 constexpr size_t kMaxParts = 4096;  // of a content that is a list
-constexpr int kMaxSlots = 4096;
 
 // --- bytes that JSON cannot hold
 // ----------------------------------------------------------------------------------------- Some servers cut a code
@@ -314,14 +313,6 @@ absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprob
   if (positions > 0 && logprobs_wanted) chunk.logprobs = Logprobs(data);
   if (!chunk.text.empty()) chunk.tokens = static_cast<int>(std::max<size_t>(1, positions));
   return chunk;
-}
-
-std::optional<int> ParseSlots(const std::string& props) {
-  bool hidden = false;
-  const json document = Parse(props, &hidden);
-  const json* slots = Find(document, "total_slots");
-  const std::optional<int> count = slots == nullptr ? std::nullopt : Count(*slots, kMaxSlots);
-  return count && *count > 0 ? count : std::nullopt;
 }
 
 }  // namespace goad::server

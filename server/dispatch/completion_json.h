@@ -58,10 +58,6 @@ struct CompletionChunk {
 // INVALID_ARGUMENT for what is no JSON object, too deep, or has choices that are no list. An object that has nothing of
 // an answer is an empty chunk (progress, roles, pings).
 absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprobs_wanted = true);
-
-// `total_slots` of llama-server's /props, when it is a whole number in 1..4096; nullopt elsewhere.
-std::optional<int> ParseSlots(const std::string& props);
-
 }  // namespace goad::server
 
 #endif  // GOAD_SERVER_DISPATCH_COMPLETION_JSON_H_

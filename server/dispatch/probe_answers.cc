@@ -5,34 +5,22 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client_sdk/openai/json_text.h"
 #include "nlohmann/json.hpp"
+#include "server/dispatch/server_error.h"
 
 namespace goad::server {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kDeepest = 32;
+constexpr size_t kMostBytes = 4 << 20;
 constexpr size_t kMostModels = 1000, kMostModelBytes = 256, kMostWords = 160;
 
-// Null when it is no JSON or nested deeper than any real answer.
+// Null when it is no JSON, or larger or deeper than any real answer.
 json Parse(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t k = 0; k < text.size(); ++k) {
-    const char c = text[k];
-    if (in_string) {
-      if (c == '\\') ++k;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kDeepest) return nullptr;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!openai::CheckJson(text, kMostBytes).ok()) return nullptr;
+  json document = json::parse(openai::StrictJson(text), nullptr, /*allow_exceptions=*/false);
   return document.is_discarded() ? json(nullptr) : document;
 }
 
@@ -89,19 +77,7 @@ std::string FirstWords(std::string_view body) {
       }
     }
   }
-  std::string line;
-  for (const char c : words) {
-    const bool control = static_cast<unsigned char>(c) < ' ' || c == 127;
-    if (control && (line.empty() || line.back() == ' ')) continue;
-    line += control ? ' ' : c;
-  }
-  bool clipped = line.size() > kMostWords;
-  if (clipped) line.resize(kMostWords);
-  // A byte that is no UTF-8 would make the line unprintable for whoever reads the log as JSON; a character cut in half,
-  // too.
-  line = json(line).dump(-1, ' ', false, json::error_handler_t::ignore);
-  line = json::parse(line).get<std::string>();
-  return clipped ? absl::StrCat(line, "...") : line;
+  return words.size() > kMostWords ? absl::StrCat(Printable(words, kMostWords), "...") : Printable(words, kMostWords);
 }
 
 }  // namespace goad::server

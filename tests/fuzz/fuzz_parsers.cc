@@ -7,6 +7,7 @@
 #if GOAD_FUZZ_SSE || GOAD_FUZZ_COMPLETION
 #include "server/dispatch/answer_reader.h"
 #include "server/dispatch/completion_json.h"
+#include "server/dispatch/probe_answers.h"
 #include "server/dispatch/load_metrics.h"
 #include "server/dispatch/server_error.h"
 #include "server/dispatch/sse_parser.h"
@@ -70,7 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (answer(0) != answer(stream.empty() ? 0 : data[0] % stream.size())) abort();
 #elif GOAD_FUZZ_COMPLETION
   (void)goad::server::ParseChunk(std::string(bytes));
-  if (const auto slots = goad::server::ParseSlots(std::string(bytes)); slots && (*slots < 1 || *slots > 4096)) abort();
+  if (const auto slots = goad::server::ParseTotalSlots(bytes); slots && (*slots < 1 || *slots > 4096)) abort();
   for (const int status : {200, 404, 500}) {
     const goad::server::ServerError error = goad::server::ReadServerError(status, false, bytes);
     const std::string shown = goad::server::WithoutAddresses(error.words, "http://gpu-7:8000");

@@ -248,10 +248,10 @@ TEST(ProbeAnswers, FirstWordsAreOneShortLine) {
             "Loading model");
   EXPECT_EQ(FirstWords(R"({"detail":"Not authenticated"})"), "Not authenticated");
   EXPECT_EQ(FirstWords(R"({"error":"Model is overloaded"})"), "Model is overloaded");
-  EXPECT_EQ(FirstWords("<html>\r\n<head><title>502 Bad Gateway"), "<html> <head><title>502 Bad Gateway");
-  EXPECT_EQ(FirstWords("a\x1b[31m\nb"), "a [31m b");
+  EXPECT_EQ(FirstWords("<html>\r\n<head><title>502 Bad Gateway"), "<html>  <head><title>502 Bad Gateway");
+  EXPECT_EQ(FirstWords("a\x1b[31m\nb"), "a\\x1b[31m b");
   EXPECT_LE(FirstWords(std::string(1000000, 'x')).size(), 170u);
-  EXPECT_EQ(FirstWords("\xff\xfe ok"), " ok");
+  EXPECT_EQ(FirstWords("\xff\xfe ok"), "\uFFFD\uFFFD ok");
   EXPECT_EQ(FirstWords(""), "");
 }
 

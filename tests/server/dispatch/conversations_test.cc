@@ -290,7 +290,9 @@ Outcome Fetch(CurlTransport& transport, RawServer& server, const std::string& wi
 }
 
 TEST(Conversations, OverHttpCutOffAtEveryByteOfHeadAndFrames) {
-  CurlTransport transport;
+  const auto opened = CurlTransport::Open();
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  CurlTransport& transport = **opened;
   RawServer server;
   for (const Conversation& conversation : Conversations()) {
     ExpectWhole(conversation, Fetch(transport, server, conversation.Wire()), "over HTTP");
@@ -306,7 +308,9 @@ TEST(Conversations, OverHttpCutOffAtEveryByteOfHeadAndFrames) {
 }
 
 TEST(CurlTransport, WhatIsBoundedAndWhatIsDecoded) {
-  CurlTransport transport;
+  const auto opened = CurlTransport::Open();
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  CurlTransport& transport = **opened;
   RawServer server;
   const std::string events =
       "data: {\"choices\":[{\"text\":\"Hello world\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";

@@ -171,19 +171,6 @@ TEST(CompletionJson, RequestsSayEverything) {
   EXPECT_EQ(body["top_logprobs"], 3);
 }
 
-TEST(CompletionJson, Slots) {
-  EXPECT_EQ(ParseSlots(R"({"total_slots":4})"), 4);
-  EXPECT_EQ(ParseSlots(R"({"total_slots":"4"})"), std::nullopt);
-  EXPECT_EQ(ParseSlots("x"), std::nullopt);
-  EXPECT_EQ(ParseSlots(R"({"total_slots":4096})"), 4096);
-  EXPECT_EQ(ParseSlots(R"({"total_slots":8.0})"), 8);
-  for (const char* bad :
-       {"0", "-1", "4097", "3.9", "2147483647", "1e18", "1e300", "1e999", "NaN", "-Infinity", "null", "[8]", "true"}) {
-    EXPECT_EQ(ParseSlots(std::string("{\"total_slots\":") + bad + "}"), std::nullopt) << bad;
-  }
-  EXPECT_EQ(ParseSlots(std::string(500000, '[')), std::nullopt);
-}
-
 TEST(CompletionJson, TheShapesThatServersGiveAChunk) {
   const auto text = [](const std::string& json) {
     const auto chunk = ParseChunk(json);

