@@ -212,7 +212,7 @@ with Goad([f'url: "{url}"' for url in servers.values()]) as goad:
         return next((line for line in goad.log().splitlines() if f"url={servers[name]} state=" in line), "")
 
     for name, words in (("refused", "refused|connect to"), ("no name", "resolve"), ("no TLS", "SSL|TLS"), ("silent", "no answer within 4s"),
-                        ("key", "GET /v1/models: HTTP 401 invalid api key"), ("moved", "HTTP 302 go .*31m there"),
+                        ("key", "GET /v1/models: HTTP 401 invalid api key"), ("moved", "HTTP 302 go.*31m there"),
                         ("loading", "state=loading cause=.*Loading model"), ("models only", "state=up"), ("204", "state=up")):
         until(lambda: re.search(words, line(name)), f"{name}: one line says {words}", 8)
     check(time.monotonic() - began < 8, "all of it within some seconds of the start")
