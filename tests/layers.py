@@ -27,7 +27,7 @@ RULES = [
                              r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/listener/grpc_listener\.cc", [r"server/(base|listener|telemetry)/.*", GRPC]),
     (r"server/listener/.*", [r"server/(base|listener|telemetry)/.*", r"spdlog/.*"]),
-    (r"server/session/offload_service\.(h|cc)", [r"server/(base|session|telemetry)/.*", r"server/listener/connection_table\.h", r"server/config/config(_store)?\.h",
+    (r"server/session/offload_service\.(h|cc)", [r"server/(base|session|telemetry)/.*", r"server/listener/connection_table\.h", r"server/config/(config|config_store|certificates)\.h",
                                              EVENTS, PROTO, GRPC]),
     (r"server/session/.*", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, PROTO,
                             r"goad/uncertainty\.h"]),

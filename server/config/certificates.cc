@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -111,6 +112,64 @@ std::string PairProblem(const std::string& chain_pem, const std::string& key_pem
     if (std::string problem = DateProblem(certificate, now); !problem.empty()) warnings->push_back(std::move(problem));
   }
   return "";
+}
+
+namespace {
+
+constexpr int kMostRevoked = 100000;
+
+std::string IssuerAndSerial(const X509_NAME* issuer, const ASN1_INTEGER* serial) {
+  unsigned char* der = nullptr;
+  const int size = i2d_X509_NAME(const_cast<X509_NAME*>(issuer), &der);
+  std::string name(reinterpret_cast<char*>(der), static_cast<size_t>(std::max(0, size)));
+  OPENSSL_free(der);
+  BIGNUM* number = ASN1_INTEGER_to_BN(serial, nullptr);
+  char* hex = number == nullptr ? nullptr : BN_bn2hex(number);
+  absl::StrAppend(&name, " ", hex == nullptr ? "?" : hex);
+  OPENSSL_free(hex);
+  BN_free(number);
+  return name;
+}
+
+}  // namespace
+
+std::string CrlProblem(const std::string& crl_pem, const std::string& bundle_pem, absl::Time now,
+                       std::vector<std::string>* warnings, std::vector<std::string>* revoked) {
+  std::vector<Certificate> authorities;
+  if (std::string problem = ReadAll(bundle_pem, &authorities); !problem.empty()) return absl::StrCat("client_ca: ", problem);
+  const Memory memory = Reader(crl_pem);
+  int lists = 0;
+  for (;; ++lists) {
+    const std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> crl(
+        PEM_read_bio_X509_CRL(memory.get(), nullptr, &NoPassphrase, nullptr), &X509_CRL_free);
+    ERR_clear_error();
+    if (crl == nullptr) break;
+    bool signed_by_us = false;
+    for (const Certificate& authority : authorities) {
+      if (X509_NAME_cmp(X509_get_subject_name(authority.get()), X509_CRL_get_issuer(crl.get())) != 0) continue;
+      signed_by_us = signed_by_us || X509_CRL_verify(crl.get(), X509_get0_pubkey(authority.get())) == 1;
+      ERR_clear_error();
+    }
+    if (!signed_by_us) return absl::StrCat("list ", lists + 1, " is signed by none of the authorities in listen.tls.client_ca");
+    if (const ASN1_TIME* next = X509_CRL_get0_nextUpdate(crl.get()); next != nullptr && TimeOf(next) < now) {
+      warnings->push_back(absl::StrCat("list ", lists + 1, " should have been replaced on ", Day(TimeOf(next))));
+    }
+    STACK_OF(X509_REVOKED)* entries = X509_CRL_get_REVOKED(crl.get());
+    for (int k = 0; k < sk_X509_REVOKED_num(entries); ++k) {
+      if (static_cast<int>(revoked->size()) >= kMostRevoked) return absl::StrCat("revokes more than ", kMostRevoked, " certificates");
+      revoked->push_back(IssuerAndSerial(X509_CRL_get_issuer(crl.get()),
+                                         X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(entries, k))));
+    }
+  }
+  return lists == 0 ? "holds no PEM list of revoked certificates (-----BEGIN X509 CRL-----)" : "";
+}
+
+std::string RevokedName(const std::string& certificate_pem) {
+  const Memory memory = Reader(certificate_pem);
+  const Certificate certificate(PEM_read_bio_X509(memory.get(), nullptr, &NoPassphrase, nullptr), &X509_free);
+  ERR_clear_error();
+  if (certificate == nullptr) return "";
+  return IssuerAndSerial(X509_get_issuer_name(certificate.get()), X509_get_serialNumber(certificate.get()));
 }
 
 }  // namespace goad::server

@@ -19,6 +19,8 @@ struct TlsConfig {             // restart-only paths; what the files hold is hot
   std::string certificate;     // PEM chain; empty = plaintext
   std::string key;             // PEM
   std::string client_ca;       // PEM; set = client certificates are required (mTLS)
+  std::string crl;                                      // PEM list of revoked client certificates; hot; empty = none
+  std::vector<std::string> revoked;                     // what it holds, sorted; see RevokedName
   std::string certificate_pem, key_pem, client_ca_pem;  // what the files hold
   absl::Time expires;                                   // the certificate
 };

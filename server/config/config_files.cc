@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -66,6 +67,14 @@ class Reader {
       Warn("listen.tls.certificate", tls.certificate, warnings);
     }
     if (!tls.client_ca.empty()) Bundle("listen.tls.client_ca", tls.client_ca, &tls.client_ca_pem);
+    std::string crl;
+    if (tls.crl.empty() || tls.client_ca_pem.empty() || !Text("listen.tls.crl", tls.crl, kMostPem, &crl)) return;
+    std::vector<std::string> warnings;
+    if (const std::string problem = CrlProblem(crl, tls.client_ca_pem, now_, &warnings, &tls.revoked); !problem.empty()) {
+      Bad("listen.tls.crl", absl::StrCat(tls.crl, ": ", problem));
+    }
+    std::sort(tls.revoked.begin(), tls.revoked.end());
+    Warn("listen.tls.crl", tls.crl, warnings);
   }
 
   void Tokens(AuthConfig& auth) {

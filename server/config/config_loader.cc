@@ -74,6 +74,7 @@ void ReadRoot(YamlSection& root, Config* config) {
       tls.Text("certificate", &config->listen.tls.certificate);
       tls.Text("key", &config->listen.tls.key);
       tls.Text("client_ca", &config->listen.tls.client_ca);
+      tls.Text("crl", &config->listen.tls.crl);
     });
   });
   root.Child("admin", [&](YamlSection& admin) { admin.Text("address", &config->admin_address); });

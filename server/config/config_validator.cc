@@ -103,6 +103,7 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   if (!tls.client_ca.empty() && tls.certificate.empty()) {
     problems.Add("listen.tls.client_ca", "needs certificate and key");
   }
+  if (!tls.crl.empty() && tls.client_ca.empty()) problems.Add("listen.tls.crl", "needs client_ca");
   const auto address = [&](const char* field, const std::string& text, bool unix_too) {
     if (const std::string problem = AddressProblem(text, unix_too); !problem.empty()) {
       problems.Add(field, absl::StrCat("\"", text, "\" ", problem));

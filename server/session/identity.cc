@@ -3,6 +3,8 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -64,6 +66,10 @@ std::string HashBearerToken(std::string_view authorization) {
 
 absl::StatusOr<Caller> IdentifyCaller(const Config& config, const Credentials& credentials) {
   Caller caller;
+  const std::vector<std::string>& revoked = config.listen.tls.revoked;
+  if (std::binary_search(revoked.begin(), revoked.end(), credentials.certificate_serial)) {
+    return absl::UnauthenticatedError("certificate: is revoked");
+  }
   if (!credentials.certificate_names.empty()) {
     caller.identity = absl::StrCat("certificate ", credentials.certificate_names[0]);
     if (const std::string* tenant = TenantOfCertificate(config, credentials.certificate_names)) caller.tenant = *tenant;

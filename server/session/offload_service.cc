@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "goad/v1/offload.grpc.pb.h"
 #include "server/base/reaction.h"
+#include "server/config/certificates.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
@@ -37,6 +38,11 @@ Credentials CredentialsOf(const grpc::CallbackServerContext& context) {
     const bool has_alternatives = !auth->FindPropertyValues("x509_subject_alternative_name").empty();
     for (const auto& name : auth->FindPropertyValues(has_alternatives ? "x509_dns" : "x509_common_name")) {
       credentials.certificate_names.emplace_back(name.data(), name.size());
+    }
+  }
+  if (auth != nullptr) {
+    for (const auto& pem : auth->FindPropertyValues("x509_pem_cert")) {
+      credentials.certificate_serial = RevokedName(std::string(pem.data(), pem.size()));
     }
   }
   const auto found = context.client_metadata().find("authorization");

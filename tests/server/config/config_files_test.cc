@@ -11,8 +11,10 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/config/certificates.h"
 #include "server/config/config_loader.h"
 
 namespace goad::server {
@@ -52,6 +54,51 @@ std::string Certificate(const Key& key, const std::string& name, long from_s, lo
   BIO* memory = BIO_new(BIO_s_mem());
   PEM_write_bio_X509(memory, made.get());
   return Text(memory);
+}
+
+// Of the authority `name`, revoking serial number `serial`, to be replaced in `next_s` seconds.
+std::string Crl(const Key& key, const std::string& name, long serial, long next_s) {
+  const std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> made(X509_CRL_new(), &X509_CRL_free);
+  const std::unique_ptr<X509_NAME, decltype(&X509_NAME_free)> issuer(X509_NAME_new(), &X509_NAME_free);
+  X509_NAME_add_entry_by_txt(issuer.get(), "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+  X509_CRL_set_issuer_name(made.get(), issuer.get());
+  ASN1_TIME* time = X509_gmtime_adj(nullptr, -kDay);
+  X509_CRL_set1_lastUpdate(made.get(), time);
+  X509_REVOKED* entry = X509_REVOKED_new();
+  ASN1_INTEGER* number = ASN1_INTEGER_new();
+  ASN1_INTEGER_set(number, serial);
+  X509_REVOKED_set_serialNumber(entry, number);
+  X509_REVOKED_set_revocationDate(entry, time);
+  X509_CRL_add0_revoked(made.get(), entry);
+  X509_gmtime_adj(time, next_s);
+  X509_CRL_set1_nextUpdate(made.get(), time);
+  ASN1_TIME_free(time);
+  ASN1_INTEGER_free(number);
+  X509_CRL_sign(made.get(), key.get(), EVP_sha256());
+  BIO* memory = BIO_new(BIO_s_mem());
+  PEM_write_bio_X509_CRL(memory, made.get());
+  return Text(memory);
+}
+
+TEST(Crl, RevokesByIssuerAndSerialWhatAnAuthorityOfOursSigned) {
+  const Key ours = NewKey(), other = NewKey();
+  const std::string bundle = Certificate(ours, "authority", -kDay, kDay);
+  std::vector<std::string> warnings, revoked;
+  EXPECT_EQ(CrlProblem(Crl(ours, "authority", 0, kDay), bundle, absl::Now(), &warnings, &revoked), "");
+  EXPECT_THAT(warnings, IsEmpty());
+  // The authority signed itself, without a serial number: its own certificate is what that list revokes.
+  EXPECT_EQ(revoked, std::vector<std::string>{RevokedName(bundle)});
+  EXPECT_EQ(CrlProblem(Crl(ours, "authority", 7, -10), bundle, absl::Now(), &warnings, &revoked), "");
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_THAT(warnings[0], HasSubstr("should have been replaced"));
+  EXPECT_EQ(revoked.size(), 2u);
+  EXPECT_NE(revoked[1], RevokedName(bundle));
+  EXPECT_THAT(CrlProblem(Crl(other, "authority", 7, kDay), bundle, absl::Now(), &warnings, &revoked), HasSubstr("signed by none"));
+  EXPECT_THAT(CrlProblem(Crl(ours, "another", 7, kDay), bundle, absl::Now(), &warnings, &revoked), HasSubstr("signed by none"));
+  for (const std::string& bad : {std::string(), bundle, std::string("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")}) {
+    EXPECT_THAT(CrlProblem(bad, bundle, absl::Now(), &warnings, &revoked), HasSubstr("holds no PEM list"));
+  }
+  EXPECT_EQ(RevokedName("x"), "");
 }
 
 class ConfigFilesTest : public ::testing::Test {

@@ -51,6 +51,17 @@ TEST(IdentifyCaller, ATokenDecidesAndAWrongOneIsRefused) {
   }
 }
 
+TEST(IdentifyCaller, ARevokedCertificateIsNobody) {
+  Config config = Tenants();
+  Credentials credentials = Certificate({"boss"});
+  credentials.certificate_serial = "issuer 07";
+  EXPECT_TRUE(IdentifyCaller(config, credentials).ok());
+  config.listen.tls.revoked = {"issuer 06", "issuer 07"};
+  EXPECT_TRUE(absl::IsUnauthenticated(IdentifyCaller(config, credentials).status()));
+  credentials.certificate_serial = "";  // no certificate, a token: nothing of it is revoked
+  EXPECT_TRUE(IdentifyCaller(config, credentials).ok());
+}
+
 TEST(IdentifyCaller, NobodyIsOfTheDefaultTenantUnlessAuthIsRequired) {
   Config config = Tenants();
   EXPECT_EQ(IdentifyCaller(config, {})->tenant, "default");
