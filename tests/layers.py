@@ -35,7 +35,7 @@ RULES = [
     (r"server/planner/.*", [r"server/planner/.*", CORE, PROTO, GRPC]),
     (r"server/sim/.*", [CORE, r"server/(base|engine|sim|telemetry)/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
-    (r"server/ctl/.*", [r"server/ctl/.*", r"server/base/read_file\.h", r"server/config/config_loader\.h", PROTO, GRPC]),
+    (r"server/ctl/.*", [r"server/ctl/.*", r"server/base/(read_file|clip)\.h", r"server/config/config_loader\.h", PROTO, GRPC]),
     (r"client_sdk/openai/.*\.h", [OPENAI]),
     (r"client_sdk/openai/.*", [OPENAI, r"nlohmann/.*"]),
     (r"client_sdk/uncertainty/.*", [r"goad/uncertainty\.h", r"client_sdk/uncertainty/.*", OPENAI]),

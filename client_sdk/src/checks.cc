@@ -80,6 +80,17 @@ absl::Status CheckPrompt(const Query& query, size_t most) {
   return absl::OkStatus();
 }
 
+// Text of which goad takes no control characters either: C0, DEL, and C1 (U+0080 to U+009F).
+absl::Status CheckName(const char* field, const std::string& text, size_t least, size_t most) {
+  GOAD_RETURN_IF_BAD(CheckText(field, text, least, most));
+  for (size_t k = 0; k < text.size(); ++k) {
+    const auto byte = static_cast<unsigned char>(text[k]);
+    const bool c1 = byte == 0xC2 && k + 1 < text.size() && static_cast<unsigned char>(text[k + 1]) < 0xA0;
+    if (byte < 0x20 || byte == 0x7F || c1) return Bad(field, absl::StrCat("holds a control character at byte ", k + 1));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string Clip(std::string text, size_t most) {
@@ -89,14 +100,14 @@ std::string Clip(std::string text, size_t most) {
   return text;
 }
 
-absl::Status CheckQueryId(const std::string& id) { return CheckText("id", id, 1, 64); }
+absl::Status CheckQueryId(const std::string& id) { return CheckName("id", id, 1, 64); }
 
 absl::Status CheckOptions(const ClientOptions& options) {
   if (options.address.empty()) return Bad("address", "is empty");
   GOAD_RETURN_IF_BAD(CheckPrintable("address", options.address, 1024));
   GOAD_RETURN_IF_BAD(CheckPrintable("token", options.token, 4096));
-  GOAD_RETURN_IF_BAD(CheckText("device_name", options.device_name, 0, 128));
-  GOAD_RETURN_IF_BAD(CheckText("local_model", options.local_model, 0, 128));
+  GOAD_RETURN_IF_BAD(CheckName("device_name", options.device_name, 0, 128));
+  GOAD_RETURN_IF_BAD(CheckName("local_model", options.local_model, 0, 128));
   if (options.tx_power_dbm) GOAD_RETURN_IF_BAD(CheckRange("tx_power_dbm", *options.tx_power_dbm, -60, 60));
   GOAD_RETURN_IF_BAD(CheckDuration("decision_budget", options.decision_budget, absl::ZeroDuration(), absl::Hours(1)));
   GOAD_RETURN_IF_BAD(CheckDuration("answer_budget", options.answer_budget, absl::ZeroDuration(), absl::Hours(24)));

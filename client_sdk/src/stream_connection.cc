@@ -39,8 +39,10 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
       out_.push_back(std::move(frame));
       if (writing_) return;
       writing_ = true;
+      AddHold();  // the stream may end before the next line; while it is not over_, Begin's hold is there to add to
     }
     StartWrite(&out_.front());  // nobody pops while writing_
+    RemoveHold();
   }
   void Close() override { context_.TryCancel(); }
 

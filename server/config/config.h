@@ -134,7 +134,7 @@ struct LimitsConfig {          // hot, but for sessions
   absl::Duration mandatory_wait = absl::Milliseconds(200); // a forced query waits this long for an eligible site
   absl::Duration grant = absl::Seconds(5);                 // to upload the prompt after OFFLOAD
   absl::Duration slow_consumer = absl::Seconds(10);        // a paused answer is given up after this, and who reads nothing is cut off
-  absl::Duration session_max_age = absl::Hours(12);        // then Goodbye, spread over a half; 0 = never. Restart-only
+  absl::Duration session_max_age = absl::Hours(12);        // then Goodbye, spread over the last third; 0 = never. Restart-only
   absl::Duration retry_after = absl::Seconds(1);           // hint given with OVERLOAD and DRAINING
 
   int SessionsPerIdentity() const { return sessions_per_identity > 0 ? sessions_per_identity : (sessions + 1) / 2; }

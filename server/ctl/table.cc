@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
+#include "server/base/clip.h"
 
 namespace goad::ctl {
 
 void Table::Add(std::vector<std::string> row) {
-  for (std::string& cell : row) cell = absl::Utf8SafeCHexEscape(cell);  // a device chose some of it: nothing for the terminal to obey
+  for (std::string& cell : row) cell = server::Printable(cell);  // a device chose some of it: nothing for the terminal to obey
   rows_.push_back(std::move(row));
 }
 

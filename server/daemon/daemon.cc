@@ -62,6 +62,7 @@ ListenerLimits DeviceLimits(const Config& config) {
   limits.connections_per_address = config.limits.ConnectionsPerAddress();
   limits.streams_per_connection = config.limits.streams_per_connection;
   limits.unread = config.limits.slow_consumer;
+  if (absl::StartsWith(config.listen.address, "unix:")) limits.hello = absl::InfiniteDuration();  // its peers have no names to welcome
   return limits;
 }
 
@@ -137,6 +138,7 @@ struct Daemon::Rooms {
 Daemon::Daemon(std::unique_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, Options options) {
+  RaiseDescriptorLimit();
   if (absl::Status status = EnoughToStart(); !status.ok()) return status;
   try {
     return StartRooms(std::move(config), std::move(options));
@@ -272,13 +274,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   if (!listening.ok()) return listening.status();
   r.devices = std::move(*listening);
   r.devices->SetServing("goad.v1.Offload", true);
+  r.devices->Begin();
   r.port_watch = std::make_unique<PortWatch>(&r.devices->acceptor(), r.tls_files != nullptr, device_metrics,
                                              [&r] { if (r.options.on_deaf) r.options.on_deaf(); });
   if (!c->admin_address.empty()) {
     GrpcListenerOptions operators;
     operators.field = "admin.address";
     operators.address = c->admin_address;
-    operators.limits = {.connections = 64, .connections_per_address = 64, .hello = absl::InfiniteDuration()};
+    operators.limits = {.connections = 64, .connections_per_address = 64, .hello = absl::InfiniteDuration(), .count_bytes = false};
     operators.metrics = r.metrics.Listener("admin", ConnectionRefusals());
     operators.credentials = grpc::InsecureServerCredentials();
     operators.services = {r.admin_service.get(), r.planner_service.get()};
@@ -286,6 +289,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
     auto admin_listening = GrpcListener::Listen(std::move(operators));
     if (!admin_listening.ok()) return admin_listening.status();
     r.admin = std::move(*admin_listening);
+    r.admin->Begin();
   }
   return daemon;
 }

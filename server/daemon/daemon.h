@@ -1,7 +1,7 @@
 // The composition root: owns every room, knows the order in which they start and stop. No business logic.
 //
 // Start, bottom up: metrics -> session writer and registry -> dispatch thread -> engine thread -> decision log ->
-// metrics endpoint -> admin listener -> device listener. Stop is the reverse; a drain comes before it.
+// metrics endpoint -> device listener -> admin listener. Stop is the reverse; a drain comes before it.
 #ifndef GOAD_SERVER_DAEMON_DAEMON_H_
 #define GOAD_SERVER_DAEMON_DAEMON_H_
 

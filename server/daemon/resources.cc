@@ -35,7 +35,7 @@ absl::Status EnoughToStart() {
     return absl::ResourceExhaustedError(absl::StrCat("only ", open_fds.size(), " descriptors are to be had (",
                                                      std::strerror(error), "; the limit is ", limit.rlim_cur,
                                                      "), want ", kDescriptors,
-                                                     " and one for each device and running query: raise "
+                                                     " and two for each device and running query: raise "
                                                      "LimitNOFILE= of the unit or ulimit -n"));
   }
   void* const space =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -104,6 +105,7 @@ void BackendHealth::RoundWas(bool good, const ProbeAnswer& answer, const Setting
     failed_requests_ = 0;
     next_try_ = now;  // it was away, and may be another server by now
   }
+  if (std::exchange(props_again_, false)) ask_props_ = !settings.gateway;
   ask_metrics_ = has_metrics_ && !settings.gateway;
   if (ask_props_ || ask_models_ || ask_metrics_) next_probe_ = now;
   if (!open_) in_error_ = false;

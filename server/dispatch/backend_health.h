@@ -56,6 +56,7 @@ class BackendHealth {
   std::string StartProbe(const Settings& settings);  // the path to ask for now; the answer must be reported
   Asked ProbeDone(const ProbeAnswer& answer, const Settings& settings, MonotonicTime now);
   void NoMetrics() { has_metrics_ = false; }
+  void AskPropsAgain() { props_again_ = true; }  // after the next good round
 
   void RequestFailed(const std::string& words, const Settings& settings, MonotonicTime now);
   void RequestSucceeded(MonotonicTime now);
@@ -78,7 +79,7 @@ class BackendHealth {
   size_t path_ = 0;                                                    // of the paths, the one to ask for
   size_t tried_ = 0;                                                   // paths of this round that led to the next
   bool ask_props_ = false, ask_models_ = false, ask_metrics_ = false;  // in this round, still
-  bool has_metrics_ = true, knows_models_ = false;
+  bool has_metrics_ = true, knows_models_ = false, props_again_ = false;
   int bad_rounds_ = 0, failed_requests_ = 0;
   bool open_ = false;  // by requests
   int pauses_ = 0;

@@ -142,7 +142,8 @@ void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure,
   BackendHealth::ProbeAnswer answer;
   answer.status = answered ? probe.http_status : 0;
   answer.late = late;
-  answer.busy = backend.in_flight > 0;
+  if (answered) backend.heard = now;
+  answer.busy = backend.in_flight > 0 && now - backend.heard < first_byte(site, index);  // else it is no excuse any more
   answer.words = answered ? absl::StrCat("HTTP ", probe.http_status, " ", FirstWords(probe.body)) : failure;
   switch (backend.health.ProbeDone(answer, Settings(backend), now)) {
     case BackendHealth::Asked::kHealth: break;
@@ -171,6 +172,7 @@ void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure,
 void BackendPool::TakeProps(size_t site, int index, const Probe& probe) {
   Backend& backend = At(site, index);
   const int before = backend.reported_slots;
+  if (probe.http_status == 0 || probe.http_status >= 500) return backend.health.AskPropsAgain();  // it has not said
   backend.reported_slots = probe.http_status == 200 ? ParseTotalSlots(probe.body).value_or(0) : 0;
   if (backend.reported_slots == before) return;
   if (probe.http_status == 200 && backend.reported_slots != 0 && backend.config->slots > 0 &&

@@ -48,6 +48,7 @@ class BackendPool final {
     return *sites_[site].backends[static_cast<size_t>(backend)].config;
   }
 
+  void Heard(size_t site, int backend, MonotonicTime now) { At(site, backend).heard = now; }  // something of an answer came
   absl::Duration first_byte(size_t site, int backend) const;
 
   // "cell-a/0": a backend's name for devices and for messages that they may read.
@@ -100,6 +101,7 @@ class BackendPool final {
     int open_slots = 0;  // as the engine was told
     int in_flight = 0;
     double foreign = 0;
+    MonotonicTime heard;  // when it last answered a probe, or sent something of an answer
     BackendState logged = BackendState::kUnknown;
     int logged_slots = 0;
     MonotonicTime rests_until;

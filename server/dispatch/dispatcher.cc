@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/clip.h"
 #include "spdlog/spdlog.h"
 
 namespace goad::server {
@@ -61,6 +62,7 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
   const int backend = pool_.Pick(site, query.request.prompt->chat, query.tried, last, now, &all_tried);
   if (backend < 0 && !all_tried) {
     waiting_[site].push_back(query.request.id);
+    query.waits_since = std::min(query.waits_since, now);
     return;
   }
   if (backend < 0) {
@@ -70,6 +72,7 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
     error.message = query.last_error.empty() ? "no backend of the site is up" : query.last_error;
     return Over(query, QueryReturned{query.request, std::move(error)}, now);
   }
+  query.waits_since = MonotonicTime::Infinite();
   query.tried[static_cast<size_t>(backend)] = true;
   pool_.Take(site, backend);
   Send(query, backend, dialects_[site][static_cast<size_t>(backend)], now);
@@ -122,7 +125,10 @@ void Dispatcher::Attempt::OnEnd(TransportEnd end, const std::string& detail, Mon
 void Dispatcher::Take(Query& query, AnswerPart part, MonotonicTime now) {
   Attempt& attempt = *query.attempt;
   const bool failed = attempt.reader.state() == AnswerReader::State::kFailed;
-  if (part.alive) attempt.last_alive = now;
+  if (part.alive) {
+    attempt.last_alive = now;
+    pool_.Heard(sched::ToIndex(query.request.site), attempt.backend, now);
+  }
   if ((part.tokens > 0 || !part.text.empty()) && !Emit(query, std::move(part), now)) return Abandon(query, now);
   if (failed) return AttemptFailed(query, ServerError(attempt.reader.error()), now);
   if (attempt.reader.state() == AnswerReader::State::kWhole) Complete(query, now);
@@ -161,7 +167,12 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(request.site);
   pool_.Succeeded(site, attempt.backend, now);
   if (request.prompt->chat) last_backends_.Remember(request.session, site, attempt.backend);
-  dialects_[site][static_cast<size_t>(attempt.backend)] = attempt.dialect;
+  // Of its dialect what every request needs is remembered; what this query's own seed, log-probabilities or temperature made it leave
+  // out is no matter of others.
+  RequestDialect& known = dialects_[site][static_cast<size_t>(attempt.backend)];
+  known.stream_options = attempt.dialect.stream_options;
+  known.max_completion_tokens = attempt.dialect.max_completion_tokens;
+  if (attempt.dialect.temperature == RequestDialect::Temperature::kAboveZero) known.temperature = attempt.dialect.temperature;
   metrics_->BackendRequest(request.site, attempt.backend, "200");
   CompletedEvent event;
   event.id = request.id;
@@ -202,7 +213,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   if ((status == 429 || status == 503) && attempt.retry_after > absl::ZeroDuration()) {
     pool_.Rest(site, backend, attempt.retry_after, now);
   }
-  const std::string detail = error.detail.empty() ? "" : absl::StrCat(": ", Printable(error.detail, 200));
+  const std::string detail = error.detail.empty() ? "" : absl::StrCat(": ", Clip(error.detail, 200));
   pool_.Failed(site, backend, error.blame, error.words + detail, now);
   LeaveAttempt(query, now);
   const std::string words = WithoutAddresses(error.words, pool_.config(site, backend).url);
@@ -282,7 +293,7 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
     absl::Duration longest;
     for (size_t b = 0; b < pool_.backends(site); ++b)
       longest = std::max(longest, pool_.first_byte(site, static_cast<int>(b)));
-    consider(query.request.prompt_ready + longest, Limit::Kind::kFirstByte);
+    consider(query.waits_since + longest, Limit::Kind::kFirstByte);
     return limit;
   }
   const Attempt& attempt = *query.attempt;
@@ -303,6 +314,7 @@ void Dispatcher::PastLimit(Query& query, Limit::Kind kind, MonotonicTime now) {
   switch (kind) {
     case Limit::Kind::kDeadline:
       metrics_->DeadlineMissed();
+      if (was_sent) metrics_->BackendRequest(query.request.site, query.attempt->backend, "deadline");
       LeaveAttempt(query, now);
       return Fail(query, ErrorCode::kDeadlineExceeded, "DEADLINE", "the query's deadline passed", now);
     case Limit::Kind::kSlowConsumer:
@@ -310,6 +322,7 @@ void Dispatcher::PastLimit(Query& query, Limit::Kind kind, MonotonicTime now) {
       LeaveAttempt(query, now);
       return Fail(query, ErrorCode::kSlowConsumer, "SLOW_CONSUMER", "the device did not read its answer", now);
     case Limit::Kind::kTotal:
+      metrics_->BackendRequest(query.request.site, query.attempt->backend, "timeout");
       LeaveAttempt(query, now);
       return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "dispatch.total passed", now);
     case Limit::Kind::kFirstByte:

@@ -72,6 +72,7 @@ class Dispatcher final {
     DispatchRequest request;
     std::vector<bool> tried;           // of the site's backends
     std::unique_ptr<Attempt> attempt;  // null = waits for a slot
+    MonotonicTime waits_since = MonotonicTime::Infinite();
     std::string last_error;
     int tokens = 0;  // delivered, as are the next; by one attempt only: none follows it
     uint64_t text_bytes = 0;

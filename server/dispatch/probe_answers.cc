@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "client_sdk/openai/json_text.h"
 #include "nlohmann/json.hpp"
-#include "server/dispatch/server_error.h"
+#include "server/base/clip.h"
 
 namespace goad::server {
 namespace {
@@ -77,7 +77,7 @@ std::string FirstWords(std::string_view body) {
       }
     }
   }
-  return words.size() > kMostWords ? absl::StrCat(Printable(words, kMostWords), "...") : Printable(words, kMostWords);
+  return Clip(words, kMostWords);
 }
 
 }  // namespace goad::server

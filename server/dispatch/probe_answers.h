@@ -24,7 +24,7 @@ std::optional<ModelList> ParseModels(std::string_view body);
 bool Lists(const ModelList& models, const std::string& model);
 
 // The first words of an answer, for one line of a log: the message of an error object, else the body's beginning; at
-// most 160 bytes, as Printable makes them.
+// most 160 bytes, as Clip makes them.
 std::string FirstWords(std::string_view body);
 
 }  // namespace goad::server

@@ -11,7 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "client_sdk/openai/json_text.h"
 #include "nlohmann/json.hpp"
-#include "server/dispatch/utf8.h"
+#include "server/base/clip.h"
 
 namespace goad::server {
 namespace {
@@ -143,29 +143,12 @@ Blame BlameOf(int status, bool says_when_to_retry, std::string_view words, std::
   return Blame::kBackend;
 }
 
-}  // namespace
-
-std::string Printable(std::string_view text, size_t most) {
-  Utf8Assembler whole;  // the cut may have split a code point
-  const std::string valid = whole.Push(text.substr(0, most));
-  std::string line;
-  for (const char c : valid) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n' || c == '\t' || c == '\r') {
-      line += ' ';
-    } else if (byte < 0x20 || byte == 0x7F) {
-      absl::StrAppendFormat(&line, "\\x%02x", byte);
-    } else {
-      line += c;
-    }
-  }
-  if (line.size() > most) {
-    Utf8Assembler again;
-    line = again.Push(line.substr(0, most));
-  }
-  absl::StripAsciiWhitespace(&line);
-  return line;
+std::string_view Trimmed(std::string_view text) {
+  const absl::string_view trimmed = absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size()));
+  return {trimmed.data(), trimmed.size()};
 }
+
+}  // namespace
 
 std::string WithoutAddresses(std::string_view text, std::string_view url) {
   constexpr std::string_view kInstead = "(address)";
@@ -212,13 +195,13 @@ ServerError ReadServerError(int http_status, bool says_when_to_retry, std::strin
   const bool from_body = http_status < 300 || (http_status >= 500 && parts.status >= 400 && parts.status < 500);
   const int status = !from_body ? http_status : parts.status != 0 ? parts.status : 500;
   ServerError error;
-  error.words = Printable(parts.message, kMaxWords - 10);
+  error.words = Clip(Trimmed(parts.message), kMaxWords - 13);
   error.blame = BlameOf(status, says_when_to_retry, absl::AsciiStrToLower(error.words), parts.kind);
   error.words = absl::StrCat("HTTP ", http_status, error.words.empty() ? "" : ": ", error.words);
   error.code = http_status >= 300 && http_status <= 599 ? absl::StrCat(http_status)
                : http_status == 200                     ? "error"
                                                         : "other";
-  error.field = Printable(parts.field, 64);
+  error.field = Clip(Trimmed(parts.field));
   return error;
 }
 

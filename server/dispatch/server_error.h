@@ -32,9 +32,6 @@ struct ServerError {
 //   schema <title>...</title>                                gateways
 ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body);
 
-// At most `most` bytes of `text` on one line: control characters are escaped, what is no UTF-8 becomes U+FFFD.
-std::string Printable(std::string_view text, size_t most);
-
 // URLs, IP addresses and `url`'s own host replaced by "(address)": for what devices may read.
 std::string WithoutAddresses(std::string_view text, std::string_view url);
 

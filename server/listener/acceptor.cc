@@ -68,6 +68,14 @@ void SetPort(sockaddr_storage& address, int port) {
   if (address.ss_family == AF_INET6) reinterpret_cast<sockaddr_in6&>(address).sin6_port = htons(static_cast<uint16_t>(port));
 }
 
+// Whether the peer's address is the one it came to: nobody else's can be.
+bool FromThisMachine(int fd, const sockaddr_storage& from) {
+  sockaddr_storage to{};
+  socklen_t size = sizeof to;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&to), &size) != 0) return false;
+  return !AddressOfPeer(PeerName(from)).empty() && AddressOfPeer(PeerName(from)) == AddressOfPeer(PeerName(to));
+}
+
 std::optional<TcpCounters> Count(const Connection& connection) {
   tcp_info info{};
   socklen_t size = sizeof info;
@@ -177,7 +185,11 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Bind(const char* field, cons
     }
     if (listening.empty()) return last;
   }
-  return std::unique_ptr<Acceptor>(new Acceptor(std::move(listening), std::move(unix_path), address, port, limits, metrics));
+  auto acceptor = std::unique_ptr<Acceptor>(new Acceptor(std::move(listening), std::move(unix_path), address, port, limits, metrics));
+  acceptor->epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+  acceptor->wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (acceptor->epoll_fd_ < 0 || acceptor->wake_fd_ < 0) return InTheWay(field, address, std::strerror(errno));
+  return acceptor;
 }
 
 Acceptor::Acceptor(std::vector<int> listening, std::string unix_path, std::string address, int port, const ListenerLimits& limits,
@@ -187,14 +199,15 @@ Acceptor::Acceptor(std::vector<int> listening, std::string unix_path, std::strin
 
 Acceptor::~Acceptor() {
   Stop();
+  for (const int fd : {epoll_fd_, wake_fd_}) {
+    if (fd >= 0) close(fd);
+  }
   for (const int fd : listening_) close(fd);
   if (!unix_path_.empty()) unlink(unix_path_.c_str());
 }
 
 void Acceptor::Start(std::function<void(int)> take) {
   take_ = std::move(take);
-  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -204,8 +217,6 @@ void Acceptor::Stop() {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t put = write(wake_fd_, &one, sizeof one);
   thread_.join();
-  close(epoll_fd_);
-  close(wake_fd_);
 }
 
 void Acceptor::Refuse(ConnectionRefusal why) { metrics_.Refused(static_cast<size_t>(why)); }
@@ -229,7 +240,8 @@ void Acceptor::AcceptAll(int listening, MonotonicTime now) {
       continue;  // of that connection alone (ECONNABORTED and what accept(2) lists)
     }
     const std::string name = PeerName(from);
-    if (const uint64_t knocker = knocker_.load(); knocker != 0 && knocker == static_cast<uint64_t>(PortOf(from)) + 1) {
+    const uint64_t knocker = knocker_.load();
+    if (knocker != 0 && knocker == static_cast<uint64_t>(PortOf(from)) + 1 && FromThisMachine(fd, from)) {
       take_(fd);  // our own look at the port: it ends by itself
       continue;
     }
@@ -313,7 +325,7 @@ absl::Status Acceptor::KnockFromOutside(bool tls, absl::Duration most) {
   if (at.ss_family == AF_UNIX) return absl::OkStatus();  // nobody but the operator reaches it
   if (at.ss_family == AF_INET6) {                        // the wildcard is reached by loopback
     auto& in = reinterpret_cast<sockaddr_in6&>(at);
-    if (IN6_IS_ADDR_UNSPECIFIED(&in.sin6_addr)) in.sin6_addr = in6addr_loopback;
+    if (IN6_IS_ADDR_UNSPECIFIED(&in.sin6_addr)) inet_pton(AF_INET6, "::ffff:127.0.0.1", &in.sin6_addr);  // ::1 may be off
   }
   const int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return absl::ResourceExhaustedError(absl::StrCat("no descriptor to look with: ", std::strerror(errno)));
@@ -322,6 +334,8 @@ absl::Status Acceptor::KnockFromOutside(bool tls, absl::Duration most) {
     const int64_t left_ms = absl::ToInt64Milliseconds(until - MonotonicTime::Now());
     return left_ms > 0 && poll(&waiting, 1, static_cast<int>(left_ms)) > 0;
   };
+  const int off = 0;
+  if (at.ss_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
   // The local port must be known before the connection is, so that the acceptor knows its own.
   sockaddr_storage from{};
   from.ss_family = at.ss_family;

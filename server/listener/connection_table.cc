@@ -66,7 +66,6 @@ const char* ToString(ConnectionRefusal refusal) {
     case ConnectionRefusal::kCallRate: return "CALL_RATE";
     case ConnectionRefusal::kByteRate: return "BYTE_RATE";
     case ConnectionRefusal::kUnread: return "UNREAD";
-    case ConnectionRefusal::kGone: return "GONE";
   }
   return "?";
 }
@@ -141,7 +140,6 @@ std::optional<ConnectionRefusal> ConnectionTable::Admit(const std::string& addre
   const bool strangers_stay = limits_.hello == absl::InfiniteDuration();
   if (!strangers_stay && strangers_ >= std::max(16, limits_.connections / 2)) return ConnectionRefusal::kStrangers;
   if (address.empty()) return std::nullopt;  // a unix socket: its file says who may come
-  if (addresses_.size() >= kAddresses) ForgetAddresses(now);
   const auto found = addresses_.find(address);
   if (found == addresses_.end() && addresses_.size() >= kAddresses) return std::nullopt;  // bounded in all, as above
   Address& from = addresses_[address];
@@ -163,11 +161,13 @@ void ConnectionTable::Add(std::string peer, std::shared_ptr<Connection> connecti
     ++from->second.connections;
     ++from->second.strangers;
   }
+  const bool counted = addresses_.count(connection->address()) != 0;
   ++strangers_;
   if (!peer.empty()) by_peer_[peer] = connection;
   const Connection* key = connection.get();
   Entry& entry = entries_[key];
   entry.peer = std::move(peer);
+  entry.counted = counted;
   entry.looked = entry.progress = connection->accepted();
   entry.connection = std::move(connection);
 }
@@ -175,7 +175,7 @@ void ConnectionTable::Add(std::string peer, std::shared_ptr<Connection> connecti
 void ConnectionTable::NoStranger(Entry& entry) {
   if (!std::exchange(entry.stranger, false)) return;
   --strangers_;
-  if (const auto from = addresses_.find(entry.connection->address()); from != addresses_.end()) --from->second.strangers;
+  if (entry.counted) --addresses_[entry.connection->address()].strangers;
 }
 
 void ConnectionTable::Remove(const Connection* connection) {
@@ -185,7 +185,7 @@ void ConnectionTable::Remove(const Connection* connection) {
   if (found == entries_.end()) return;
   NoStranger(found->second);
   last = std::move(found->second.connection);
-  if (const auto from = addresses_.find(last->address()); from != addresses_.end()) --from->second.connections;
+  if (found->second.counted) --addresses_[last->address()].connections;
   if (const auto by = by_peer_.find(found->second.peer); by != by_peer_.end() && by->second == last) by_peer_.erase(by);
   entries_.erase(found);
 }
@@ -217,7 +217,10 @@ size_t ConnectionTable::Beginning(MonotonicTime now) {
 }
 
 std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std::optional<TcpCounters>& counters, MonotonicTime now) {
-  if (entry.stranger && entry.connection->welcomed()) NoStranger(entry);
+  if (entry.stranger && entry.connection->welcomed()) {
+    NoStranger(entry);
+    ++welcomed_;
+  }
   if (entry.stranger && entry.connection->accepted() + limits_.hello <= now) return ConnectionRefusal::kNoHello;
   if (!counters) return std::nullopt;
   const uint64_t received = counters->bytes_received - entry.last.bytes_received;
@@ -229,9 +232,9 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
                            static_cast<double>(counters->bytes_acked - entry.last.bytes_acked) / 8 +  // window updates
                            kBytesPerSecond * SecondsBetween(std::exchange(entry.looked, now), now);
   entry.beyond = std::max(0.0, entry.beyond + static_cast<double>(received) - accounted);
-  if (entry.beyond > std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost)) return ConnectionRefusal::kByteRate;
+  if (limits_.count_bytes && entry.beyond > std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost)) return ConnectionRefusal::kByteRate;
   const double per_second = kSegmentsPerStream * limits_.streams_per_connection;
-  if (segments > 0 && entry.segments.Take(static_cast<double>(segments), per_second, 4 * per_second, now) > absl::ZeroDuration()) {
+  if (limits_.count_bytes && segments > 0 && entry.segments.Take(static_cast<double>(segments), per_second, 4 * per_second, now) > absl::ZeroDuration()) {
     return ConnectionRefusal::kByteRate;
   }
   if (counters->bytes_acked != entry.last.bytes_acked || counters->unsent_bytes == 0) entry.progress = now;
@@ -241,21 +244,34 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
 }
 
 void ConnectionTable::Look(MonotonicTime now, const std::function<std::optional<TcpCounters>(const Connection&)>& count) {
-  MutexLock lock(mutex_);
-  ++looks_;
-  if (looks_ % 100 == 0) ForgetAddresses(now);
-  uint64_t place = 0;
-  for (auto& [key, entry] : entries_) {
-    ++place;
-    if (!entry.stranger && !entry.lively && (place + looks_) % kCalmEvery != 0) continue;
-    if (entry.connection->shut()) continue;
-    if (const auto why = Judge(entry, count(*entry.connection), now)) entry.connection->Shut(*why);
+  std::vector<std::pair<std::shared_ptr<Connection>, std::optional<TcpCounters>>> looked_at;
+  {
+    MutexLock lock(mutex_);
+    ++looks_;
+    if (looks_ % 100 == 0) ForgetAddresses(now);
+    uint64_t place = 0;
+    for (const auto& [key, entry] : entries_) {
+      ++place;
+      if (!entry.stranger && !entry.lively && (place + looks_) % kCalmEvery != 0) continue;
+      if (!entry.connection->shut()) looked_at.emplace_back(entry.connection, std::nullopt);
+    }
   }
+  for (auto& [connection, counters] : looked_at) counters = count(*connection);
+  std::vector<std::pair<std::shared_ptr<Connection>, ConnectionRefusal>> ended;
+  {
+    MutexLock lock(mutex_);
+    for (auto& [connection, counters] : looked_at) {
+      const auto found = entries_.find(connection.get());
+      if (found == entries_.end()) continue;
+      if (const auto why = Judge(found->second, counters, now)) ended.emplace_back(connection, *why);
+    }
+  }
+  for (const auto& [connection, why] : ended) connection->Shut(why);
 }
 
-void ConnectionTable::ShutAll(ConnectionRefusal why) {
+uint64_t ConnectionTable::welcomed() const {
   MutexLock lock(mutex_);
-  for (auto& [key, entry] : entries_) entry.connection->Shut(why);
+  return welcomed_;
 }
 
 size_t ConnectionTable::size() const {

@@ -23,6 +23,7 @@ struct ListenerLimits {
   int connections_per_address = 5000;  // of one IPv4 address or IPv6 /64; also how many may come at once, and ten times as slowly after
   int streams_per_connection = 100;    // calls at once on one connection (HTTP/2), and new ones per second
   absl::Duration hello = absl::Seconds(5);    // to a first Hello or Ask; infinite = strangers may stay
+  bool count_bytes = true;             // bytes and segments beyond whole frames are bounded; false where nobody tells of frames
   absl::Duration unread = absl::Seconds(10);  // a peer that takes nothing of what waits for it this long is cut off
 };
 
@@ -36,9 +37,8 @@ enum class ConnectionRefusal {
   kCallRate,              // more new calls than streams_per_connection allows
   kByteRate,              // bytes or segments that were no frames of ours
   kUnread,                // does not read what it is sent
-  kGone,                  // the listener is shutting down
 };
-inline constexpr int kConnectionRefusals = static_cast<int>(ConnectionRefusal::kGone) + 1;
+inline constexpr int kConnectionRefusals = static_cast<int>(ConnectionRefusal::kUnread) + 1;
 const char* ToString(ConnectionRefusal refusal);
 std::vector<std::string> ConnectionRefusals();  // the words of all of them, in order
 
@@ -117,9 +117,9 @@ class ConnectionTable {
   // Shuts those that have lost their right to stay. `count` reads the kernel's counters; nullopt where there are none (a unix socket).
   // Strangers and those that were lively at the last look are looked at every time, the others once in `kCalmEvery` looks.
   void Look(MonotonicTime now, const std::function<std::optional<TcpCounters>(const Connection&)>& count);
-  void ShutAll(ConnectionRefusal why);
 
   size_t size() const;
+  uint64_t welcomed() const;  // strangers that ever said Hello or asked
 
  private:
   static constexpr absl::Duration kYoung = absl::Milliseconds(100);
@@ -134,6 +134,7 @@ class ConnectionTable {
     MonotonicTime looked, progress;   // progress: when the peer last took a byte, or owed none
     TokenBucket segments;
     bool stranger = true, lively = false;
+    bool counted = false;             // in addresses_
   };
   struct Address {
     int connections = 0, strangers = 0;
@@ -151,6 +152,7 @@ class ConnectionTable {
   std::unordered_map<std::string, Address> addresses_ GOAD_GUARDED_BY(mutex_);  // bounded: see ForgetAddresses
   std::deque<std::weak_ptr<Connection>> young_ GOAD_GUARDED_BY(mutex_);
   int strangers_ GOAD_GUARDED_BY(mutex_) = 0;
+  uint64_t welcomed_ GOAD_GUARDED_BY(mutex_) = 0;
   uint64_t looks_ GOAD_GUARDED_BY(mutex_) = 0;
 };
 

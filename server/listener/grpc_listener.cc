@@ -94,17 +94,18 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(GrpcListenerO
   if (server == nullptr) {
     return absl::FailedPreconditionError(std::string(options.field) + ": " + options.address + ": gRPC could not start a server");
   }
-  auto listener = std::unique_ptr<GrpcListener>(new GrpcListener(std::move(*acceptor), std::move(server)));
-  listener->acceptor_->Start([hand_over](int fd) {
+  return std::unique_ptr<GrpcListener>(new GrpcListener(std::move(*acceptor), std::move(server), [hand_over](int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.fd = fd;
     hand_over->HandleNewConnection(&connection);
-  });
-  return listener;
+  }));
 }
 
-GrpcListener::GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server)
-    : acceptor_(std::move(acceptor)), server_(std::move(server)) {}
+GrpcListener::GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server,
+                           std::function<void(int fd)> hand_over)
+    : acceptor_(std::move(acceptor)), server_(std::move(server)), hand_over_(std::move(hand_over)) {}
+
+void GrpcListener::Begin() { acceptor_->Start(hand_over_); }
 
 GrpcListener::~GrpcListener() { Shutdown(absl::ZeroDuration()); }
 

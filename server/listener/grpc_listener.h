@@ -35,9 +35,11 @@ struct GrpcListenerOptions {
 // Thread-safe.
 class GrpcListener {
  public:
-  // Bound and accepting, or FAILED_PRECONDITION says what is in the way.
+  // Bound, or FAILED_PRECONDITION says what is in the way. Accepts nobody before Begin.
   static absl::StatusOr<std::unique_ptr<GrpcListener>> Listen(GrpcListenerOptions options);
   ~GrpcListener();
+
+  void Begin();
 
   void SetServing(const std::string& service, bool serving);  // grpc.health.v1
   void SetNothingServing();
@@ -48,10 +50,11 @@ class GrpcListener {
   Acceptor& acceptor() { return *acceptor_; }
 
  private:
-  GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server);
+  GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server, std::function<void(int fd)> hand_over);
 
   const std::unique_ptr<Acceptor> acceptor_;
   const std::unique_ptr<grpc::Server> server_;
+  const std::function<void(int fd)> hand_over_;
   bool shut_down_ = false;
 };
 

@@ -23,9 +23,11 @@ PortWatch::~PortWatch() {
 void PortWatch::Run() {
   pthread_setname_np(pthread_self(), "goad-knock");
   for (int failures = 0;;) {
+    const uint64_t before = acceptor_->table().welcomed();
     const absl::Status heard = acceptor_->KnockFromOutside(tls_, patience_);
     metrics_.Heard(heard.ok());
-    failures = heard.ok() ? 0 : failures + 1;
+    // While others are let in it is not deaf but busy.
+    failures = heard.ok() || acceptor_->table().welcomed() != before ? 0 : failures + 1;
     if (!heard.ok()) {
       spdlog::warn("the device port does not answer from outside ({} of {}): {}", failures, kDeaf, std::string(heard.message()));
     }

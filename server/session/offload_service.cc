@@ -59,9 +59,6 @@ absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, cons
   return caller;
 }
 
-// "ipv4:192.0.2.7:50123" -> "ipv4:192.0.2.7"
-std::string AddressOf(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
-
 template <typename Message>
 bool Parse(const grpc::ByteBuffer& bytes, Message* message) {
   grpc::ByteBuffer copy(bytes);  // Deserialize consumes it; the slices are shared
@@ -86,9 +83,16 @@ class StreamReactor : public GrpcReactor, public SessionStream,
     self_ = this->shared_from_this();
     std::optional<ErrorInfo> error;
     if (caller_.ok()) {
-      std::string holder = caller_->identity.empty() ? AddressOf(session_->peer) : caller_->identity;
+      std::string holder = caller_->identity.empty() ? AddressOfPeer(session_->peer) : caller_->identity;
+      if (holder.empty()) holder = session_->peer;
       error = ports_.session.registry->Add(session_, self_, {std::move(holder), caller_->tenant, credentials_},
                                            ports_.session.config->Current()->limits);
+      // A reload may have looked at all sessions between our look at the caller and now.
+      const auto again = IdentifyCaller(*ports_.session.config->Current(), credentials_);
+      if (!error && (!again.ok() || again->tenant != caller_->tenant)) {
+        ports_.session.registry->Remove(session_->id);
+        error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization", "authorization: is not known here any more", 0};
+      }
     } else {
       error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization", std::string(caller_.status().message()), 0};
     }
@@ -104,7 +108,10 @@ class StreamReactor : public GrpcReactor, public SessionStream,
   void End(const ErrorInfo& why) override {
     session_->outbox.Close(why, MonotonicTime::Now());
     core_.OnEnd(MonotonicTime::Now());
-    if (why.code == ErrorCode::kSlowConsumer) context_->TryCancel();  // a write that nobody reads is never done: it would wait behind it
+    if (why.code == ErrorCode::kSlowConsumer && session_->outbox.HoldOpen()) {
+      context_->TryCancel();  // a write that nobody reads is never done: the end would wait behind it
+      session_->outbox.LetGo();
+    }
     Pump();
   }
 

@@ -118,7 +118,7 @@ Outbox::PutResult Outbox::PutTokens(Slot& slot, const TokensEvent& event) {
   } else {
     Push(queue_, EncodeEvent(event, slot.query_id, {}), event.logprobs.empty() ? event.id : QueryId{});
   }
-  paused_ |= bytes_ > max_bytes_ / 2;
+  paused_ |= unread() > max_bytes_ / 2;
   result.delivery = paused_ ? Delivery::kPause : Delivery::kAccepted;
   return result;
 }
@@ -159,7 +159,7 @@ void Outbox::PutUrgent(v1::ServerFrame frame) {
 
 bool Outbox::PutIfRoom(v1::ServerFrame frame) {
   MutexLock lock(mutex_);
-  if (closed_ || bytes_ > max_bytes_ / 2 || budget_->full()) return false;
+  if (closed_ || bytes_ > max_bytes_ / 2 || (budget_->full() && bytes_ > kFairBytes)) return false;
   Push(urgent_, std::move(frame), QueryId{});
   return true;
 }
@@ -184,6 +184,18 @@ bool Outbox::leaving() const {
 void Outbox::EndGoodbye() {
   MutexLock lock(mutex_);
   goodbye_over_ = true;
+}
+
+bool Outbox::HoldOpen() {
+  MutexLock lock(mutex_);
+  if (finished_) return false;
+  ++held_open_;
+  return true;
+}
+
+void Outbox::LetGo() {
+  MutexLock lock(mutex_);
+  --held_open_;
 }
 
 Outbox::Flow Outbox::flow() const {
@@ -214,14 +226,14 @@ Outbox::Step Outbox::Next() {
     AddBytes(-queue->front().bytes);
     queue->pop_front();
     writing_ = true;
-    if (paused_ && bytes_ <= max_bytes_ / 4) {
+    if (paused_ && unread() <= max_bytes_ / 4) {
       paused_ = false;
       step.resume = true;
     }
     return step;
   }
   const bool gone = goodbye_ && goodbye_over_ && !half_closed_;
-  if (closed_ || ((half_closed_ || gone) && slots_.empty())) {
+  if (held_open_ == 0 && (closed_ || ((half_closed_ || gone) && slots_.empty()))) {
     step.kind = Step::kFinish;
     step.error = gone && !closed_ ? goodbye_ : close_error_;
     finished_ = true;

@@ -88,6 +88,10 @@ class Outbox {
     std::optional<ErrorInfo> error;  // kFinish: the stream's status; none = OK, or cancelled when the stream was lost
     bool resume = false;             // a paused session has drained
   };
+  // Between the two the stream does not finish, so whoever speaks on it may still be told something. False when it has finished.
+  bool HoldOpen();
+  void LetGo();
+
   // For those who watch from a clock: how many writes are done, and whether something waits to be read.
   struct Flow {
     uint64_t writes_done = 0;
@@ -109,6 +113,7 @@ class Outbox {
   PutResult PutTokens(Slot& slot, const TokensEvent& event) GOAD_REQUIRES(mutex_);
   void AddBytes(int64_t delta) GOAD_REQUIRES(mutex_);
   bool Full(int64_t more) const GOAD_REQUIRES(mutex_);
+  int64_t unread() const GOAD_REQUIRES(mutex_) { return bytes_ - kSlotBytes * static_cast<int64_t>(slots_.size()); }
   void CloseSlot(QueryId id) GOAD_REQUIRES(mutex_);
 
   const int64_t max_bytes_;
@@ -128,6 +133,7 @@ class Outbox {
   uint64_t writes_done_ GOAD_GUARDED_BY(mutex_) = 0;
   bool closed_ GOAD_GUARDED_BY(mutex_) = false;
   bool finished_ GOAD_GUARDED_BY(mutex_) = false;
+  int held_open_ GOAD_GUARDED_BY(mutex_) = 0;
   std::optional<ErrorInfo> close_error_ GOAD_GUARDED_BY(mutex_);
 };
 

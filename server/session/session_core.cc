@@ -242,7 +242,8 @@ std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
 void SessionCore::OnCancel(const v1::Cancel& cancel) {
   // An unknown id is no error: the cancel crossed the query's terminal event.
   if (const auto slot = session_->outbox.FindSlot(cancel.query_id())) {
-    ports_.inbox->Push(CancelQuery{slot->id, /*answered=*/false});
+    ports_.registry->Deliver(session_->id, CancelledEvent{slot->id});  // its place is free for the next query at once
+    ports_.inbox->Push(CancelQuery{slot->id, /*answered=*/true});
   }
 }
 

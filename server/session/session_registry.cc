@@ -39,6 +39,7 @@ std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, 
     entry.session = std::move(session);
     entry.stream = std::move(stream);
     entry.holder = std::move(holder);
+    entry.stuck_since = entry.session->opened;
     open = entries_.size();
   }
   metrics_->Sessions(open);
@@ -70,30 +71,34 @@ void SessionRegistry::Remove(SessionId id) {
 }
 
 Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
-  Entry entry;
+  std::shared_ptr<Session> session;
+  std::shared_ptr<SessionStream> stream;
+  std::string identity;
   {
     MutexLock lock(mutex_);
     const auto found = entries_.find(id);
     if (found == entries_.end()) return Delivery::kDropped;
-    entry = found->second;
+    session = found->second.session;
+    stream = found->second.stream;
+    identity = found->second.identity;
   }
-  Outbox::PutResult put = entry.session->outbox.Put(event, sites_);
+  Outbox::PutResult put = session->outbox.Put(event, sites_);
   if (put.frame) {
     const MonotonicTime now = clock_();
     absl::Duration again;  // above zero: refused for now, asking again later is what we want
     if (const auto* decision = std::get_if<DecisionEvent>(&event)) {
       again = absl::Seconds(decision->retry_after_s);
       metrics_->Decision(decision->verdict, decision->reason, decision->site);
-      memory_->Decided(entry.identity, put.slot.query_id, *put.frame);
+      memory_->Decided(identity, put.slot.query_id, *put.frame);
     }
     if (put.terminal) metrics_->TerminalEvent(*put.terminal, SecondsBetween(put.slot.received, now));
     if (again > absl::ZeroDuration()) {
-      memory_->Refused(entry.identity, put.slot.query_id, std::move(*put.frame), now + again);
+      memory_->Refused(identity, put.slot.query_id, std::move(*put.frame), now + again);
     } else if (put.terminal) {
-      memory_->Finish(entry.identity, put.slot.query_id, std::move(*put.frame), now);
+      memory_->Finish(identity, put.slot.query_id, std::move(*put.frame), now);
     }
   }
-  if (put.delivery != Delivery::kDropped || put.terminal) wake_(std::move(entry.stream));
+  if (put.delivery != Delivery::kDropped || put.terminal) wake_(std::move(stream));
   return put.delivery;
 }
 
@@ -122,22 +127,37 @@ void SessionRegistry::StartDrain(absl::Duration reconnect_after, MonotonicTime n
 
 void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
   const LimitsConfig& limits = config.limits;
-  std::vector<Entry> aged, over;
-  std::vector<std::pair<Entry, ErrorInfo>> ended;
+  std::vector<std::pair<std::shared_ptr<Session>, Outbox::Flow>> flows;
   {
     MutexLock lock(mutex_);
-    for (auto& [id, entry] : entries_) {
-      const Outbox::Flow flow = entry.session->outbox.flow();
+    for (const auto& [id, entry] : entries_) flows.emplace_back(entry.session, Outbox::Flow());
+  }
+  for (auto& [session, flow] : flows) flow = session->outbox.flow();
+  std::vector<Entry> aged, over;
+  std::vector<std::pair<std::shared_ptr<SessionStream>, ErrorInfo>> ended;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [session, flow] : flows) {
+      const auto found = entries_.find(session->id);
+      if (found == entries_.end()) continue;
+      Entry& entry = found->second;
       if (!flow.waiting || flow.writes_done != entry.writes_done) entry.stuck_since = now;
       entry.writes_done = flow.writes_done;
-      const absl::Duration age = now - entry.session->opened;
-      if (!entry.greeted && age > kHello) {
-        ended.emplace_back(entry, ErrorInfo{ErrorCode::kDeadlineExceeded, "HELLO_FIRST", "hello", absl::StrCat("hello: did not come within ", absl::FormatDuration(kHello)), 0});
-      } else if (now - entry.stuck_since > limits.slow_consumer) {
-        ended.emplace_back(entry, ErrorInfo{ErrorCode::kSlowConsumer, "SLOW_CONSUMER", "", absl::StrCat("limits.slow_consumer: nothing of what waits for it was read for ", absl::FormatDuration(limits.slow_consumer)), 0});
+      const absl::Duration age = now - session->opened;
+      const auto end = [&](ErrorCode code, const char* reason, const char* field, std::string message) {
+        if (!std::exchange(entry.ended, true)) ended.emplace_back(entry.stream, ErrorInfo{code, reason, field, std::move(message), 0});
+      };
+      if (now - entry.stuck_since > limits.slow_consumer) {
+        entry.ended &= entry.cut;  // also one that was ended before, and does not read that either
+        entry.cut = true;
+        end(ErrorCode::kSlowConsumer, "SLOW_CONSUMER", "",
+            absl::StrCat("limits.slow_consumer: nothing of what waits for it was read for ", absl::FormatDuration(limits.slow_consumer)));
+      } else if (!entry.greeted && age > kHello) {
+        end(ErrorCode::kDeadlineExceeded, "HELLO_FIRST", "hello", absl::StrCat("hello: did not come within ", absl::FormatDuration(kHello)));
       } else if (entry.goodbye != MonotonicTime::Infinite()) {
         if (now - entry.goodbye > kLastQueries) over.push_back(entry);
-      } else if (age * 1.1 > Jittered(limits.session_max_age, static_cast<uint64_t>(id)) && limits.session_max_age > absl::ZeroDuration()) {
+      } else if (limits.session_max_age > absl::ZeroDuration() &&
+                 age * 1.5 > Jittered(limits.session_max_age, static_cast<uint64_t>(session->id))) {
         entry.goodbye = now;
         aged.push_back(entry);
       }
@@ -148,9 +168,9 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
     entry.session->outbox.EndGoodbye();
     wake_(entry.stream);
   }
-  for (const auto& [entry, why] : ended) {
+  for (const auto& [stream, why] : ended) {
     metrics_->Refused(why.reason.c_str());
-    entry.stream->End(why);
+    stream->End(why);
   }
 }
 

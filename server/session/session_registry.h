@@ -59,7 +59,7 @@ class SessionRegistry final : public SessionSink {
   void Describe(SessionId id, std::string identity, std::string device_name);  // at Hello, before any query
 
   // Looks at every session by the clock, a few times a second: no Hello within 5 s, nothing read for limits.slow_consumer, older than
-  // limits.session_max_age (spread over a tenth of it). Those are ended, the last one after a Goodbye and its live queries.
+  // limits.session_max_age (spread over the last third of it). Those are ended, the last one after a Goodbye and its live queries.
   void Watch(const Config& config, MonotonicTime now);
   // After a reload: ends the sessions whose callers the configuration does not know any more, or knows as somebody else. Returns how many.
   size_t Recheck(const Config& config);
@@ -89,6 +89,7 @@ class SessionRegistry final : public SessionSink {
     Holder holder;
     std::string identity, device_name;
     bool greeted = false;                                           // described
+    bool ended = false, cut = false;                                // End was called, and called because it reads nothing
     uint64_t writes_done = 0;                                       // at the last look
     MonotonicTime stuck_since = MonotonicTime::Infinite();          // something waits, and nothing was written since
     MonotonicTime goodbye = MonotonicTime::Infinite();              // when it was said
