@@ -12,11 +12,16 @@ rm -f build-fuzz.log
 targets=(fuzz_sse fuzz_completion fuzz_logprobs fuzz_client fuzz_config fuzz_decision_log fuzz_session)
 cmake --build build-fuzz --target "${targets[@]}"
 for target in "${targets[@]}"; do
+  case $target in
+    fuzz_session | fuzz_client) most=$(((3 << 20) + (64 << 10))) ;;  # a frame
+    fuzz_sse | fuzz_completion | fuzz_logprobs) most=$((96 << 10)) ;;  # beyond an event
+    *) most=8192 ;;
+  esac
   corpus=tests/fuzz/corpus/${target#fuzz_}
   found=build-fuzz/found/$target
   mkdir -p "$found"
   echo "== $target, $seconds s, from $(ls "$corpus" | wc -l) inputs"
-  (cd build-fuzz && "tests/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2000 -max_len=8192 -print_final_stats=1 \
+  (cd build-fuzz && "tests/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2000 -max_len="$most" -print_final_stats=1 \
     "found/$target" "../$corpus" > "$target.log" 2>&1) || { tail -n 40 "build-fuzz/$target.log" >&2; exit 1; }
   grep -E "stat::number_of_executed_units|stat::average_exec" "build-fuzz/$target.log"
 done
