@@ -1,4 +1,5 @@
-// What others wrote, as it may be quoted: in errors, log lines, frames and terminals. The one place where that is decided.
+// What others wrote, as it may be quoted: in errors, log lines, frames and terminals. The one place where that is
+// decided.
 #ifndef GOAD_SERVER_BASE_CLIP_H_
 #define GOAD_SERVER_BASE_CLIP_H_
 
@@ -9,8 +10,8 @@ namespace goad::server {
 
 inline constexpr size_t kQuotedBytes = 64;
 
-// Control characters (C0, DEL, and C1, which some terminals obey) and what is no UTF-8 as \\xNN; a line end or tab as one blank. At most four
-// times as long.
+// Control characters (C0, DEL, and C1, which some terminals obey) and what is no UTF-8 as \\xNN; a line end or tab as
+// one blank. At most four times as long.
 std::string Printable(std::string_view text);
 
 // The first `most` bytes, cut between code points, made printable; "..." where cut.

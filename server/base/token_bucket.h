@@ -8,8 +8,8 @@
 
 namespace goad::server {
 
-// A level that refills at `rate_per_s` up to `most`. An amount above `most` needs a full bucket and is paid for by those after it.
-// Thread-compatible.
+// A level that refills at `rate_per_s` up to `most`. An amount above `most` needs a full bucket and is paid for by
+// those after it. Thread-compatible.
 class TokenBucket {
  public:
   // Zero when it was taken, else the time until there is enough. A first call finds the bucket full.

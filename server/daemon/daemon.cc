@@ -62,7 +62,8 @@ ListenerLimits DeviceLimits(const Config& config) {
   limits.connections_per_address = config.limits.ConnectionsPerAddress();
   limits.streams_per_connection = config.limits.streams_per_connection;
   limits.unread = config.limits.slow_consumer;
-  if (absl::StartsWith(config.listen.address, "unix:")) limits.hello = absl::InfiniteDuration();  // its peers have no names to welcome
+  if (absl::StartsWith(config.listen.address, "unix:"))
+    limits.hello = absl::InfiniteDuration();  // its peers have no names to welcome
   return limits;
 }
 
@@ -89,11 +90,14 @@ class LockFile {
 
 struct Daemon::Rooms {
   explicit Rooms(Config config, Options options_in)
-      : options(std::move(options_in)), config_store(std::move(config)), metrics(LabelsOf(*config_store.Current())),
+      : options(std::move(options_in)),
+        config_store(std::move(config)),
+        metrics(LabelsOf(*config_store.Current())),
         inbox(config_store.Current()->limits.waiting_queries),
         registry(config_store.Current()->sites, &metrics, &memory, &MonotonicTime::Now,
                  [this](std::shared_ptr<SessionStream> stream) { writer->Wake(std::move(stream)); }),
-        writer(std::make_unique<SessionWriter>([this] { registry.Watch(*config_store.Current(), MonotonicTime::Now()); })) {
+        writer(std::make_unique<SessionWriter>(
+            [this] { registry.Watch(*config_store.Current(), MonotonicTime::Now()); })) {
     outboxes.most = config_store.Current()->limits.outboxes_bytes;
   }
 
@@ -151,7 +155,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   static std::once_flag logs;
   std::call_once(logs, [] {
     ForwardGrpcLog();
-    google::protobuf::SetLogHandler(nullptr);  // it has a line for every string that is no UTF-8: a device could fill the log
+    google::protobuf::SetLogHandler(
+        nullptr);  // it has a line for every string that is no UTF-8: a device could fill the log
   });
   auto daemon = std::unique_ptr<Daemon>(new Daemon(std::make_unique<Rooms>(std::move(config), std::move(options))));
   Rooms& r = *daemon->rooms_;
@@ -174,8 +179,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   }
   const int needed = DescriptorsNeeded(c->limits.connections, backend_requests);
   if (const int descriptors = RaiseDescriptorLimit(); descriptors < needed) {
-    spdlog::warn("descriptors={} needed={}: limits.connections cannot be reached; raise LimitNOFILE= of the unit or ulimit -n",
-                 descriptors, needed);
+    spdlog::warn(
+        "descriptors={} needed={}: limits.connections cannot be reached; raise LimitNOFILE= of the unit or ulimit -n",
+        descriptors, needed);
   }
   auto dispatch = DispatchThread::Open(c, &r.registry, &r.metrics, &r.inbox);
   if (!dispatch.ok()) return dispatch.status();
@@ -216,7 +222,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   const OffloadPorts offload{{&r.config_store, &r.inbox, &r.registry, &r.memory, &r.metrics, &r.next_query_id,
                               &r.inline_prompt_bytes, &r.limiter, &r.outboxes, [&r] { return r.engine->tau(); }},
                              r.dispatch.get(),
-                             &r.next_session_id, connection_of};
+                             &r.next_session_id,
+                             connection_of};
   r.offload_service = MakeOffloadService(offload);
   r.planner_service = MakePlannerService();
   AdminPorts admin;
@@ -269,19 +276,22 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   devices.credentials = credentials;
   devices.services = {r.offload_service.get()};
   devices.memory_bytes = c->limits.transport_bytes;
-  if (c->limits.session_max_age > absl::ZeroDuration()) devices.max_age = std::min(c->limits.session_max_age, absl::Hours(24 * 24));
+  if (c->limits.session_max_age > absl::ZeroDuration())
+    devices.max_age = std::min(c->limits.session_max_age, absl::Hours(24 * 24));
   auto listening = GrpcListener::Listen(std::move(devices));
   if (!listening.ok()) return listening.status();
   r.devices = std::move(*listening);
   r.devices->SetServing("goad.v1.Offload", true);
   r.devices->Begin();
-  r.port_watch = std::make_unique<PortWatch>(&r.devices->acceptor(), r.tls_files != nullptr, device_metrics,
-                                             [&r] { if (r.options.on_deaf) r.options.on_deaf(); });
+  r.port_watch = std::make_unique<PortWatch>(&r.devices->acceptor(), r.tls_files != nullptr, device_metrics, [&r] {
+    if (r.options.on_deaf) r.options.on_deaf();
+  });
   if (!c->admin_address.empty()) {
     GrpcListenerOptions operators;
     operators.field = "admin.address";
     operators.address = c->admin_address;
-    operators.limits = {.connections = 64, .connections_per_address = 64, .hello = absl::InfiniteDuration(), .count_bytes = false};
+    operators.limits = {
+        .connections = 64, .connections_per_address = 64, .hello = absl::InfiniteDuration(), .count_bytes = false};
     operators.metrics = r.metrics.Listener("admin", ConnectionRefusals());
     operators.credentials = grpc::InsecureServerCredentials();
     operators.services = {r.admin_service.get(), r.planner_service.get()};
@@ -302,7 +312,9 @@ uint64_t Daemon::engine_turns() const { return rooms_->engine_thread->turns(); }
 size_t Daemon::sessions() const { return rooms_->registry.size(); }
 int Daemon::running_queries() const { return rooms_->engine_thread->active_queries(); }
 uint64_t Daemon::config_version() const { return rooms_->config_store.Current()->version; }
-absl::Duration Daemon::longest_stop() const { return rooms_->config_store.Current()->drain_timeout + kLastFrames * 2 + absl::Seconds(10); }
+absl::Duration Daemon::longest_stop() const {
+  return rooms_->config_store.Current()->drain_timeout + kLastFrames * 2 + absl::Seconds(10);
+}
 
 absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* told) {
   Rooms& r = *rooms_;
@@ -312,7 +324,8 @@ absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* told) {
     spdlog::error("reload refused, the running configuration stays: {}", std::string(status.message()));
     return status;
   };
-  if (r.options.config_path.empty()) return refuse(absl::FailedPreconditionError("started without a configuration file"));
+  if (r.options.config_path.empty())
+    return refuse(absl::FailedPreconditionError("started without a configuration file"));
   absl::StatusOr<Config> next = LoadConfig(r.options.config_path, /*starting=*/false);
   if (!next.ok()) return refuse(next.status());
   const std::vector<std::string> fixed = RestartOnlyChanges(*r.config_store.Current(), *next);
@@ -334,7 +347,8 @@ absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* told) {
   r.dispatch->SetConfig(published);
   r.outboxes.most = published->limits.outboxes_bytes;
   if (const size_t ended = r.registry.Recheck(*published); ended > 0) {
-    spdlog::warn("reload ended {} sessions: what their callers showed is not known any more, or is somebody else's", ended);
+    spdlog::warn("reload ended {} sessions: what their callers showed is not known any more, or is somebody else's",
+                 ended);
   }
   spdlog::set_level(spdlog::level::from_str(published->log.level));
   r.metrics.ConfigReload(true);

@@ -2,9 +2,9 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <linux/tcp.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -27,10 +27,11 @@ namespace goad::server {
 namespace {
 
 constexpr int kBacklog = 4096;
-constexpr int kReserve = 64;            // descriptors kept for files, backends and the admin listener; a quarter where there are few
+constexpr int kReserve =
+    64;  // descriptors kept for files, backends and the admin listener; a quarter where there are few
 constexpr size_t kHandshakesAtOnce = 256;
 constexpr absl::Duration kLookEvery = absl::Milliseconds(50);
-constexpr absl::Duration kPause = absl::Milliseconds(5);           // while enough handshakes are at it
+constexpr absl::Duration kPause = absl::Milliseconds(5);  // while enough handshakes are at it
 constexpr absl::Duration kNoDescriptors = absl::Milliseconds(100);
 
 absl::Status InTheWay(const char* field, const std::string& address, const std::string& what) {
@@ -38,7 +39,8 @@ absl::Status InTheWay(const char* field, const std::string& address, const std::
 }
 
 std::string BindError() {
-  return absl::StrCat("cannot be bound (", errno == EADDRINUSE ? "in use by another goad or program" : std::strerror(errno), ")");
+  return absl::StrCat("cannot be bound (",
+                      errno == EADDRINUSE ? "in use by another goad or program" : std::strerror(errno), ")");
 }
 
 // As gRPC names a peer, for PeerKey.
@@ -64,8 +66,10 @@ int PortOf(const sockaddr_storage& address) {
 }
 
 void SetPort(sockaddr_storage& address, int port) {
-  if (address.ss_family == AF_INET) reinterpret_cast<sockaddr_in&>(address).sin_port = htons(static_cast<uint16_t>(port));
-  if (address.ss_family == AF_INET6) reinterpret_cast<sockaddr_in6&>(address).sin6_port = htons(static_cast<uint16_t>(port));
+  if (address.ss_family == AF_INET)
+    reinterpret_cast<sockaddr_in&>(address).sin_port = htons(static_cast<uint16_t>(port));
+  if (address.ss_family == AF_INET6)
+    reinterpret_cast<sockaddr_in6&>(address).sin6_port = htons(static_cast<uint16_t>(port));
 }
 
 // Whether the peer's address is the one it came to: nobody else's can be.
@@ -87,14 +91,16 @@ absl::StatusOr<int> BindUnix(const char* field, const std::string& address, cons
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof name.sun_path) {
-    return InTheWay(field, address, absl::StrCat("a path of ", path.size(), " bytes, want 1 to ", sizeof name.sun_path - 1));
+    return InTheWay(field, address,
+                    absl::StrCat("a path of ", path.size(), " bytes, want 1 to ", sizeof name.sun_path - 1));
   }
   std::memcpy(name.sun_path, path.data(), path.size());
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return InTheWay(field, address, std::strerror(errno));
   const auto* at = reinterpret_cast<const sockaddr*>(&name);
-  struct stat there{};
-  if (lstat(path.c_str(), &there) == 0 && S_ISSOCK(there.st_mode)) {  // of a goad that was killed, unless somebody answers
+  struct stat there {};
+  if (lstat(path.c_str(), &there) == 0 &&
+      S_ISSOCK(there.st_mode)) {  // of a goad that was killed, unless somebody answers
     const int knock = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     const bool answered = knock >= 0 && (connect(knock, at, sizeof name) == 0 || errno == EAGAIN);
     if (knock >= 0) close(knock);
@@ -112,7 +118,8 @@ absl::StatusOr<int> BindTcp(const char* field, const std::string& address, const
   const int fd = socket(at.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return InTheWay(field, address, std::strerror(errno));
   const int one = 1, off = 0;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);  // not REUSEPORT: a second goad must fail, not share the traffic
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one,
+             sizeof one);  // not REUSEPORT: a second goad must fail, not share the traffic
   sockaddr_storage name{};
   std::memcpy(&name, at.ai_addr, std::min<size_t>(at.ai_addrlen, sizeof name));
   if (at.ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
@@ -142,8 +149,8 @@ int WithoutReserve(int descriptors) { return descriptors - std::min(kReserve, de
 
 int DescriptorsNeeded(int connections, int backend_requests) { return 2 * connections + backend_requests + kReserve; }
 
-absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Bind(const char* field, const std::string& address, const ListenerLimits& limits,
-                                                         const ListenerMetrics& metrics) {
+absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Bind(const char* field, const std::string& address,
+                                                         const ListenerLimits& limits, const ListenerMetrics& metrics) {
   std::vector<int> listening;
   std::string unix_path;
   int port = 0;
@@ -185,17 +192,23 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Bind(const char* field, cons
     }
     if (listening.empty()) return last;
   }
-  auto acceptor = std::unique_ptr<Acceptor>(new Acceptor(std::move(listening), std::move(unix_path), address, port, limits, metrics));
+  auto acceptor = std::unique_ptr<Acceptor>(
+      new Acceptor(std::move(listening), std::move(unix_path), address, port, limits, metrics));
   acceptor->epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
   acceptor->wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (acceptor->epoll_fd_ < 0 || acceptor->wake_fd_ < 0) return InTheWay(field, address, std::strerror(errno));
   return acceptor;
 }
 
-Acceptor::Acceptor(std::vector<int> listening, std::string unix_path, std::string address, int port, const ListenerLimits& limits,
-                   const ListenerMetrics& metrics)
-    : listening_(std::move(listening)), unix_path_(std::move(unix_path)), address_(std::move(address)), port_(port),
-      metrics_(metrics), descriptor_limit_(WithoutReserve(RaiseDescriptorLimit())), table_(limits) {}
+Acceptor::Acceptor(std::vector<int> listening, std::string unix_path, std::string address, int port,
+                   const ListenerLimits& limits, const ListenerMetrics& metrics)
+    : listening_(std::move(listening)),
+      unix_path_(std::move(unix_path)),
+      address_(std::move(address)),
+      port_(port),
+      metrics_(metrics),
+      descriptor_limit_(WithoutReserve(RaiseDescriptorLimit())),
+      table_(limits) {}
 
 Acceptor::~Acceptor() {
   Stop();
@@ -294,7 +307,8 @@ void Acceptor::Run() {
     }
     const absl::Duration wait = std::min(may ? next_look : paused_until_, next_look) - now;
     epoll_event events[128];
-    const int count = epoll_wait(epoll_fd_, events, 128, static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(wait) + 1, 0, 100)));
+    const int count = epoll_wait(epoll_fd_, events, 128,
+                                 static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(wait) + 1, 0, 100)));
     now = MonotonicTime::Now();
     // Ends first: they make room. A connection is removed here only, so that no pointer is of one that is gone.
     for (int k = 0; k < count; ++k) {
@@ -321,11 +335,13 @@ absl::Status Acceptor::KnockFromOutside(bool tls, absl::Duration most) {
   const MonotonicTime until = MonotonicTime::Now() + most;
   sockaddr_storage at{};
   socklen_t size = sizeof at;
-  if (getsockname(listening_[0], reinterpret_cast<sockaddr*>(&at), &size) != 0) return absl::InternalError("getsockname");
+  if (getsockname(listening_[0], reinterpret_cast<sockaddr*>(&at), &size) != 0)
+    return absl::InternalError("getsockname");
   if (at.ss_family == AF_UNIX) return absl::OkStatus();  // nobody but the operator reaches it
   if (at.ss_family == AF_INET6) {                        // the wildcard is reached by loopback
     auto& in = reinterpret_cast<sockaddr_in6&>(at);
-    if (IN6_IS_ADDR_UNSPECIFIED(&in.sin6_addr)) inet_pton(AF_INET6, "::ffff:127.0.0.1", &in.sin6_addr);  // ::1 may be off
+    if (IN6_IS_ADDR_UNSPECIFIED(&in.sin6_addr))
+      inet_pton(AF_INET6, "::ffff:127.0.0.1", &in.sin6_addr);  // ::1 may be off
   }
   const int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return absl::ResourceExhaustedError(absl::StrCat("no descriptor to look with: ", std::strerror(errno)));
@@ -341,7 +357,8 @@ absl::Status Acceptor::KnockFromOutside(bool tls, absl::Duration most) {
   from.ss_family = at.ss_family;
   socklen_t from_size = size;
   absl::Status status;
-  bool open = bind(fd, reinterpret_cast<sockaddr*>(&from), size) == 0 && getsockname(fd, reinterpret_cast<sockaddr*>(&from), &from_size) == 0;
+  bool open = bind(fd, reinterpret_cast<sockaddr*>(&from), size) == 0 &&
+              getsockname(fd, reinterpret_cast<sockaddr*>(&from), &from_size) == 0;
   if (open) {
     knocker_ = static_cast<uint64_t>(PortOf(from)) + 1;
     int error = 0;
@@ -353,7 +370,8 @@ absl::Status Acceptor::KnockFromOutside(bool tls, absl::Duration most) {
   if (!open) {
     status = absl::UnavailableError("does not accept connections");
   } else if (tls) {
-    SSL_CTX* context = SSL_CTX_new(TLS_client_method());  // says nothing of whom it meets: verification is off on purpose
+    SSL_CTX* context =
+        SSL_CTX_new(TLS_client_method());  // says nothing of whom it meets: verification is off on purpose
     SSL* ssl = SSL_new(context);
     static const unsigned char kH2[] = {2, 'h', '2'};
     SSL_set_alpn_protos(ssl, kH2, sizeof kH2);
@@ -369,7 +387,8 @@ absl::Status Acceptor::KnockFromOutside(bool tls, absl::Duration most) {
     SSL_CTX_free(context);
   } else {
     char byte = 0;
-    if (!wait_for(POLLIN) || recv(fd, &byte, 1, 0) != 1) status = absl::UnavailableError("accepts connections, but says nothing on them");
+    if (!wait_for(POLLIN) || recv(fd, &byte, 1, 0) != 1)
+      status = absl::UnavailableError("accepts connections, but says nothing on them");
   }
   knocker_ = 0;
   close(fd);

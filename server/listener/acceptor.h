@@ -1,5 +1,5 @@
-// The thread that accepts connections of one listener and hands their sockets on. gRPC 1.51 ends its own listener for good at the first
-// accept error (out of descriptors, say), and bounds neither connections nor handshakes.
+// The thread that accepts connections of one listener and hands their sockets on. gRPC 1.51 ends its own listener for
+// good at the first accept error (out of descriptors, say), and bounds neither connections nor handshakes.
 #ifndef GOAD_SERVER_LISTENER_ACCEPTOR_H_
 #define GOAD_SERVER_LISTENER_ACCEPTOR_H_
 
@@ -19,10 +19,11 @@ namespace goad::server {
 // Thread-safe. A running listener: bound, accepting, looking after what it accepted.
 class Acceptor {
  public:
-  // Binds "HOST:PORT" ("0.0.0.0" and "[::]" mean every address of both families), or "unix:PATH" (mode 0660; a socket file left there is
-  // replaced). FAILED_PRECONDITION names `field` and what is in the way. Accepts nothing until Start.
-  static absl::StatusOr<std::unique_ptr<Acceptor>> Bind(const char* field, const std::string& address, const ListenerLimits& limits,
-                                                        const ListenerMetrics& metrics);
+  // Binds "HOST:PORT" ("0.0.0.0" and "[::]" mean every address of both families), or "unix:PATH" (mode 0660; a socket
+  // file left there is replaced). FAILED_PRECONDITION names `field` and what is in the way. Accepts nothing until
+  // Start.
+  static absl::StatusOr<std::unique_ptr<Acceptor>> Bind(const char* field, const std::string& address,
+                                                        const ListenerLimits& limits, const ListenerMetrics& metrics);
   ~Acceptor();
 
   // `take` owns the descriptor it is given; called on the acceptor's thread, in order.
@@ -34,29 +35,30 @@ class Acceptor {
   ConnectionTable& table() { return table_; }
   void SetLimits(const ListenerLimits& limits) { table_.SetLimits(limits); }
 
-  // Connects to this listener from outside, and waits for the first bytes that whoever speaks on connections says by itself or, with
-  // `tls`, answers to a handshake. OK, or what failed within `most`. Not counted and not refused as a connection. Blocks.
+  // Connects to this listener from outside, and waits for the first bytes that whoever speaks on connections says by
+  // itself or, with `tls`, answers to a handshake. OK, or what failed within `most`. Not counted and not refused as a
+  // connection. Blocks.
   absl::Status KnockFromOutside(bool tls, absl::Duration most);
 
  private:
-  Acceptor(std::vector<int> listening, std::string unix_path, std::string address, int port, const ListenerLimits& limits,
-           const ListenerMetrics& metrics);
+  Acceptor(std::vector<int> listening, std::string unix_path, std::string address, int port,
+           const ListenerLimits& limits, const ListenerMetrics& metrics);
   void Run();
   void AcceptAll(int listening, MonotonicTime now);
   void Refuse(ConnectionRefusal why);
 
   // Constant after construction.
-  const std::vector<int> listening_;   // owned
+  const std::vector<int> listening_;  // owned
   const std::string unix_path_, address_;
   const int port_;
   const ListenerMetrics metrics_;
-  const int descriptor_limit_;         // descriptors from here on are the reserve
+  const int descriptor_limit_;  // descriptors from here on are the reserve
 
   int epoll_fd_ = -1, wake_fd_ = -1;
   std::function<void(int)> take_;
   std::atomic<bool> stop_{false};
-  std::atomic<uint64_t> knocker_{0};   // local port of KnockFromOutside's socket, plus one; 0 = nobody knocks
-  MonotonicTime paused_until_;         // out of descriptors, or enough handshakes at once
+  std::atomic<uint64_t> knocker_{0};  // local port of KnockFromOutside's socket, plus one; 0 = nobody knocks
+  MonotonicTime paused_until_;        // out of descriptors, or enough handshakes at once
   ConnectionTable table_;
   std::thread thread_;
 };
@@ -64,7 +66,8 @@ class Acceptor {
 // The soft limit on descriptors becomes the hard one. Returns it.
 int RaiseDescriptorLimit();
 
-// What `limits` and the rest of the daemon can need: two descriptors a connection (ours and the library's), one a backend request.
+// What `limits` and the rest of the daemon can need: two descriptors a connection (ours and the library's), one a
+// backend request.
 int DescriptorsNeeded(int connections, int backend_requests);
 
 }  // namespace goad::server

@@ -14,17 +14,17 @@
 namespace goad::server {
 namespace {
 
-// What a connection may receive beyond its whole frames: one message that is not whole yet (3 MiB and some), another on each stream that was
-// let in, headers, settings, pings. Beyond that the peer sends what is no question of anybody.
+// What a connection may receive beyond its whole frames: one message that is not whole yet (3 MiB and some), another on
+// each stream that was let in, headers, settings, pings. Beyond that the peer sends what is no question of anybody.
 constexpr double kByteBurst = (3 << 20) + (256 << 10);
 constexpr double kByteBurstMost = 32 << 20;
 constexpr double kBytesPerSecond = 128 << 10;
-constexpr double kSegmentsPerStream = 100;     // a second; four seconds' worth may come at once
+constexpr double kSegmentsPerStream = 100;  // a second; four seconds' worth may come at once
 // Looked at every time when it received more than this since the last look.
 constexpr uint64_t kLivelyBytes = 64 << 10;
 constexpr uint64_t kLivelySegments = 200;
 
-constexpr size_t kAddresses = 65536;           // addresses remembered for their rate of arrivals
+constexpr size_t kAddresses = 65536;  // addresses remembered for their rate of arrivals
 constexpr absl::Duration kForgetAddress = absl::Seconds(20);
 constexpr size_t kYoungest = 1024;
 
@@ -33,7 +33,8 @@ std::optional<std::pair<std::string, std::string>> Parse(std::string_view peer) 
   const size_t colon = peer.find(':');
   if (colon == std::string_view::npos) return std::nullopt;
   const std::string_view family = peer.substr(0, colon);
-  std::string rest = absl::StrReplaceAll(std::string(peer.substr(colon + 1)), {{"%5B", "["}, {"%5D", "]"}, {"%5b", "["}, {"%5d", "]"}});
+  std::string rest = absl::StrReplaceAll(std::string(peer.substr(colon + 1)),
+                                         {{"%5B", "["}, {"%5D", "]"}, {"%5b", "["}, {"%5d", "]"}});
   const size_t port_at = rest.rfind(':');
   if (port_at == std::string::npos) return std::nullopt;
   const std::string port = rest.substr(port_at + 1);
@@ -44,7 +45,7 @@ std::optional<std::pair<std::string, std::string>> Parse(std::string_view peer) 
   } else if (family == "ipv6") {
     if (host.size() < 2 || host.front() != '[' || host.back() != ']') return std::nullopt;
     host = host.substr(1, host.size() - 2);
-    host = host.substr(0, host.find('%'));     // a zone
+    host = host.substr(0, host.find('%'));  // a zone
     if (inet_pton(AF_INET6, host.c_str(), bytes) != 1) return std::nullopt;
   } else {
     return std::nullopt;
@@ -52,7 +53,9 @@ std::optional<std::pair<std::string, std::string>> Parse(std::string_view peer) 
   return std::pair(std::string(reinterpret_cast<const char*>(bytes), sizeof bytes), port);
 }
 
-bool IsIpv4(const std::string& bytes) { return bytes.compare(0, 12, std::string("\0\0\0\0\0\0\0\0\0\0\xFF\xFF", 12)) == 0; }
+bool IsIpv4(const std::string& bytes) {
+  return bytes.compare(0, 12, std::string("\0\0\0\0\0\0\0\0\0\0\xFF\xFF", 12)) == 0;
+}
 
 }  // namespace
 
@@ -95,7 +98,8 @@ std::string AddressOfPeer(std::string_view peer) {
   return absl::StrCat(text, "/64");
 }
 
-// --- one connection ------------------------------------------------------------------------------------------------------
+// --- one connection
+// ------------------------------------------------------------------------------------------------------
 
 Connection::~Connection() {
   if (control_fd_ >= 0) close(control_fd_);
@@ -122,7 +126,8 @@ std::optional<ConnectionRefusal> Connection::shut() const {
   return static_cast<ConnectionRefusal>(why);
 }
 
-// --- all of them ---------------------------------------------------------------------------------------------------------
+// --- all of them
+// ---------------------------------------------------------------------------------------------------------
 
 void ConnectionTable::SetLimits(const ListenerLimits& limits) {
   MutexLock lock(mutex_);
@@ -216,7 +221,8 @@ size_t ConnectionTable::Beginning(MonotonicTime now) {
   return count;
 }
 
-std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std::optional<TcpCounters>& counters, MonotonicTime now) {
+std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std::optional<TcpCounters>& counters,
+                                                        MonotonicTime now) {
   if (entry.stranger && entry.connection->welcomed()) {
     NoStranger(entry);
     ++welcomed_;
@@ -232,9 +238,11 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
                            static_cast<double>(counters->bytes_acked - entry.last.bytes_acked) / 8 +  // window updates
                            kBytesPerSecond * SecondsBetween(std::exchange(entry.looked, now), now);
   entry.beyond = std::max(0.0, entry.beyond + static_cast<double>(received) - accounted);
-  if (limits_.count_bytes && entry.beyond > std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost)) return ConnectionRefusal::kByteRate;
+  if (limits_.count_bytes && entry.beyond > std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost))
+    return ConnectionRefusal::kByteRate;
   const double per_second = kSegmentsPerStream * limits_.streams_per_connection;
-  if (limits_.count_bytes && segments > 0 && entry.segments.Take(static_cast<double>(segments), per_second, 4 * per_second, now) > absl::ZeroDuration()) {
+  if (limits_.count_bytes && segments > 0 &&
+      entry.segments.Take(static_cast<double>(segments), per_second, 4 * per_second, now) > absl::ZeroDuration()) {
     return ConnectionRefusal::kByteRate;
   }
   if (counters->bytes_acked != entry.last.bytes_acked || counters->unsent_bytes == 0) entry.progress = now;
@@ -243,7 +251,8 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
   return std::nullopt;
 }
 
-void ConnectionTable::Look(MonotonicTime now, const std::function<std::optional<TcpCounters>(const Connection&)>& count) {
+void ConnectionTable::Look(MonotonicTime now,
+                           const std::function<std::optional<TcpCounters>(const Connection&)>& count) {
   std::vector<std::pair<std::shared_ptr<Connection>, std::optional<TcpCounters>>> looked_at;
   {
     MutexLock lock(mutex_);

@@ -1,4 +1,5 @@
-// Who may connect, and which connections have lost their right to stay. Sockets come as numbers and counters, time is handed in.
+// Who may connect, and which connections have lost their right to stay. Sockets come as numbers and counters, time is
+// handed in.
 #ifndef GOAD_SERVER_LISTENER_CONNECTION_TABLE_H_
 #define GOAD_SERVER_LISTENER_CONNECTION_TABLE_H_
 
@@ -19,24 +20,25 @@ namespace goad::server {
 
 // What a listener lets in. All are bounds; see limits.* in the configuration.
 struct ListenerLimits {
-  int connections = 10000;             // at once
-  int connections_per_address = 5000;  // of one IPv4 address or IPv6 /64; also how many may come at once, and ten times as slowly after
-  int streams_per_connection = 100;    // calls at once on one connection (HTTP/2), and new ones per second
-  absl::Duration hello = absl::Seconds(5);    // to a first Hello or Ask; infinite = strangers may stay
-  bool count_bytes = true;             // bytes and segments beyond whole frames are bounded; false where nobody tells of frames
+  int connections = 10000;  // at once
+  int connections_per_address =
+      5000;  // of one IPv4 address or IPv6 /64; also how many may come at once, and ten times as slowly after
+  int streams_per_connection = 100;         // calls at once on one connection (HTTP/2), and new ones per second
+  absl::Duration hello = absl::Seconds(5);  // to a first Hello or Ask; infinite = strangers may stay
+  bool count_bytes = true;  // bytes and segments beyond whole frames are bounded; false where nobody tells of frames
   absl::Duration unread = absl::Seconds(10);  // a peer that takes nothing of what waits for it this long is cut off
 };
 
 // Why a connection was refused or shut: a closed set, a metric label and a word in the log.
 enum class ConnectionRefusal {
-  kConnections,           // limits.connections
-  kConnectionsPerAddress, // limits.connections_per_address, at once or a second
-  kStrangers,             // too many connections that have not said Hello yet, in all or of this address
-  kDescriptors,           // no descriptors left but the reserve
-  kNoHello,               // nobody said Hello or asked within `hello`
-  kCallRate,              // more new calls than streams_per_connection allows
-  kByteRate,              // bytes or segments that were no frames of ours
-  kUnread,                // does not read what it is sent
+  kConnections,            // limits.connections
+  kConnectionsPerAddress,  // limits.connections_per_address, at once or a second
+  kStrangers,              // too many connections that have not said Hello yet, in all or of this address
+  kDescriptors,            // no descriptors left but the reserve
+  kNoHello,                // nobody said Hello or asked within `hello`
+  kCallRate,               // more new calls than streams_per_connection allows
+  kByteRate,               // bytes or segments that were no frames of ours
+  kUnread,                 // does not read what it is sent
 };
 inline constexpr int kConnectionRefusals = static_cast<int>(ConnectionRefusal::kUnread) + 1;
 const char* ToString(ConnectionRefusal refusal);
@@ -45,9 +47,9 @@ std::vector<std::string> ConnectionRefusals();  // the words of all of them, in 
 // What the kernel counts of a TCP connection (tcp(7), TCP_INFO), since it was accepted.
 struct TcpCounters {
   uint64_t bytes_received = 0;
-  uint64_t bytes_acked = 0;         // sent by us and taken by the peer
+  uint64_t bytes_acked = 0;  // sent by us and taken by the peer
   uint64_t data_segments_in = 0;
-  uint32_t unsent_bytes = 0;        // of ours, waiting in the kernel
+  uint32_t unsent_bytes = 0;  // of ours, waiting in the kernel
 };
 
 // One accepted connection, beside the library that speaks on it. Thread-safe.
@@ -80,7 +82,8 @@ class Connection {
   std::optional<ConnectionRefusal> shut() const;
 
  private:
-  static constexpr size_t kFrameOverhead = 64;  // HTTP/2 and gRPC framing, TLS records, a share of pings and window updates
+  static constexpr size_t kFrameOverhead =
+      64;  // HTTP/2 and gRPC framing, TLS records, a share of pings and window updates
 
   const int control_fd_;
   const std::string address_;
@@ -95,9 +98,9 @@ class Connection {
 
 // Thread-safe.
 //
-// Bounds: `connections` in all; of one address `connections_per_address` at once, as many arriving at once and a tenth of that a second;
-// of strangers (nobody on it has said Hello or asked) half of all and a quarter of an address, each for `hello`. A connection
-// has byte and segment allowances beyond what its whole frames account for.
+// Bounds: `connections` in all; of one address `connections_per_address` at once, as many arriving at once and a tenth
+// of that a second; of strangers (nobody on it has said Hello or asked) half of all and a quarter of an address, each
+// for `hello`. A connection has byte and segment allowances beyond what its whole frames account for.
 class ConnectionTable {
  public:
   explicit ConnectionTable(const ListenerLimits& limits) : limits_(limits) {}
@@ -106,7 +109,8 @@ class ConnectionTable {
 
   // Whether one more from `address` may come in now, before anything is spent on it.
   std::optional<ConnectionRefusal> Admit(const std::string& address, MonotonicTime now);
-  // REQUIRES: Admit said so. `peer` names it, as PeerKey of the library's name of the peer; empty = it cannot be found by name.
+  // REQUIRES: Admit said so. `peer` names it, as PeerKey of the library's name of the peer; empty = it cannot be found
+  // by name.
   void Add(std::string peer, std::shared_ptr<Connection> connection);
   void Remove(const Connection* connection);
   std::shared_ptr<Connection> Find(const std::string& peer) const;
@@ -114,8 +118,9 @@ class ConnectionTable {
   // How many of those that came in the last kYoung are still strangers: the listener spreads handshakes by it.
   size_t Beginning(MonotonicTime now);
 
-  // Shuts those that have lost their right to stay. `count` reads the kernel's counters; nullopt where there are none (a unix socket).
-  // Strangers and those that were lively at the last look are looked at every time, the others once in `kCalmEvery` looks.
+  // Shuts those that have lost their right to stay. `count` reads the kernel's counters; nullopt where there are none
+  // (a unix socket). Strangers and those that were lively at the last look are looked at every time, the others once in
+  // `kCalmEvery` looks.
   void Look(MonotonicTime now, const std::function<std::optional<TcpCounters>(const Connection&)>& count);
 
   size_t size() const;
@@ -129,19 +134,20 @@ class ConnectionTable {
     std::shared_ptr<Connection> connection;
     std::string peer;
     TcpCounters last;
-    uint64_t frames = 0;              // of Connection::frame_bytes, at the last look
-    double beyond = 0;                // bytes received that no whole frame accounts for, less what time allows
-    MonotonicTime looked, progress;   // progress: when the peer last took a byte, or owed none
+    uint64_t frames = 0;             // of Connection::frame_bytes, at the last look
+    double beyond = 0;               // bytes received that no whole frame accounts for, less what time allows
+    MonotonicTime looked, progress;  // progress: when the peer last took a byte, or owed none
     TokenBucket segments;
     bool stranger = true, lively = false;
-    bool counted = false;             // in addresses_
+    bool counted = false;  // in addresses_
   };
   struct Address {
     int connections = 0, strangers = 0;
     TokenBucket arrivals;
     MonotonicTime last;
   };
-  std::optional<ConnectionRefusal> Judge(Entry& entry, const std::optional<TcpCounters>& counters, MonotonicTime now) GOAD_REQUIRES(mutex_);
+  std::optional<ConnectionRefusal> Judge(Entry& entry, const std::optional<TcpCounters>& counters, MonotonicTime now)
+      GOAD_REQUIRES(mutex_);
   void NoStranger(Entry& entry) GOAD_REQUIRES(mutex_);
   void ForgetAddresses(MonotonicTime now) GOAD_REQUIRES(mutex_);
 
@@ -156,8 +162,8 @@ class ConnectionTable {
   uint64_t looks_ GOAD_GUARDED_BY(mutex_) = 0;
 };
 
-// "ipv4:192.0.2.7:50123" or "ipv6:%5B2001:db8::1%5D:50123" (how gRPC names a peer, gRFC A53 percent-encoded) as a key that does not
-// depend on how an address is written; empty for what is no internet address.
+// "ipv4:192.0.2.7:50123" or "ipv6:%5B2001:db8::1%5D:50123" (how gRPC names a peer, gRFC A53 percent-encoded) as a key
+// that does not depend on how an address is written; empty for what is no internet address.
 std::string PeerKey(std::string_view peer);
 // The address part alone: the IPv4 address, or the IPv6 /64, which is what one customer has (RFC 6177).
 std::string AddressOfPeer(std::string_view peer);

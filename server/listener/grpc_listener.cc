@@ -23,7 +23,8 @@ class CallGate final : public grpc::experimental::ServerInterceptorFactoryInterf
 
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
     if (const auto connection = table_->Find(info->server_context()->peer())) {
-      if (!connection->NewCall(table_->limits().streams_per_connection, MonotonicTime::Now())) info->server_context()->TryCancel();
+      if (!connection->NewCall(table_->limits().streams_per_connection, MonotonicTime::Now()))
+        info->server_context()->TryCancel();
     }
     if (std::strcmp(info->method(), "/grpc.health.v1.Health/Watch") != 0) return nullptr;
     if (watches_.fetch_add(1) >= kHealthWatches) info->server_context()->TryCancel();
@@ -71,9 +72,11 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(GrpcListenerO
   builder.AddChannelArgument("grpc.server_handshake_timeout_ms", 5000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.limits.streams_per_connection);
   if (options.max_age != absl::InfiniteDuration()) {
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, static_cast<int>(absl::ToInt64Milliseconds(options.max_age)));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                               static_cast<int>(absl::ToInt64Milliseconds(options.max_age)));
   }
-  // No compression: a message of 1 MB may unpack to a thousand. A call that announces one is UNIMPLEMENTED before its first message.
+  // No compression: a message of 1 MB may unpack to a thousand. A call that announces one is UNIMPLEMENTED before its
+  // first message.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
@@ -88,11 +91,13 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(GrpcListenerO
   gates.push_back(std::make_unique<CallGate>(&(*acceptor)->table()));
   builder.experimental().SetInterceptorCreators(std::move(gates));
   for (grpc::Service* service : options.services) builder.RegisterService(service);
-  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> hand_over = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, std::move(options.credentials));
+  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> hand_over =
+      builder.experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, std::move(options.credentials));
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) {
-    return absl::FailedPreconditionError(std::string(options.field) + ": " + options.address + ": gRPC could not start a server");
+    return absl::FailedPreconditionError(std::string(options.field) + ": " + options.address +
+                                         ": gRPC could not start a server");
   }
   return std::unique_ptr<GrpcListener>(new GrpcListener(std::move(*acceptor), std::move(server), [hand_over](int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;

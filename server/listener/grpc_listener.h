@@ -21,15 +21,16 @@ namespace goad::server {
 inline constexpr int kMaxFrameBytes = (3 << 20) + (64 << 10);
 
 struct GrpcListenerOptions {
-  const char* field = "";        // names the listener in errors
+  const char* field = "";  // names the listener in errors
   std::string address;
   ListenerLimits limits;
   ListenerMetrics metrics;
   std::shared_ptr<grpc::ServerCredentials> credentials;
   std::vector<grpc::Service*> services;  // not owned, outlive this
   int64_t memory_bytes = 256 << 20;      // of what gRPC holds for connections and their calls
-  absl::Duration max_age = absl::InfiniteDuration();  // of a connection: then it takes no new calls; gRPC spreads it over a tenth
-  bool introspection = false;            // reflection and channelz: they show other callers' connections
+  absl::Duration max_age =
+      absl::InfiniteDuration();  // of a connection: then it takes no new calls; gRPC spreads it over a tenth
+  bool introspection = false;    // reflection and channelz: they show other callers' connections
 };
 
 // Thread-safe.
@@ -50,7 +51,8 @@ class GrpcListener {
   Acceptor& acceptor() { return *acceptor_; }
 
  private:
-  GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server, std::function<void(int fd)> hand_over);
+  GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server,
+               std::function<void(int fd)> hand_over);
 
   const std::unique_ptr<Acceptor> acceptor_;
   const std::unique_ptr<grpc::Server> server_;

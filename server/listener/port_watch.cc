@@ -8,7 +8,12 @@ namespace goad::server {
 
 PortWatch::PortWatch(Acceptor* acceptor, bool tls, const ListenerMetrics& metrics, std::function<void()> on_deaf,
                      absl::Duration every, absl::Duration patience)
-    : acceptor_(acceptor), tls_(tls), metrics_(metrics), on_deaf_(std::move(on_deaf)), every_(every), patience_(patience),
+    : acceptor_(acceptor),
+      tls_(tls),
+      metrics_(metrics),
+      on_deaf_(std::move(on_deaf)),
+      every_(every),
+      patience_(patience),
       thread_([this] { Run(); }) {}
 
 PortWatch::~PortWatch() {
@@ -29,7 +34,8 @@ void PortWatch::Run() {
     // While others are let in it is not deaf but busy.
     failures = heard.ok() || acceptor_->table().welcomed() != before ? 0 : failures + 1;
     if (!heard.ok()) {
-      spdlog::warn("the device port does not answer from outside ({} of {}): {}", failures, kDeaf, std::string(heard.message()));
+      spdlog::warn("the device port does not answer from outside ({} of {}): {}", failures, kDeaf,
+                   std::string(heard.message()));
     }
     if (failures == kDeaf && !deaf_.exchange(true)) {
       spdlog::error("the device port is deaf; stopping, to be started again");

@@ -12,7 +12,8 @@
 
 namespace goad::server {
 
-// Thread-safe. Knocks every `every`; after kDeaf knocks in a row without an answer within `patience` each, the port is deaf for good.
+// Thread-safe. Knocks every `every`; after kDeaf knocks in a row without an answer within `patience` each, the port is
+// deaf for good.
 class PortWatch {
  public:
   // `on_deaf` is called once, on the watch's thread. `acceptor` is not owned and outlives this.

@@ -1,9 +1,9 @@
-// Streams carry raw bytes: an undecodable frame then ends its stream with a status that says so, instead of looking like
-// a half-close.
+// Streams carry raw bytes: an undecodable frame then ends its stream with a status that says so, instead of looking
+// like a half-close.
 //
-// Life of a stream: made by the service -> registered -> reads one frame after the other; writes what Outbox::Next says,
-// from the session writer or from OnWriteDone -> Finish, once, when Next says so -> OnDone frees it. OnCancel and a failed
-// write close the outbox, which makes Next say Finish.
+// Life of a stream: made by the service -> registered -> reads one frame after the other; writes what Outbox::Next
+// says, from the session writer or from OnWriteDone -> Finish, once, when Next says so -> OnDone frees it. OnCancel and
+// a failed write close the outbox, which makes Next say Finish.
 #include "server/session/offload_service.h"
 
 #include <grpcpp/grpcpp.h>
@@ -30,7 +30,8 @@ grpc::StatusCode CodeOf(ErrorCode code) {
   }
 }
 
-// Of a certificate that the handshake verified: its DNS alternative names, or without any alternative name its common name (RFC 6125, 6.4.4).
+// Of a certificate that the handshake verified: its DNS alternative names, or without any alternative name its common
+// name (RFC 6125, 6.4.4).
 Credentials CredentialsOf(const grpc::CallbackServerContext& context) {
   Credentials credentials;
   const auto auth = context.auth_context();
@@ -46,11 +47,13 @@ Credentials CredentialsOf(const grpc::CallbackServerContext& context) {
     }
   }
   const auto found = context.client_metadata().find("authorization");
-  if (found != context.client_metadata().end()) credentials.token_sha256 = HashBearerToken({found->second.data(), found->second.size()});
+  if (found != context.client_metadata().end())
+    credentials.token_sha256 = HashBearerToken({found->second.data(), found->second.size()});
   return credentials;
 }
 
-absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, const Credentials& credentials, const Config& config) {
+absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, const Credentials& credentials,
+                                const Config& config) {
   absl::StatusOr<Caller> caller = IdentifyCaller(config, credentials);
   const auto trace = context.client_metadata().find("traceparent");
   if (caller.ok() && trace != context.client_metadata().end()) {
@@ -67,16 +70,20 @@ bool Parse(const grpc::ByteBuffer& bytes, Message* message) {
 
 // What Session and Ask have in common: everything but reading.
 template <typename GrpcReactor>
-class StreamReactor : public GrpcReactor, public SessionStream,
+class StreamReactor : public GrpcReactor,
+                      public SessionStream,
                       public std::enable_shared_from_this<StreamReactor<GrpcReactor>> {
  public:
   StreamReactor(grpc::CallbackServerContext* context, const OffloadPorts& ports)
-      : context_(context), ports_(ports),
+      : context_(context),
+        ports_(ports),
         session_(std::make_shared<Session>(SessionId{ports.next_session_id->fetch_add(1)}, context->peer(),
                                            ports.session.config->Current()->limits.outbox_bytes, ports.session.metrics,
                                            ports.session.outboxes, MonotonicTime::Now())),
-        credentials_(CredentialsOf(*context)), caller_(CallerOf(*context, credentials_, *ports.session.config->Current())),
-        core_(session_, caller_.ok() ? *caller_ : Caller(), ports.session), connection_(ports.connection(session_->peer)) {}
+        credentials_(CredentialsOf(*context)),
+        caller_(CallerOf(*context, credentials_, *ports.session.config->Current())),
+        core_(session_, caller_.ok() ? *caller_ : Caller(), ports.session),
+        connection_(ports.connection(session_->peer)) {}
 
   // False when the stream is refused; it then finishes by itself.
   bool Register() {
@@ -91,10 +98,12 @@ class StreamReactor : public GrpcReactor, public SessionStream,
       const auto again = IdentifyCaller(*ports_.session.config->Current(), credentials_);
       if (!error && (!again.ok() || again->tenant != caller_->tenant)) {
         ports_.session.registry->Remove(session_->id);
-        error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization", "authorization: is not known here any more", 0};
+        error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization",
+                          "authorization: is not known here any more", 0};
       }
     } else {
-      error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization", std::string(caller_.status().message()), 0};
+      error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization",
+                        std::string(caller_.status().message()), 0};
     }
     if (!error) {
       if (connection_ != nullptr) connection_->StreamsBy(1);
@@ -158,7 +167,8 @@ class StreamReactor : public GrpcReactor, public SessionStream,
     }
     context_->AddTrailingMetadata("goad-error-bin", EncodeError(*error).SerializeAsString());
     if (error->retry_after_s > 0) {
-      context_->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(static_cast<int>(error->retry_after_s * 1e3)));
+      context_->AddTrailingMetadata("grpc-retry-pushback-ms",
+                                    absl::StrCat(static_cast<int>(error->retry_after_s * 1e3)));
     }
     return grpc::Status(CodeOf(error->code), error->message);
   }

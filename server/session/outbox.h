@@ -27,8 +27,9 @@ struct OutboxBudget {
 // wait together become one frame.
 //
 // Bounds: above half of `max_bytes` Put answers kPause; beyond `max_bytes` the query whose tokens came fails with
-// SLOW_CONSUMER, and protocol errors and repeated answers are dropped. While the budget of all is used up, so do outboxes that hold more
-// than kFairBytes. Decisions and terminals always fit: their room is taken when the slot opens, and there is no slot without it.
+// SLOW_CONSUMER, and protocol errors and repeated answers are dropped. While the budget of all is used up, so do
+// outboxes that hold more than kFairBytes. Decisions and terminals always fit: their room is taken when the slot opens,
+// and there is no slot without it.
 //
 // Also the stream's write state machine, so that a reactor only does what Next says. Thread-safe, pure.
 class Outbox {
@@ -43,11 +44,12 @@ class Outbox {
     std::string query_id;
   };
 
-  static constexpr int64_t kSlotBytes = 2048;        // a decision and a terminal; both quote at most kQuotedBytes of anything
+  static constexpr int64_t kSlotBytes = 2048;  // a decision and a terminal; both quote at most kQuotedBytes of anything
   static constexpr int64_t kFairBytes = 64 << 10;
 
   // `budget` is not owned and outlives this.
-  Outbox(int64_t max_bytes, Metrics* metrics, OutboxBudget* budget) : max_bytes_(max_bytes), metrics_(metrics), budget_(budget) {}
+  Outbox(int64_t max_bytes, Metrics* metrics, OutboxBudget* budget)
+      : max_bytes_(max_bytes), metrics_(metrics), budget_(budget) {}
   ~Outbox();
 
   enum class Opened { kOpen, kNoRoom, kClosed };
@@ -69,17 +71,18 @@ class Outbox {
   PutResult Put(const SessionEvent& event, const std::vector<SiteConfig>& sites);
 
   void PutUrgent(v1::ServerFrame frame);
-  // For what a device can cause at will, protocol errors and answers to repeated queries: false when it does not read what it is
-  // sent.
+  // For what a device can cause at will, protocol errors and answers to repeated queries: false when it does not read
+  // what it is sent.
   bool PutIfRoom(v1::ServerFrame frame);
 
-  void HalfClose();                                     // the device asks no more: finish OK once no query is live and all is written
-  // Goodbye: no new queries, what is live is finished. The stream ends by HalfClose, or with `why` once EndGoodbye was called; a query that
-  // crosses it is answered until then.
+  void HalfClose();  // the device asks no more: finish OK once no query is live and all is written
+  // Goodbye: no new queries, what is live is finished. The stream ends by HalfClose, or with `why` once EndGoodbye was
+  // called; a query that crosses it is answered until then.
   void SayGoodbye(v1::ServerFrame goodbye, ErrorInfo why);
-  bool leaving() const;                                 // Goodbye was said
+  bool leaving() const;  // Goodbye was said
   void EndGoodbye();
-  // Drops everything and finishes with `why` (none: the stream was lost). Queries that are still live are counted as lost.
+  // Drops everything and finishes with `why` (none: the stream was lost). Queries that are still live are counted as
+  // lost.
   void Close(std::optional<ErrorInfo> why, MonotonicTime now);
 
   struct Step {
@@ -88,7 +91,8 @@ class Outbox {
     std::optional<ErrorInfo> error;  // kFinish: the stream's status; none = OK, or cancelled when the stream was lost
     bool resume = false;             // a paused session has drained
   };
-  // Between the two the stream does not finish, so whoever speaks on it may still be told something. False when it has finished.
+  // Between the two the stream does not finish, so whoever speaks on it may still be told something. False when it has
+  // finished.
   bool HoldOpen();
   void LetGo();
 
@@ -129,7 +133,8 @@ class Outbox {
   bool writing_ GOAD_GUARDED_BY(mutex_) = false;
   bool half_closed_ GOAD_GUARDED_BY(mutex_) = false;
   bool goodbye_over_ GOAD_GUARDED_BY(mutex_) = false;
-  std::optional<ErrorInfo> goodbye_ GOAD_GUARDED_BY(mutex_);  // said; the stream's status when the device does not half-close
+  std::optional<ErrorInfo> goodbye_
+      GOAD_GUARDED_BY(mutex_);  // said; the stream's status when the device does not half-close
   uint64_t writes_done_ GOAD_GUARDED_BY(mutex_) = 0;
   bool closed_ GOAD_GUARDED_BY(mutex_) = false;
   bool finished_ GOAD_GUARDED_BY(mutex_) = false;

@@ -122,7 +122,8 @@ void SessionRegistry::StartDrain(absl::Duration reconnect_after, MonotonicTime n
       entries.push_back(entry);
     }
   }
-  for (const Entry& entry : entries) SayGoodbye(entry, reconnect_after, "goad is shutting down; running queries are finished");
+  for (const Entry& entry : entries)
+    SayGoodbye(entry, reconnect_after, "goad is shutting down; running queries are finished");
 }
 
 void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
@@ -145,15 +146,18 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
       entry.writes_done = flow.writes_done;
       const absl::Duration age = now - session->opened;
       const auto end = [&](ErrorCode code, const char* reason, const char* field, std::string message) {
-        if (!std::exchange(entry.ended, true)) ended.emplace_back(entry.stream, ErrorInfo{code, reason, field, std::move(message), 0});
+        if (!std::exchange(entry.ended, true))
+          ended.emplace_back(entry.stream, ErrorInfo{code, reason, field, std::move(message), 0});
       };
       if (now - entry.stuck_since > limits.slow_consumer) {
         entry.ended &= entry.cut;  // also one that was ended before, and does not read that either
         entry.cut = true;
         end(ErrorCode::kSlowConsumer, "SLOW_CONSUMER", "",
-            absl::StrCat("limits.slow_consumer: nothing of what waits for it was read for ", absl::FormatDuration(limits.slow_consumer)));
+            absl::StrCat("limits.slow_consumer: nothing of what waits for it was read for ",
+                         absl::FormatDuration(limits.slow_consumer)));
       } else if (!entry.greeted && age > kHello) {
-        end(ErrorCode::kDeadlineExceeded, "HELLO_FIRST", "hello", absl::StrCat("hello: did not come within ", absl::FormatDuration(kHello)));
+        end(ErrorCode::kDeadlineExceeded, "HELLO_FIRST", "hello",
+            absl::StrCat("hello: did not come within ", absl::FormatDuration(kHello)));
       } else if (entry.goodbye != MonotonicTime::Infinite()) {
         if (now - entry.goodbye > kLastQueries) over.push_back(entry);
       } else if (limits.session_max_age > absl::ZeroDuration() &&
@@ -163,7 +167,8 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
       }
     }
   }
-  for (const Entry& entry : aged) SayGoodbye(entry, absl::ZeroDuration(), "the session has reached its greatest age; open another");
+  for (const Entry& entry : aged)
+    SayGoodbye(entry, absl::ZeroDuration(), "the session has reached its greatest age; open another");
   for (const Entry& entry : over) {
     entry.session->outbox.EndGoodbye();
     wake_(entry.stream);
@@ -214,8 +219,8 @@ std::vector<SessionRegistry::Row> SessionRegistry::List(size_t limit) const {
   }
   std::vector<Row> rows;
   for (const Entry& entry : entries) {
-    rows.push_back({entry.session->Name(), entry.device_name, entry.session->peer, entry.holder.tenant, clock_() - entry.session->opened,
-                    entry.session->outbox.live(), entry.session->outbox.bytes()});
+    rows.push_back({entry.session->Name(), entry.device_name, entry.session->peer, entry.holder.tenant,
+                    clock_() - entry.session->opened, entry.session->outbox.live(), entry.session->outbox.bytes()});
   }
   return rows;
 }

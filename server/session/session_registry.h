@@ -19,7 +19,8 @@ namespace goad::server {
 
 // One device's stream, apart from its transport.
 struct Session {
-  Session(SessionId session_id, std::string peer_name, int64_t outbox_bytes, Metrics* metrics, OutboxBudget* budget, MonotonicTime now)
+  Session(SessionId session_id, std::string peer_name, int64_t outbox_bytes, Metrics* metrics, OutboxBudget* budget,
+          MonotonicTime now)
       : id(session_id), peer(std::move(peer_name)), opened(now), outbox(outbox_bytes, metrics, budget) {}
   std::string Name() const { return "s-" + std::to_string(static_cast<uint64_t>(id)); }
 
@@ -48,7 +49,8 @@ class SessionRegistry final : public SessionSink {
   SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics, QueryMemory* memory,
                   std::function<MonotonicTime()> clock, Wake wake);
 
-  // Whose session it is. `holder`: an identity, or without one an address; `credentials`: to see at a reload whether it may stay.
+  // Whose session it is. `holder`: an identity, or without one an address; `credentials`: to see at a reload whether it
+  // may stay.
   struct Holder {
     std::string holder, tenant = kDefaultTenant;
     Credentials credentials;
@@ -58,10 +60,12 @@ class SessionRegistry final : public SessionSink {
                                const LimitsConfig& limits);
   void Describe(SessionId id, std::string identity, std::string device_name);  // at Hello, before any query
 
-  // Looks at every session by the clock, a few times a second: no Hello within 5 s, nothing read for limits.slow_consumer, older than
-  // limits.session_max_age (spread over the last third of it). Those are ended, the last one after a Goodbye and its live queries.
+  // Looks at every session by the clock, a few times a second: no Hello within 5 s, nothing read for
+  // limits.slow_consumer, older than limits.session_max_age (spread over the last third of it). Those are ended, the
+  // last one after a Goodbye and its live queries.
   void Watch(const Config& config, MonotonicTime now);
-  // After a reload: ends the sessions whose callers the configuration does not know any more, or knows as somebody else. Returns how many.
+  // After a reload: ends the sessions whose callers the configuration does not know any more, or knows as somebody
+  // else. Returns how many.
   size_t Recheck(const Config& config);
   // Ends one session; false when there is none of this name.
   bool Kick(const std::string& name);
@@ -88,18 +92,18 @@ class SessionRegistry final : public SessionSink {
     std::shared_ptr<SessionStream> stream;
     Holder holder;
     std::string identity, device_name;
-    bool greeted = false;                                           // described
-    bool ended = false, cut = false;                                // End was called, and called because it reads nothing
-    uint64_t writes_done = 0;                                       // at the last look
-    MonotonicTime stuck_since = MonotonicTime::Infinite();          // something waits, and nothing was written since
-    MonotonicTime goodbye = MonotonicTime::Infinite();              // when it was said
+    bool greeted = false;                                   // described
+    bool ended = false, cut = false;                        // End was called, and called because it reads nothing
+    uint64_t writes_done = 0;                               // at the last look
+    MonotonicTime stuck_since = MonotonicTime::Infinite();  // something waits, and nothing was written since
+    MonotonicTime goodbye = MonotonicTime::Infinite();      // when it was said
   };
   void SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message);
 
   // Constant after construction.
   const std::vector<SiteConfig> sites_;
-  Metrics* const metrics_;      // not owned
-  QueryMemory* const memory_;   // not owned
+  Metrics* const metrics_;     // not owned
+  QueryMemory* const memory_;  // not owned
   const std::function<MonotonicTime()> clock_;
   const Wake wake_;
 

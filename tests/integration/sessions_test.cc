@@ -25,9 +25,12 @@ class SessionsTest : public DaemonTest {
   void Write(const char* file, const std::string& text) { std::ofstream(directory_ + file) << text; }
   // As a configuration file, so that a reload can change it.
   void Configure(const std::string& more) {
-    Write("/goad.yaml", absl::StrCat("listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
-                                     "dispatch: {probe_period: 50ms}\nsites:\n  - name: a\n    uplink: {model: shannon, bandwidth: 100MHz}\n",
-                                     "    backends: [{url: \"", backend_.url(), "\"}]\n", more));
+    Write("/goad.yaml",
+          absl::StrCat(
+              "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: "
+              "\"127.0.0.1:0\"}\n",
+              "dispatch: {probe_period: 50ms}\nsites:\n  - name: a\n    uplink: {model: shannon, bandwidth: 100MHz}\n",
+              "    backends: [{url: \"", backend_.url(), "\"}]\n", more));
   }
   void StartFromFile() {
     auto config = LoadConfig(directory_ + "/goad.yaml");
@@ -42,7 +45,8 @@ class SessionsTest : public DaemonTest {
     return response;
   }
   std::unique_ptr<v1::Admin::Stub> Admin() {
-    return v1::Admin::NewStub(grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+    return v1::Admin::NewStub(
+        grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
   }
   std::string directory_;
   // sha256 of "secret" and of "other-secret"
@@ -51,7 +55,8 @@ class SessionsTest : public DaemonTest {
 };
 
 TEST_F(SessionsTest, ARemovedTokenEndsItsSessionsAtTheReloadAndNoOthers) {
-  const std::string auth = absl::StrCat("auth: {tokens_file: \"", directory_, "/tokens\"}\ntenants: [{name: acme}, {name: rival}]\n");
+  const std::string auth =
+      absl::StrCat("auth: {tokens_file: \"", directory_, "/tokens\"}\ntenants: [{name: acme}, {name: rival}]\n");
   Write("/tokens", absl::StrCat("acme:", secret_, "\nrival:", other_, "\n"));
   Configure(auth);
   StartFromFile();
@@ -101,7 +106,9 @@ TEST_F(SessionsTest, AnOperatorEndsOneSession) {
 
 TEST_F(SessionsTest, AnOldSessionGetsAGoodbyeFinishesWhatRunsAndAnswersWhatCrossesIt) {
   config_.limits.session_max_age = absl::Seconds(1);
-  backend_.set_script([](FakeLlmServer::Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
+  backend_.set_script([](FakeLlmServer::Exchange& e) {
+    e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish();
+  });
   StartDaemon();
   RawSession session(Channel());
   session.OpenAndAsk("runs");
@@ -114,7 +121,8 @@ TEST_F(SessionsTest, AnOldSessionGetsAGoodbyeFinishesWhatRunsAndAnswersWhatCross
   backend_.Release();
   EXPECT_EQ(session.Read().tokens().text(), "there");
   EXPECT_TRUE(session.Read().has_completed());
-  EXPECT_EQ(session.Finish().error_code(), grpc::StatusCode::UNAVAILABLE);  // it did not half-close: nothing is lost in silence
+  EXPECT_EQ(session.Finish().error_code(),
+            grpc::StatusCode::UNAVAILABLE);  // it did not half-close: nothing is lost in silence
 }
 
 TEST_F(SessionsTest, WhoIsRefusedForNowHearsTheSameUntilItMayAskAgain) {
@@ -147,14 +155,16 @@ TEST_F(SessionsTest, WhoIsRefusedForNowHearsTheSameUntilItMayAskAgain) {
 }
 
 TEST_F(SessionsTest, ASecondPromptHoweverBadLeavesTheRunningAnswerAlone) {
-  backend_.set_script([](FakeLlmServer::Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
+  backend_.set_script([](FakeLlmServer::Exchange& e) {
+    e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish();
+  });
   StartDaemon();
   RawSession session(Channel());
   session.OpenAndAsk("q");
   EXPECT_EQ(session.Read().tokens().text(), "hi ");
-  session.Prompt("q", "");                                // malformed
+  session.Prompt("q", "");  // malformed
   EXPECT_EQ(session.Read().protocol_error().error().reason(), "PROMPT_TWICE");
-  session.Prompt("q", std::string(10000, 'x'));           // too large
+  session.Prompt("q", std::string(10000, 'x'));  // too large
   EXPECT_EQ(session.Read().protocol_error().error().reason(), "PROMPT_TWICE");
   backend_.Release();
   EXPECT_EQ(session.Read().tokens().text(), "there");

@@ -27,7 +27,8 @@ class AcceptorTest : public testing::Test {
     for (const int fd : clients_) close(fd);
   }
   void Bind(const std::string& address, const ListenerLimits& limits = {}) {
-    auto acceptor = Acceptor::Bind("listen.address", address, limits, metrics_.Listener("devices", ConnectionRefusals()));
+    auto acceptor =
+        Acceptor::Bind("listen.address", address, limits, metrics_.Listener("devices", ConnectionRefusals()));
     ASSERT_TRUE(acceptor.ok()) << acceptor.status();
     acceptor_ = std::move(*acceptor);
   }
@@ -101,7 +102,7 @@ TEST_F(AcceptorTest, WithoutDescriptorsItWaitsAndThenGoesOn) {
   rlimit none = before;
   none.rlim_cur = static_cast<rlim_t>(clients.back()) + 1;  // not one more than what is open
   setrlimit(RLIMIT_NOFILE, &none);
-  for (const int fd : clients) EXPECT_TRUE(Connect(fd));    // by the kernel
+  for (const int fd : clients) EXPECT_TRUE(Connect(fd));  // by the kernel
   EXPECT_FALSE(Ended(clients[0], 300));
   EXPECT_EQ(taken(), 0u);
   setrlimit(RLIMIT_NOFILE, &before);
@@ -126,9 +127,12 @@ TEST_F(AcceptorTest, APortInUseIsAnErrorThatNamesIt) {
   const std::string address = "127.0.0.1:" + std::to_string(acceptor_->port());
   const auto second = Acceptor::Bind("listen.address", address, {}, metrics_.Listener("devices", ConnectionRefusals()));
   ASSERT_FALSE(second.ok());
-  EXPECT_NE(second.status().message().find("listen.address: " + address + ": cannot be bound (in use"), std::string::npos) << second.status();
+  EXPECT_NE(second.status().message().find("listen.address: " + address + ": cannot be bound (in use"),
+            std::string::npos)
+      << second.status();
   for (const char* bad : {"", "127.0.0.1", "127.0.0.1:x", "no.such.host.invalid:1", "unix:", "[::1:7"}) {
-    EXPECT_FALSE(Acceptor::Bind("listen.address", bad, {}, metrics_.Listener("devices", ConnectionRefusals())).ok()) << bad;
+    EXPECT_FALSE(Acceptor::Bind("listen.address", bad, {}, metrics_.Listener("devices", ConnectionRefusals())).ok())
+        << bad;
   }
 }
 
@@ -142,10 +146,11 @@ TEST_F(AcceptorTest, AUnixSocketIsForItsGroupAndALeftoverIsReplaced) {
   close(left);
   Bind("unix:" + path);
   Start();
-  struct stat there{};
+  struct stat there {};
   ASSERT_EQ(stat(path.c_str(), &there), 0);
   EXPECT_EQ(there.st_mode & 0777, 0660u);
-  EXPECT_FALSE(Acceptor::Bind("admin.address", "unix:" + path, {}, metrics_.Listener("admin", ConnectionRefusals())).ok());  // it answers
+  EXPECT_FALSE(Acceptor::Bind("admin.address", "unix:" + path, {}, metrics_.Listener("admin", ConnectionRefusals()))
+                   .ok());  // it answers
   clients_.push_back(socket(AF_UNIX, SOCK_STREAM, 0));
   ASSERT_EQ(connect(clients_.back(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
   WaitUntil([&] { return taken() >= 1; });
@@ -158,7 +163,8 @@ TEST_F(AcceptorTest, APortThatAcceptsNobodyIsDeafAndOneThatSpeaksIsNot) {
   std::atomic<int> deaf{0};
   const ListenerMetrics metrics = metrics_.Listener("devices", ConnectionRefusals());
   {
-    PortWatch watch(acceptor_.get(), /*tls=*/false, metrics, [&] { ++deaf; }, absl::Milliseconds(1), absl::Milliseconds(20));
+    PortWatch watch(
+        acceptor_.get(), /*tls=*/false, metrics, [&] { ++deaf; }, absl::Milliseconds(1), absl::Milliseconds(20));
     WaitUntil([&] { return watch.deaf(); });
   }
   EXPECT_EQ(deaf, 1);
