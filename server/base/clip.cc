@@ -26,7 +26,14 @@ size_t CodePoint(std::string_view text) {
 
 bool IsControl(std::string_view code_point) {
   const auto lead = static_cast<unsigned char>(code_point[0]);
-  return lead < 0x20 || lead == 0x7F || (lead == 0xC2 && static_cast<unsigned char>(code_point[1]) < 0xA0);
+  if (lead < 0x20 || lead == 0x7F || (lead == 0xC2 && static_cast<unsigned char>(code_point[1]) < 0xA0)) return true;
+  // What is not seen and turns or hides what is: U+200B..F, U+2028..E, U+2060..F, U+FEFF.
+  if (lead == 0xE2 && code_point[1] == '\x80') {
+    const auto last = static_cast<unsigned char>(code_point[2]);
+    return (last >= 0x8B && last <= 0x8F) || (last >= 0xA8 && last <= 0xAE);
+  }
+  if (lead == 0xE2 && code_point[1] == '\x81') return static_cast<unsigned char>(code_point[2]) <= 0xAF && static_cast<unsigned char>(code_point[2]) >= 0xA0;
+  return code_point == "\xEF\xBB\xBF";
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "server/base/clip.h"
 #include "server/ctl/commands.h"
 
 #include <google/protobuf/util/json_util.h>
@@ -18,11 +19,11 @@ namespace goad::ctl {
 int Report(const Context& context, const grpc::Status& status) {
   if (status.ok()) return kOk;
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-    std::cerr << "goadctl: goad does not answer at " << context.address << ": " << status.error_message()
+    std::cerr << "goadctl: goad does not answer at " << context.address << ": " << server::Printable(status.error_message())
               << "\n  Is it running, and may you use its socket? --address names another.\n";
     return kUnreachable;
   }
-  std::cerr << "goadctl: refused: " << status.error_message() << "\n";
+  std::cerr << "goadctl: refused: " << server::Printable(status.error_message()) << "\n";
   return kRefused;
 }
 

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -17,6 +18,10 @@ constexpr std::array<std::string_view, 7> kNoAnswer = {"abort", "aborted", "canc
 constexpr std::string_view kBlank = " \t\r\n";
 
 bool IsBlank(std::string_view text) { return text.find_first_not_of(kBlank) == text.npos; }
+bool IsDone(std::string_view text) {
+  const absl::string_view trimmed = absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size()));
+  return absl::EqualsIgnoreCase(trimmed, "[DONE]");
+}
 
 }  // namespace
 
@@ -31,6 +36,12 @@ void AnswerReader::Fail(Blame blame, std::string code, std::string words, std::s
 }
 
 void AnswerReader::OnHead(const HttpHead& head) { head_ = head; }
+
+bool AnswerReader::IsChunk(const std::string& data) const {
+  if (data.empty() || data.front() != '{') return false;
+  const absl::StatusOr<CompletionChunk> chunk = ParseChunk(data, false);
+  return chunk.ok() && chunk->has_choice;
+}
 
 SseParser::OnEvent AnswerReader::Into(AnswerPart* part) {
   return [this, part](const SseEvent& event) {
@@ -86,15 +97,21 @@ void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
     error_ = ReadServerError(head_.status, false, event.data);
     return;
   }
-  if (IsBlank(event.data) || !(event.type.empty() || event.type == "message")) {
+  // An event of another name counts when it holds a chunk all the same, as some gateways name theirs.
+  const bool named = !event.type.empty() && event.type != "message";
+  if (IsBlank(event.data) || (named && !IsChunk(event.data))) {
     idle_bytes_ += event.data.size() + 8;  // and "data: " with its line ends
     return;
   }
-  if (event.data == "[DONE]") {
+  if (IsDone(event.data)) {
     if (finish_reason_.empty()) return Fail(Blame::kBackend, "broken", "the answer ended without a finish_reason");
     return BecomeWhole(part);
   }
   absl::StatusOr<CompletionChunk> chunk = ParseChunk(event.data, logprobs_wanted_);
+  if (!chunk.ok() && !finish_reason_.empty()) {  // whatever comes after an answer's end takes nothing of it away
+    idle_bytes_ += event.data.size() + 8;
+    return;
+  }
   if (!chunk.ok()) return Fail(Blame::kBackend, "garbage", std::string(chunk.status().message()));
   OnChunk(*std::move(chunk), event.data.size(), part);
 }
@@ -172,7 +189,7 @@ AnswerPart AnswerReader::OnEnd(TransportEnd end, const std::string& detail) {
     // garbage.
     sse_.End([&](const SseEvent& event) {
       if (state_ != State::kReading) return;
-      if (event.data == "[DONE]" || (is_clean && ParseChunk(event.data, false).ok())) OnEvent(event, &part);
+      if (IsDone(event.data) || (is_clean && ParseChunk(event.data, false).ok())) OnEvent(event, &part);
     });
     if (state_ == State::kReading && is_clean && !finish_reason_.empty()) BecomeWhole(&part);
   }

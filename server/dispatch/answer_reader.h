@@ -46,6 +46,8 @@ class AnswerReader {
   State state() const { return state_; }
   const ServerError& error() const { return error_; }  // when kFailed
   int http_status() const { return head_.status; }
+  // Its finish_reason is here, and neither [DONE] nor the body's end: it may be ended as if that had come.
+  bool is_at_its_end() const { return state_ == State::kReading && form_ == Form::kEvents && !finish_reason_.empty(); }
   const std::string& finish_reason() const { return finish_reason_; }
   const std::optional<Usage>& usage() const { return usage_; }
 
@@ -53,6 +55,7 @@ class AnswerReader {
   enum class Form { kUnknown, kEvents, kJson };  // of the body; its first byte tells
 
   bool is_answer() const { return head_.status / 100 == 2; }
+  bool IsChunk(const std::string& data) const;
   void OnEvent(const SseEvent& event, AnswerPart* part);
   void OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part);
   void OnWholeJson(AnswerPart* part);

@@ -60,6 +60,7 @@ class BackendHealth {
 
   void RequestFailed(const std::string& words, const Settings& settings, MonotonicTime now);
   void RequestSucceeded(MonotonicTime now);
+  void Refused(const std::string& words, MonotonicTime now) { Note(words, now); }  // said, and no failure
 
   // The last that was wrong, "" = nothing yet, and since when it has been so without a good answer in between.
   const std::string& last_error() const { return last_error_; }

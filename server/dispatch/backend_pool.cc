@@ -65,8 +65,10 @@ int BackendPool::Pick(size_t site, bool chat, const std::vector<bool>& tried, in
     if (chat && backend.config->api != BackendApi::kChat) continue;
     *all_tried = false;
     if (backend.in_flight >= slots) continue;
-    if (static_cast<int>(b) == preferred) return preferred;
-    const double load = (backend.in_flight + backend.foreign) / slots;
+    // One that refuses everything is idle for that very reason: the others first.
+    const bool refuses = backend.refusals >= config_->dispatch.failures_to_open;
+    if (static_cast<int>(b) == preferred && !refuses) return preferred;
+    const double load = (backend.in_flight + backend.foreign) / slots + (refuses ? 1e9 : 0);
     if (best >= 0 && load >= best_load) continue;
     best = static_cast<int>(b);
     best_load = load;
@@ -89,16 +91,24 @@ BackendHealth::Settings BackendPool::Settings(const Backend& backend) const {
 }
 
 void BackendPool::Succeeded(size_t site, int backend, MonotonicTime now) {
+  At(site, backend).refusals = 0;
   At(site, backend).health.RequestSucceeded(now);
   Report(now);
 }
 
 void BackendPool::Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now) {
   metrics_->BackendFailure(sched::ToSite(site), static_cast<size_t>(backend), static_cast<size_t>(blame));
-  if (blame == Blame::kPrompt || blame == Blame::kBusy) return;
+  Backend& target = At(site, backend);
+  if (blame == Blame::kPrompt || blame == Blame::kBusy) {  // not its fault; but when it answers nobody, an operator wants to know
+    if (++target.refusals == config_->dispatch.failures_to_open) {
+      target.health.Refused(absl::StrCat("POST ", words), now);
+      spdlog::warn("backend={} url={} refused {} requests in a row and answered none since, cause=\"{}\"", name(site, backend),
+                   config(site, backend).url, target.refusals, words);
+    }
+    return;
+  }
   spdlog::debug("request failed backend={} url={} {}", name(site, backend), config(site, backend).url, words);
-  Backend& failed = At(site, backend);
-  failed.health.RequestFailed(absl::StrCat("POST ", words), Settings(failed), now);
+  target.health.RequestFailed(absl::StrCat("POST ", words), Settings(target), now);
   Report(now);
 }
 
@@ -122,8 +132,11 @@ MonotonicTime BackendPool::ProbeLimit(const Backend& backend) const {
   return backend.probe->started + backend.config->probe.timeout;
 }
 
-void BackendPool::Probe::OnBody(std::string_view bytes, MonotonicTime) {
-  if (body.size() + bytes.size() <= kMaxProbeBody) body += bytes;
+void BackendPool::Probe::OnBody(std::string_view bytes, MonotonicTime now) {
+  body += bytes.substr(0, kMaxProbeBody - body.size());
+  if (body.size() < kMaxProbeBody) return;
+  pool->transport_->Abort(call);  // more than any answer to a probe: what is here must do
+  pool->ProbeEnded(site, backend, "", false, now);  // ends this, too
 }
 
 void BackendPool::Probe::OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) {

@@ -100,6 +100,7 @@ class BackendPool final {
     int reported_slots = 0;
     int open_slots = 0;  // as the engine was told
     int in_flight = 0;
+    int refusals = 0;     // requests in a row that it refused, by the prompt or as busy
     double foreign = 0;
     MonotonicTime heard;  // when it last answered a probe, or sent something of an answer
     BackendState logged = BackendState::kUnknown;

@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "server/base/clip.h"
 #include "spdlog/spdlog.h"
 
 namespace goad::server {
 namespace {
+
+constexpr absl::Duration kTerminator = absl::Seconds(2);  // that an answer with its finish_reason waits for [DONE] or the body's end
 
 // llama-server frees the slot of a closed stream 5 to 15 ms later (observed); until then a new request would be queued
 // there, where it cannot be aborted.
@@ -216,7 +220,11 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   const std::string detail = error.detail.empty() ? "" : absl::StrCat(": ", Clip(error.detail, 200));
   pool_.Failed(site, backend, error.blame, error.words + detail, now);
   LeaveAttempt(query, now);
-  const std::string words = WithoutAddresses(error.words, pool_.config(site, backend).url);
+  // What a server says of the prompt is for the device; what it says of keys, models and itself ("HTTP 401: Incorrect API key ...") is not.
+  const BackendConfig& config = pool_.config(site, backend);
+  std::string words = WithoutAddresses(error.words, config.url);
+  if (!config.api_key.empty()) words = absl::StrReplaceAll(words, {{config.api_key, "(key)"}});
+  if (error.blame != Blame::kPrompt && absl::StartsWith(words, "HTTP ")) words = words.substr(0, words.find(':'));
   if (error.blame == Blame::kPrompt) return Fail(query, ErrorCode::kInvalidArgument, "BACKEND_REFUSED", words, now);
   query.last_error = absl::StrCat(pool_.name(site, backend), ": ", words);
   if (query.tokens > 0) return Fail(query, ErrorCode::kUnavailable, "BACKEND_FAILED", query.last_error, now);
@@ -300,6 +308,8 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   consider(attempt.sent + limits.total, Limit::Kind::kTotal);
   if (attempt.paused_since != MonotonicTime::Infinite()) {
     consider(attempt.paused_since + config_->limits.slow_consumer, Limit::Kind::kSlowConsumer);
+  } else if (attempt.reader.is_at_its_end()) {
+    consider(attempt.last_alive.value_or(attempt.sent) + std::min(limits.between_tokens, kTerminator), Limit::Kind::kTerminator);
   } else if (!attempt.last_alive) {
     consider(attempt.sent + pool_.first_byte(sched::ToIndex(query.request.site), attempt.backend),
              Limit::Kind::kFirstByte);
@@ -328,6 +338,10 @@ void Dispatcher::PastLimit(Query& query, Limit::Kind kind, MonotonicTime now) {
     case Limit::Kind::kFirstByte:
       if (!was_sent) return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "first_byte passed", now);
       return AttemptFailed(query, {Blame::kBackend, "timeout", "first_byte passed"}, now);
+    case Limit::Kind::kTerminator: {
+      AnswerPart last = query.attempt->reader.OnEnd(TransportEnd::kComplete, "");
+      return Take(query, std::move(last), now);
+    }
     case Limit::Kind::kBetweenTokens:
       return AttemptFailed(query, {Blame::kBackend, "timeout", "dispatch.between_tokens passed"}, now);
   }

@@ -80,7 +80,7 @@ class Dispatcher final {
     MonotonicTime settles;  // when the backend has let go of its last attempt
   };
   struct Limit {
-    enum class Kind { kDeadline, kFirstByte, kBetweenTokens, kTotal, kSlowConsumer };
+    enum class Kind { kDeadline, kFirstByte, kBetweenTokens, kTotal, kSlowConsumer, kTerminator };
     MonotonicTime at;
     Kind kind;
   };

@@ -15,6 +15,8 @@ constexpr std::array<std::string_view, 9> kLoadNames = {
     "llamacpp:requests_processing",  "llamacpp:requests_deferred",  "sglang:num_running_reqs",
     "sglang:num_queue_reqs",         "sglang_num_running_reqs",     "sglang_num_queue_reqs"};
 
+constexpr double kMostLoad = 1e6;  // requests; more is no count of any server
+
 }  // namespace
 
 std::optional<double> ParseServerLoad(std::string_view page) {
@@ -31,8 +33,8 @@ std::optional<double> ParseServerLoad(std::string_view page) {
     line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
     const std::string number(line.substr(0, line.find_first_of(" \t\r")));
     double value = 0;
-    if (!absl::SimpleAtod(number, &value) || !std::isfinite(value) || value < 0) value = 0;
-    load = load.value_or(0) + value;
+    if (!absl::SimpleAtod(number, &value) || !(value >= 0 && value <= kMostLoad)) value = 0;
+    load = std::min(kMostLoad, load.value_or(0) + value);
   }
   return load;
 }

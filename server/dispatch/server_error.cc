@@ -31,9 +31,10 @@ constexpr std::array<std::string_view, 28> kPromptWords = {
     "input length",         "longer than the model", "larger than the max",  "jinja",
     "template error",       "chat template",         "roles must alternate", "raise_exception"};
 // A 400 that says one of these is not the prompt's: the same would be said of every one.
-constexpr std::array<std::string_view, 6> kConfigurationWords = {"invalid model name", "model_not_found",
-                                                                 "unknown model",      "invalid api key",
-                                                                 "incorrect api key",  "api key not valid"};
+constexpr std::array<std::string_view, 13> kConfigurationWords = {
+    "invalid model",     "invalid_model",         "model_not_found",       "unknown model",    "unsupported_model",
+    "invalid api key",   "incorrect api key",     "api key not valid",     "does not support chat", "default chat template",
+    "llm provider not provided", "plain http request was sent to https port", "no chat template"};
 
 template <size_t n>
 bool SaysAnyOf(std::string_view text, const std::array<std::string_view, n>& words) {
@@ -122,6 +123,17 @@ Parts ReadParts(std::string_view body) {
   return parts;
 }
 
+// Without what stands in double quotes, which may be the prompt's.
+std::string Unquoted(std::string_view text) {
+  std::string out;
+  bool quoted = false;
+  for (const char c : text) {
+    if (c == '"') quoted = !quoted;
+    if (!quoted) out += c;
+  }
+  return out;
+}
+
 Blame BlameOf(int status, bool says_when_to_retry, std::string_view words, std::string_view kind) {
   const bool is_refusal_of_prompt = SaysAnyOf(words, kPromptWords) || kind.find("context") != kind.npos;
   switch (status) {
@@ -134,7 +146,7 @@ Blame BlameOf(int status, bool says_when_to_retry, std::string_view words, std::
     case 400:
     case 413:
     case 422:
-      return !is_refusal_of_prompt && SaysAnyOf(words, kConfigurationWords) ? Blame::kConfiguration : Blame::kPrompt;
+      return SaysAnyOf(absl::StrCat(std::string(kind), " ", Unquoted(words)), kConfigurationWords) ? Blame::kConfiguration : Blame::kPrompt;
     default: break;
   }
   if (status >= 300 && status < 500) return Blame::kConfiguration;

@@ -30,6 +30,7 @@ constexpr int kBacklog = 4096;
 constexpr int kReserve =
     64;  // descriptors kept for files, backends and the admin listener; a quarter where there are few
 constexpr size_t kHandshakesAtOnce = 256;
+constexpr absl::Duration kWordEvery = absl::Seconds(10);  // of the log about refused connections
 constexpr absl::Duration kLookEvery = absl::Milliseconds(50);
 constexpr absl::Duration kPause = absl::Milliseconds(5);  // while enough handshakes are at it
 constexpr absl::Duration kNoDescriptors = absl::Milliseconds(100);
@@ -232,7 +233,15 @@ void Acceptor::Stop() {
   thread_.join();
 }
 
-void Acceptor::Refuse(ConnectionRefusal why) { metrics_.Refused(static_cast<size_t>(why)); }
+void Acceptor::Refuse(ConnectionRefusal why) {
+  metrics_.Refused(static_cast<size_t>(why));
+  ++refused_since_;
+  const MonotonicTime now = MonotonicTime::Now();
+  if (now < next_word_) return;
+  spdlog::warn("connections refused or cut off at {}: {} in all, the last for {}", address_, refused_since_, ToString(why));
+  refused_since_ = 0;
+  next_word_ = now + kWordEvery;
+}
 
 void Acceptor::AcceptAll(int listening, MonotonicTime now) {
   for (int k = 0; k < 64 && !stop_; ++k) {

@@ -58,6 +58,8 @@ class Acceptor {
   std::function<void(int)> take_;
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> knocker_{0};  // local port of KnockFromOutside's socket, plus one; 0 = nobody knocks
+  uint64_t refused_since_ = 0;
+  MonotonicTime next_word_;
   MonotonicTime paused_until_;        // out of descriptors, or enough handshakes at once
   ConnectionTable table_;
   std::thread thread_;
