@@ -44,6 +44,23 @@ std::string Repeated(const std::string& text, size_t bytes) {
   return all;
 }
 
+TEST(AnswerReader, WhatFollowsAFinishReasonTakesNothingAway) {
+  const std::string whole = absl::StrCat(kToken, kStop);
+  for (const char* end : {"data: [DONE] \n\n", "data:  [DONE]\n\n", "data: [done]\n\n", "data: {oops\n\n", "data: [DONE]\n", "", ": bye\n\n"}) {
+    const Answer answer = Read(absl::StrCat(whole, end));
+    EXPECT_EQ(answer.state, State::kWhole) << end;
+    EXPECT_EQ(answer.text, "hi ") << end;
+  }
+  EXPECT_EQ(Read(absl::StrCat(kToken, "data: {oops\n\n", kStop)).state, State::kFailed);  // before it, it is garbage
+}
+
+TEST(AnswerReader, AnEventOfAnotherNameCountsWhenItHoldsAChunk) {
+  const Answer named = Read(absl::StrCat("event: completion.chunk\n", kToken, "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+                                         "event: data\n", kStop, kDone));
+  EXPECT_EQ(named.state, State::kWhole);
+  EXPECT_EQ(named.text, "hi ");
+}
+
 TEST(AnswerReader, WhenAnAnswerIsWhole) {
   const std::string said = kToken;
   EXPECT_EQ(Read(said + kStop + kDone).state, State::kWhole);

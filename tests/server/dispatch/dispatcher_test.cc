@@ -195,6 +195,46 @@ TEST_F(DispatcherTest, AnAnswerWithoutDoneIsWholeWhenItsBodyIs) {
   EXPECT_EQ(Outcomes(), (std::vector{DispatchOutcome::kCompleted, DispatchOutcome::kFailed}));
 }
 
+TEST_F(DispatcherTest, AnAnswerIsWholeTwoSecondsAfterItsFinishReasonThoughNothingEndsIt) {
+  const CallId id = Start(1);
+  Head(id, 200);
+  Body(id, "data: {\"choices\":[{\"text\":\"hi\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n");
+  Advance(absl::Milliseconds(1999));
+  EXPECT_FALSE(std::holds_alternative<CompletedEvent>(sink_.events.back()));
+  Advance(absl::Milliseconds(2));
+  EXPECT_TRUE(std::holds_alternative<CompletedEvent>(sink_.events.back()));
+}
+
+TEST_F(DispatcherTest, WhatABackendSaysOfItsKeyDoesNotReachTheDevice) {
+  Start(1);
+  for (int backend = 0; backend < 2; ++backend) {
+    const CallId id = Last();
+    Head(id, 401);
+    Body(id, "{\"error\":{\"message\":\"Incorrect API key provided: sk-secret. See inner-gpu-7.corp:8000\"}}");
+    End(id, TransportEnd::kComplete, "");
+    Advance(21 * kMs);
+  }
+  ASSERT_EQ(Returned().size(), 1u);
+  EXPECT_EQ(Returned()[0].error.message, "a/1: HTTP 401");
+  EXPECT_NE(dispatcher_->Backends()[0][0].last_error.find("sk-secret"), std::string::npos);  // the operator reads it
+}
+
+TEST_F(DispatcherTest, OneThatRefusesEverybodyIsAskedLastAndSaysSo) {
+  for (uint64_t k = 1; k <= 3; ++k) {  // failures_to_open
+    const CallId id = Start(k);
+    Head(id, 400);
+    Body(id, "{\"error\":{\"message\":\"no such thing\"}}");
+    End(id, TransportEnd::kComplete, "");
+    EXPECT_EQ(Failure().error.reason, "BACKEND_REFUSED");
+    Advance(21 * kMs);
+  }
+  const auto backends = dispatcher_->Backends();
+  EXPECT_EQ(backends[0][0].state, BackendState::kUp);  // no fault of its own is proved
+  EXPECT_EQ(backends[0][0].last_error, "POST HTTP 400: no such thing");
+  Start(4);
+  EXPECT_EQ(LastAttempt().url, "http://two");
+}
+
 TEST_F(DispatcherTest, MoreTokensThanWereAskedForAreNotBelieved) {
   uint64_t next = 1;
   const auto answered = [&](const std::string& output_tokens) {

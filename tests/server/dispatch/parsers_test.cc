@@ -392,6 +392,11 @@ TEST(ServerError, WordsAreClippedPrintableAndWithoutAddresses) {
             "upstream (address) sent 3.14");
 }
 
+TEST(LoadMetrics, HasABound) {
+  EXPECT_EQ(ParseServerLoad("vllm:num_requests_running 1.7e308\nvllm:num_requests_waiting 1.7e308\n"), 0);
+  EXPECT_EQ(ParseServerLoad("vllm:num_requests_running 1e6\nvllm:num_requests_waiting 1e6\n"), 1e6);
+}
+
 TEST(LoadMetrics, SumsWhatRunsAndWaitsOverModelsAndIgnoresTheRest) {
   EXPECT_EQ(ParseServerLoad("# HELP vllm:num_requests_running Number of requests\n"
                             "# TYPE vllm:num_requests_running gauge\n"
