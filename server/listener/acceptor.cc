@@ -287,7 +287,7 @@ void Acceptor::AcceptAll(int listening, MonotonicTime now) {
     event.data.ptr = connection.get();
     table_.Add(PeerKey(name), connection);
     if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, control, &event) != 0) {
-      table_.Remove(connection.get());
+      table_.Remove(connection.get(), now);
       close(fd);
       Refuse(ConnectionRefusal::kDescriptors);
       continue;
@@ -325,7 +325,7 @@ void Acceptor::Run() {
       const auto* connection = static_cast<const Connection*>(events[k].data.ptr);
       epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, connection->control_fd(), nullptr);
       if (const auto why = connection->shut()) Refuse(*why);
-      table_.Remove(connection);
+      table_.Remove(connection, now);
     }
     for (int k = 0; k < count; ++k) {
       if ((events[k].data.u64 & 1) == 0) continue;

@@ -18,6 +18,10 @@ namespace {
 // each stream that was let in, headers, settings, pings. Beyond that the peer sends what is no question of anybody.
 constexpr double kByteBurst = (3 << 20) + (256 << 10);
 constexpr double kByteBurstMost = 32 << 20;
+// Before its first call has come through: HTTP/2 lets it send 64 KiB of a message by then, and headers are some hundred bytes.
+constexpr double kByteBurstUncalled = 256 << 10;
+// What a connection costs its address, beside itself, when it ends as a stranger: breaking off and coming again is slowed down.
+constexpr int kStrangerCost = 9;
 constexpr double kBytesPerSecond = 128 << 10;
 constexpr double kSegmentsPerStream = 100;  // a second; four seconds' worth may come at once
 // Looked at every time when it received more than this since the last look.
@@ -106,6 +110,7 @@ Connection::~Connection() {
 }
 
 bool Connection::NewCall(int streams_per_connection, MonotonicTime now) {
+  called_.store(true, std::memory_order_relaxed);
   {
     MutexLock lock(mutex_);
     if (calls_.Take(1, streams_per_connection, 2.0 * streams_per_connection, now) == absl::ZeroDuration()) return true;
@@ -183,11 +188,17 @@ void ConnectionTable::NoStranger(Entry& entry) {
   if (entry.counted) --addresses_[entry.connection->address()].strangers;
 }
 
-void ConnectionTable::Remove(const Connection* connection) {
+void ConnectionTable::Remove(const Connection* connection, MonotonicTime now) {
   std::shared_ptr<Connection> last;  // closed outside the lock
   MutexLock lock(mutex_);
   const auto found = entries_.find(connection);
   if (found == entries_.end()) return;
+  if (found->second.stranger && found->second.counted && !connection->welcomed() &&
+      limits_.hello != absl::InfiniteDuration()) {
+    Address& from = addresses_[connection->address()];
+    const int most_arrivals = limits_.connections_per_address;
+    for (int k = 0; k < kStrangerCost; ++k) from.arrivals.Take(1, std::max(1.0, most_arrivals / 10.0), most_arrivals, now);
+  }
   NoStranger(found->second);
   last = std::move(found->second.connection);
   if (found->second.counted) --addresses_[last->address()].connections;
@@ -238,8 +249,10 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
                            static_cast<double>(counters->bytes_acked - entry.last.bytes_acked) / 8 +  // window updates
                            kBytesPerSecond * SecondsBetween(std::exchange(entry.looked, now), now);
   entry.beyond = std::max(0.0, entry.beyond + static_cast<double>(received) - accounted);
-  if (limits_.count_bytes && entry.beyond > std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost))
-    return ConnectionRefusal::kByteRate;
+  const double most = entry.connection->has_called()
+                          ? std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost)
+                          : kByteBurstUncalled;
+  if (limits_.count_bytes && entry.beyond > most) return ConnectionRefusal::kByteRate;
   const double per_second = kSegmentsPerStream * limits_.streams_per_connection;
   if (limits_.count_bytes && segments > 0 &&
       entry.segments.Take(static_cast<double>(segments), per_second, 4 * per_second, now) > absl::ZeroDuration()) {

@@ -77,6 +77,8 @@ class Connection {
   // A new call on it. False when there are too many a second; the connection is then being shut.
   bool NewCall(int streams_per_connection, MonotonicTime now);
 
+  bool has_called() const { return called_.load(std::memory_order_relaxed); }
+
   // Ends it in both directions, once; whoever speaks on it sees the end. The first reason stays.
   void Shut(ConnectionRefusal why);
   std::optional<ConnectionRefusal> shut() const;
@@ -88,7 +90,7 @@ class Connection {
   const int control_fd_;
   const std::string address_;
   const MonotonicTime accepted_;
-  std::atomic<bool> welcomed_{false};
+  std::atomic<bool> welcomed_{false}, called_{false};
   std::atomic<int> streams_{0};
   std::atomic<uint64_t> frame_bytes_{0};
   std::atomic<int> shut_{-1};
@@ -112,7 +114,7 @@ class ConnectionTable {
   // REQUIRES: Admit said so. `peer` names it, as PeerKey of the library's name of the peer; empty = it cannot be found
   // by name.
   void Add(std::string peer, std::shared_ptr<Connection> connection);
-  void Remove(const Connection* connection);
+  void Remove(const Connection* connection, MonotonicTime now);
   std::shared_ptr<Connection> Find(const std::string& peer) const;
 
   // How many of those that came in the last kYoung are still strangers: the listener spreads handshakes by it.

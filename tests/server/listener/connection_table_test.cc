@@ -63,23 +63,34 @@ TEST_F(ConnectionTableTest, OneAddressCannotTakeThePlaceOfTheOthers) {
 }
 
 TEST_F(ConnectionTableTest, AnAddressThatComesAndGoesIsSlowedDown) {
-  int came = 0;
-  for (int k = 0; k < 1000; ++k) {
-    if (const auto connection = Come("10.0.0.1")) {
+  const auto come_and_go = [&](bool welcome) {
+    int came = 0;
+    for (int k = 0; k < 1000; ++k) {
+      const auto connection = Come("10.0.0.1");
+      if (connection == nullptr) continue;
       ++came;
-      table_.Remove(connection.get());
+      if (welcome) connection->Welcomed();
+      table_.Remove(connection.get(), now_);
     }
-  }
-  EXPECT_EQ(came, 40);  // a whole fleet at once
+    return came;
+  };
+  EXPECT_EQ(come_and_go(true), 40);  // a whole fleet at once
   now_ = now_ + absl::Seconds(1);
-  for (int k = 0; k < 1000; ++k) {
-    if (const auto connection = Come("10.0.0.1")) {
-      ++came;
-      table_.Remove(connection.get());
-    }
-  }
-  EXPECT_EQ(came, 44);  // and a tenth of it a second
+  EXPECT_EQ(come_and_go(true), 4);   // and a tenth of it a second
+  now_ = now_ + absl::Seconds(10);
+  EXPECT_EQ(come_and_go(false), 4);  // who breaks off before a Hello costs ten
+  now_ = now_ + absl::Seconds(10);
+  EXPECT_EQ(come_and_go(true), 40);  // and is forgiven
   EXPECT_EQ(table_.size(), 0u);
+}
+
+TEST_F(ConnectionTableTest, BeforeItsFirstCallAConnectionHasLittleToSend) {
+  const auto bomb = Come("10.0.0.1"), device = Come("10.0.0.1");
+  EXPECT_TRUE(device->NewCall(10, now_));
+  for (const auto& c : {bomb, device}) counters_[c.get()].bytes_received = 1 << 20;
+  LookAtAll();
+  EXPECT_EQ(bomb->shut(), ConnectionRefusal::kByteRate);
+  EXPECT_FALSE(device->shut());
 }
 
 TEST_F(ConnectionTableTest, WhoSaysNoHelloIsShutAndWhoDoesStays) {
@@ -96,8 +107,10 @@ TEST_F(ConnectionTableTest, WhoSaysNoHelloIsShutAndWhoDoesStays) {
 
 TEST_F(ConnectionTableTest, BytesThatAreNoFramesAreBoundedAndFramesAreNot) {
   const auto flood = Come("10.0.0.1"), device = Come("10.0.0.1");
-  flood->Welcomed();
-  device->Welcomed();
+  for (const auto& c : {flood, device}) {
+    c->NewCall(10, now_);
+    c->Welcomed();
+  }
   for (int second = 0; second < 60; ++second) {  // one MiB a second each; the device's are questions
     for (const auto& c : {flood, device}) counters_[c.get()].bytes_received += 1 << 20;
     device->Took(1 << 20);
@@ -167,7 +180,7 @@ TEST_F(ConnectionTableTest, FindsAConnectionByItsPeersName) {
   EXPECT_EQ(table_.Find("ipv4:192.0.2.1:1"), connection);
   EXPECT_EQ(table_.Find("ipv4:192.0.2.1:2"), nullptr);
   EXPECT_EQ(table_.Find("unix:"), nullptr);
-  table_.Remove(connection.get());
+  table_.Remove(connection.get(), now_);
   EXPECT_EQ(table_.Find("ipv4:192.0.2.1:1"), nullptr);
 }
 
