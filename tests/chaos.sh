@@ -50,7 +50,7 @@ trap 'exit 130' INT TERM
 
 taken=' '
 free_port() {  # sets `port`
-  port=$((20000 + RANDOM))
+  port=$((20000 + RANDOM % 12000))
   while [[ $taken == *" $port "* ]] || (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do port=$((port + 1)); done
   taken+="$port "
 }

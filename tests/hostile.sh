@@ -17,7 +17,7 @@ trap stop_all EXIT
 trap 'exit 130' INT TERM
 
 free_port() {  # sets `port`
-  port=$((20000 + RANDOM))
+  port=$((20000 + RANDOM % 12000))
   while (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do port=$((port + 1)); done
 }
 free_port; llm=$port

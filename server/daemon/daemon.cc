@@ -44,6 +44,9 @@
 namespace goad::server {
 namespace {
 
+constexpr int64_t kHeapOfOurs = 64 << 20;      // what an idle goad holds, and what it remembers of queries and epochs
+constexpr int64_t kHeapOfADevice = 96 << 10;  // at most 80 kB were seen
+
 constexpr absl::Duration kLastFrames = absl::Seconds(1);  // that a drain waits for what is on its way
 
 MetricsLabels LabelsOf(const Config& config) {
@@ -276,6 +279,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   devices.credentials = credentials;
   devices.services = {r.offload_service.get()};
   devices.memory_bytes = c->limits.transport_bytes;
+  devices.memory_short = [&r, heap = HeapWatch()]() mutable {
+    const int64_t known = static_cast<int64_t>(r.devices->acceptor().table().known());
+    return heap.Over(kHeapOfOurs + kHeapOfADevice * known + r.config_store.Current()->limits.transport_bytes +
+                         r.outboxes.bytes + r.inline_prompt_bytes,
+                     MonotonicTime::Now());
+  };
   if (c->limits.session_max_age > absl::ZeroDuration())
     devices.max_age = std::min(c->limits.session_max_age, absl::Hours(24 * 24));
   auto listening = GrpcListener::Listen(std::move(devices));

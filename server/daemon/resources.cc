@@ -1,11 +1,13 @@
 #include "server/daemon/resources.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -47,6 +49,23 @@ absl::Status EnoughToStart() {
   }
   munmap(space, kAddressSpace);
   return absl::OkStatus();
+}
+
+bool HeapWatch::Over(int64_t most_bytes, MonotonicTime now) {
+  long resident_pages = 0;
+  if (std::FILE* statm = std::fopen("/proc/self/statm", "re")) {
+    if (std::fscanf(statm, "%*d %ld", &resident_pages) != 1) resident_pages = 0;
+    std::fclose(statm);
+  }
+  const int64_t resident = resident_pages * sysconf(_SC_PAGESIZE);
+  if (resident <= most_bytes) return false;
+  const struct mallinfo2 heap = mallinfo2();
+  if (heap.uordblks + heap.hblkhd > static_cast<size_t>(most_bytes)) return true;
+  if (resident > most_bytes + most_bytes / 4 && next_trim_ <= now) {
+    malloc_trim(0);
+    next_trim_ = now + absl::Seconds(10);
+  }
+  return false;
 }
 
 }  // namespace goad::server

@@ -32,6 +32,7 @@ constexpr int kReserve =
 constexpr size_t kHandshakesAtOnce = 256;
 constexpr absl::Duration kWordEvery = absl::Seconds(10);  // of the log about refused connections
 constexpr absl::Duration kLookEvery = absl::Milliseconds(50);
+constexpr int kLongestWaitMs = 100;
 constexpr absl::Duration kPause = absl::Milliseconds(5);  // while enough handshakes are at it
 constexpr absl::Duration kNoDescriptors = absl::Milliseconds(100);
 
@@ -220,17 +221,25 @@ Acceptor::~Acceptor() {
   if (!unix_path_.empty()) unlink(unix_path_.c_str());
 }
 
-void Acceptor::Start(std::function<void(int)> take) {
+void Acceptor::Start(std::function<void(int)> take, std::function<bool()> memory_short) {
   take_ = std::move(take);
-  thread_ = std::thread([this] { Run(); });
+  memory_short_ = std::move(memory_short);
+  accepting_ = std::thread([this] { Run(); });
+  looking_ = std::thread([this] { LookAgainAndAgain(); });
 }
 
 void Acceptor::Stop() {
-  if (!thread_.joinable()) return;
+  if (!accepting_.joinable()) return;
   stop_ = true;
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t put = write(wake_fd_, &one, sizeof one);
-  thread_.join();
+  accepting_.join();
+  {
+    MutexLock lock(mutex_);
+    is_over_ = true;
+  }
+  over_.notify_all();
+  looking_.join();
 }
 
 void Acceptor::Refuse(ConnectionRefusal why) {
@@ -306,7 +315,6 @@ void Acceptor::Run() {
   };
   watch(wake_fd_, true);
   bool listening = false;
-  MonotonicTime next_look = MonotonicTime::Now() + kLookEvery;
   while (!stop_) {
     MonotonicTime now = MonotonicTime::Now();
     const bool may = paused_until_ <= now;
@@ -314,10 +322,10 @@ void Acceptor::Run() {
       for (const int fd : listening_) watch(fd, may);
       listening = may;
     }
-    const absl::Duration wait = std::min(may ? next_look : paused_until_, next_look) - now;
+    const int64_t pause_ms = may ? kLongestWaitMs : absl::ToInt64Milliseconds(paused_until_ - now) + 1;
     epoll_event events[128];
-    const int count = epoll_wait(epoll_fd_, events, 128,
-                                 static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(wait) + 1, 0, 100)));
+    const int count =
+        epoll_wait(epoll_fd_, events, 128, static_cast<int>(std::clamp<int64_t>(pause_ms, 0, kLongestWaitMs)));
     now = MonotonicTime::Now();
     // Ends first: they make room. A connection is removed here only, so that no pointer is of one that is gone.
     for (int k = 0; k < count; ++k) {
@@ -332,11 +340,22 @@ void Acceptor::Run() {
       const int fd = static_cast<int>(events[k].data.u64 >> 1);
       if (fd != wake_fd_ && may) AcceptAll(fd, now);
     }
-    if (next_look <= now) {
-      table_.Look(now, &Count);
-      metrics_.Connections(table_.size());
-      next_look = now + kLookEvery;
-    }
+  }
+}
+
+bool Acceptor::StoppedBefore(MonotonicTime until) {
+  MutexLock lock(mutex_);
+  while (!is_over_ && MonotonicTime::Now() < until) mutex_.WaitUntil(over_, until);
+  return is_over_;
+}
+
+void Acceptor::LookAgainAndAgain() {
+  pthread_setname_np(pthread_self(), "goad-look");
+  MonotonicTime now = MonotonicTime::Now();
+  while (!StoppedBefore(now + kLookEvery)) {
+    now = MonotonicTime::Now();
+    table_.Look(now, memory_short_ && memory_short_(), &Count);
+    metrics_.Connections(table_.size());
   }
 }
 

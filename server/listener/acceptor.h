@@ -1,9 +1,10 @@
-// The thread that accepts connections of one listener and hands their sockets on. gRPC 1.51 ends its own listener for
-// good at the first accept error (out of descriptors, say), and bounds neither connections nor handshakes.
+// The threads that accept connections of one listener, hand their sockets on, and look after them. gRPC 1.51 ends its own
+// listener for good at the first accept error (out of descriptors, say), and bounds neither connections nor handshakes.
 #ifndef GOAD_SERVER_LISTENER_ACCEPTOR_H_
 #define GOAD_SERVER_LISTENER_ACCEPTOR_H_
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,9 +27,12 @@ class Acceptor {
                                                         const ListenerLimits& limits, const ListenerMetrics& metrics);
   ~Acceptor();
 
-  // `take` owns the descriptor it is given; called on the acceptor's thread, in order.
-  void Start(std::function<void(int fd)> take);
-  // No more connections; those there are stay. Idempotent, joins the thread.
+  // `take` owns the descriptor it is given; called on the accepting thread, in order. It may take its time, as gRPC does,
+  // which reads and parses there what has come already.
+  // `memory_short`, asked 20 times a second on the looking thread, says when what connections sent takes more memory than
+  // it may; empty = never.
+  void Start(std::function<void(int fd)> take, std::function<bool()> memory_short = nullptr);
+  // No more connections; those there are stay. Idempotent, joins the threads.
   void Stop();
 
   int port() const { return port_; }  // 0 for a unix socket
@@ -44,6 +48,8 @@ class Acceptor {
   Acceptor(std::vector<int> listening, std::string unix_path, std::string address, int port,
            const ListenerLimits& limits, const ListenerMetrics& metrics);
   void Run();
+  void LookAgainAndAgain();
+  bool StoppedBefore(MonotonicTime until);
   void AcceptAll(int listening, MonotonicTime now);
   void Refuse(ConnectionRefusal why);
 
@@ -56,13 +62,17 @@ class Acceptor {
 
   int epoll_fd_ = -1, wake_fd_ = -1;
   std::function<void(int)> take_;
+  std::function<bool()> memory_short_;
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> knocker_{0};  // local port of KnockFromOutside's socket, plus one; 0 = nobody knocks
   uint64_t refused_since_ = 0;
   MonotonicTime next_word_;
   MonotonicTime paused_until_;        // out of descriptors, or enough handshakes at once
   ConnectionTable table_;
-  std::thread thread_;
+  std::condition_variable over_;
+  Mutex mutex_;
+  bool is_over_ GOAD_GUARDED_BY(mutex_) = false;
+  std::thread accepting_, looking_;
 };
 
 // The soft limit on descriptors becomes the hard one. Returns it.

@@ -22,6 +22,9 @@ constexpr double kByteBurstMost = 32 << 20;
 constexpr double kByteBurstUncalled = 256 << 10;
 // What a connection costs its address, beside itself, when it ends as a stranger: breaking off and coming again is slowed down.
 constexpr int kStrangerCost = 9;
+// While memory is short.
+constexpr double kByteBurstShort = 128 << 10;
+constexpr double kByteBurstShortStranger = 16 << 10;
 constexpr double kBytesPerSecond = 128 << 10;
 constexpr double kSegmentsPerStream = 100;  // a second; four seconds' worth may come at once
 // Looked at every time when it received more than this since the last look.
@@ -73,6 +76,7 @@ const char* ToString(ConnectionRefusal refusal) {
     case ConnectionRefusal::kCallRate: return "CALL_RATE";
     case ConnectionRefusal::kByteRate: return "BYTE_RATE";
     case ConnectionRefusal::kUnread: return "UNREAD";
+    case ConnectionRefusal::kMemory: return "MEMORY";
   }
   return "?";
 }
@@ -146,6 +150,7 @@ ListenerLimits ConnectionTable::limits() const {
 
 std::optional<ConnectionRefusal> ConnectionTable::Admit(const std::string& address, MonotonicTime now) {
   MutexLock lock(mutex_);
+  if (memory_short_) return ConnectionRefusal::kMemory;
   if (entries_.size() >= static_cast<size_t>(limits_.connections)) return ConnectionRefusal::kConnections;
   const bool strangers_stay = limits_.hello == absl::InfiniteDuration();
   if (!strangers_stay && strangers_ >= std::max(16, limits_.connections / 2)) return ConnectionRefusal::kStrangers;
@@ -253,6 +258,9 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
                           ? std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost)
                           : kByteBurstUncalled;
   if (limits_.count_bytes && entry.beyond > most) return ConnectionRefusal::kByteRate;
+  if (memory_short_ && entry.beyond > (entry.stranger ? kByteBurstShortStranger : kByteBurstShort)) {
+    return ConnectionRefusal::kMemory;
+  }
   const double per_second = kSegmentsPerStream * limits_.streams_per_connection;
   if (limits_.count_bytes && segments > 0 &&
       entry.segments.Take(static_cast<double>(segments), per_second, 4 * per_second, now) > absl::ZeroDuration()) {
@@ -264,12 +272,13 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
   return std::nullopt;
 }
 
-void ConnectionTable::Look(MonotonicTime now,
+void ConnectionTable::Look(MonotonicTime now, bool memory_short,
                            const std::function<std::optional<TcpCounters>(const Connection&)>& count) {
   std::vector<std::pair<std::shared_ptr<Connection>, std::optional<TcpCounters>>> looked_at;
   {
     MutexLock lock(mutex_);
     ++looks_;
+    memory_short_ = memory_short;
     if (looks_ % 100 == 0) ForgetAddresses(now);
     uint64_t place = 0;
     for (const auto& [key, entry] : entries_) {
@@ -299,6 +308,11 @@ uint64_t ConnectionTable::welcomed() const {
 size_t ConnectionTable::size() const {
   MutexLock lock(mutex_);
   return entries_.size();
+}
+
+size_t ConnectionTable::known() const {
+  MutexLock lock(mutex_);
+  return entries_.size() - static_cast<size_t>(strangers_);
 }
 
 }  // namespace goad::server

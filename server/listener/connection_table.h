@@ -39,8 +39,9 @@ enum class ConnectionRefusal {
   kCallRate,               // more new calls than streams_per_connection allows
   kByteRate,               // bytes or segments that were no frames of ours
   kUnread,                 // does not read what it is sent
+  kMemory,                 // the listener holds more than it may: nobody new, and who sent most of it goes
 };
-inline constexpr int kConnectionRefusals = static_cast<int>(ConnectionRefusal::kUnread) + 1;
+inline constexpr int kConnectionRefusals = static_cast<int>(ConnectionRefusal::kMemory) + 1;
 const char* ToString(ConnectionRefusal refusal);
 std::vector<std::string> ConnectionRefusals();  // the words of all of them, in order
 
@@ -122,10 +123,13 @@ class ConnectionTable {
 
   // Shuts those that have lost their right to stay. `count` reads the kernel's counters; nullopt where there are none
   // (a unix socket). Strangers and those that were lively at the last look are looked at every time, the others once in
-  // `kCalmEvery` looks.
-  void Look(MonotonicTime now, const std::function<std::optional<TcpCounters>(const Connection&)>& count);
+  // `kCalmEvery` looks. `memory_short`: until the next look nobody new comes in, and those that sent much that was no
+  // frame are shut: what a library makes of 100 bytes of headers is 7 kB.
+  void Look(MonotonicTime now, bool memory_short,
+            const std::function<std::optional<TcpCounters>(const Connection&)>& count);
 
   size_t size() const;
+  size_t known() const;       // of those, no strangers
   uint64_t welcomed() const;  // strangers that ever said Hello or asked
 
  private:
@@ -162,6 +166,7 @@ class ConnectionTable {
   int strangers_ GOAD_GUARDED_BY(mutex_) = 0;
   uint64_t welcomed_ GOAD_GUARDED_BY(mutex_) = 0;
   uint64_t looks_ GOAD_GUARDED_BY(mutex_) = 0;
+  bool memory_short_ GOAD_GUARDED_BY(mutex_) = false;
 };
 
 // "ipv4:192.0.2.7:50123" or "ipv6:%5B2001:db8::1%5D:50123" (how gRPC names a peer, gRFC A53 percent-encoded) as a key

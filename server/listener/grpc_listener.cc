@@ -99,18 +99,23 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(GrpcListenerO
     return absl::FailedPreconditionError(std::string(options.field) + ": " + options.address +
                                          ": gRPC could not start a server");
   }
-  return std::unique_ptr<GrpcListener>(new GrpcListener(std::move(*acceptor), std::move(server), [hand_over](int fd) {
+  const auto take = [hand_over](int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.fd = fd;
     hand_over->HandleNewConnection(&connection);
-  }));
+  };
+  return std::unique_ptr<GrpcListener>(
+      new GrpcListener(std::move(*acceptor), std::move(server), take, std::move(options.memory_short)));
 }
 
 GrpcListener::GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server,
-                           std::function<void(int fd)> hand_over)
-    : acceptor_(std::move(acceptor)), server_(std::move(server)), hand_over_(std::move(hand_over)) {}
+                           std::function<void(int fd)> hand_over, std::function<bool()> memory_short)
+    : acceptor_(std::move(acceptor)),
+      server_(std::move(server)),
+      hand_over_(std::move(hand_over)),
+      memory_short_(std::move(memory_short)) {}
 
-void GrpcListener::Begin() { acceptor_->Start(hand_over_); }
+void GrpcListener::Begin() { acceptor_->Start(hand_over_, memory_short_); }
 
 GrpcListener::~GrpcListener() { Shutdown(absl::ZeroDuration()); }
 

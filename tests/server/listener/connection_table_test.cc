@@ -30,7 +30,7 @@ class ConnectionTableTest : public testing::Test {
     return connection;
   }
   void Look() {
-    table_.Look(now_, [this](const Connection& c) { return counters_[&c]; });
+    table_.Look(now_, memory_short_, [this](const Connection& c) { return counters_[&c]; });
   }
   // So often that everybody was looked at.
   void LookAtAll() {
@@ -42,8 +42,34 @@ class ConnectionTableTest : public testing::Test {
   MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(100));
   std::map<const Connection*, TcpCounters> counters_;
   std::optional<ConnectionRefusal> last_;
+  bool memory_short_ = false;
   int port_ = 0;
 };
+
+TEST_F(ConnectionTableTest, WhileMemoryIsShortNobodyComesAndWhoSentMostForNothingGoes) {
+  const auto device = Come("10.0.0.1"), uploading = Come("10.0.0.2"), stranger = Come("10.0.0.3"), flood = Come("10.0.0.4");
+  for (const auto& known : {device, uploading, flood}) {
+    known->NewCall(10, now_);
+    known->Welcomed();
+  }
+  counters_[device.get()].bytes_received = 2 << 10;
+  counters_[uploading.get()].bytes_received = 100 << 10;
+  counters_[stranger.get()].bytes_received = 20 << 10;
+  counters_[flood.get()].bytes_received = 200 << 10;
+  Look();
+  for (const auto& connection : {device, uploading, stranger, flood}) EXPECT_EQ(connection->shut(), std::nullopt);
+  memory_short_ = true;
+  LookAtAll();
+  EXPECT_EQ(device->shut(), std::nullopt);
+  EXPECT_EQ(uploading->shut(), std::nullopt);
+  EXPECT_EQ(stranger->shut(), ConnectionRefusal::kMemory);
+  EXPECT_EQ(flood->shut(), ConnectionRefusal::kMemory);
+  EXPECT_EQ(Come("10.0.0.5"), nullptr);
+  EXPECT_EQ(last_, ConnectionRefusal::kMemory);
+  memory_short_ = false;
+  Look();
+  EXPECT_NE(Come("10.0.0.5"), nullptr);
+}
 
 TEST_F(ConnectionTableTest, OneAddressCannotTakeThePlaceOfTheOthers) {
   std::vector<std::shared_ptr<Connection>> flood;
