@@ -74,7 +74,8 @@ metric() {  # NAME: sum over its series
 }
 is() { [ "$(metric "$1")" = "$2" ]; }
 descriptors() { ls "/proc/${pid[goad]}/fd" | wc -l; }
-threads() { ls "/proc/${pid[goad]}/task" | wc -l; }
+# goad's own. gRPC starts and ends executor and timer threads as it likes, also beside a calm fleet.
+threads() { cat "/proc/${pid[goad]}"/task/*/comm 2> /dev/null | grep -c '^goad'; }
 fleet() {  # QUESTIONS LOG
   "${devices[@]}" build/goad-loadgen --address "$host:$listen" --workload deploy/llm/workload.jsonl --devices 50 --questions "$1" \
     --rate $rate --device_factor 8 --seed "$seed" > "$run/$2" 2>&1
