@@ -16,16 +16,25 @@ namespace {
 
 constexpr int kHealthWatches = 64;  // streams of grpc.health.v1.Health.Watch at once, on a listener
 
-// Looks at each call before its service does: counts it for its connection, and bounds health watches.
+// Of one call. Devices send six, tracing and proxies add some. gRPC's own bound (8 KiB of headers) is for peers that have
+// acknowledged it; the others are held to 16 MiB, and an indexed header is one byte on the wire and some 250 in memory.
+constexpr size_t kHeaders = 64;
+
+// Looks at each call before its service does: counts it and its headers for its connection, and bounds health watches.
 class CallGate final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   explicit CallGate(ConnectionTable* table) : table_(table) {}
 
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
-    if (const auto connection = table_->Find(info->server_context()->peer())) {
-      if (!connection->NewCall(table_->limits().streams_per_connection, MonotonicTime::Now()))
-        info->server_context()->TryCancel();
+    const auto connection = table_->Find(info->server_context()->peer());  // unknown once the call is cancelled
+    bool refused = false;
+    if (info->server_context()->client_metadata().size() > kHeaders) {
+      refused = true;
+      if (connection != nullptr) connection->Shut(ConnectionRefusal::kByteRate);
     }
+    if (connection != nullptr && !connection->NewCall(table_->limits().streams_per_connection, MonotonicTime::Now()))
+      refused = true;
+    if (refused) info->server_context()->TryCancel();
     if (std::strcmp(info->method(), "/grpc.health.v1.Health/Watch") != 0) return nullptr;
     if (watches_.fetch_add(1) >= kHealthWatches) info->server_context()->TryCancel();
     return new Watch(&watches_);

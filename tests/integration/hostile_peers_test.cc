@@ -192,6 +192,38 @@ TEST_F(HostilePeers, MoreStreamsThanAConnectionMayHaveWaitAndMoreCallsASecondClo
   AskAFew(*known);
 }
 
+// 16 KiB: an entry put into the HPACK table and named thousands of times. Settings are never acknowledged: gRPC's own
+// bound on headers holds for peers that have.
+TEST_F(HostilePeers, HeadersThatUnpackToThousandsCloseTheirConnection) {
+  StartDaemon();
+  auto known = Connect();
+  std::string block;
+  const auto literal = [&block](char kind, std::string_view name, std::string_view value) {
+    block += kind;
+    block += static_cast<char>(name.size());
+    block += name;
+    block += static_cast<char>(value.size());
+    block += value;
+  };
+  literal('\0', ":method", "POST");
+  literal('\0', ":scheme", "http");
+  literal('\0', ":path", "/goad.v1.Offload/Session");
+  literal('\0', ":authority", "x");
+  literal('\0', "content-type", "application/grpc");
+  literal('\0', "te", "trailers");
+  literal('\x40', "a", "0123456789");
+  block.append(16384 - block.size(), '\xbe');  // entry 62, the last that was put there
+  std::string bytes = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+  bytes.append("\0\0\0\4\0\0\0\0\0", 9);          // SETTINGS
+  bytes.append("\0\x40\0\1\4\0\0\0\1", 9) += block;  // HEADERS of stream 1, END_HEADERS
+  const int fd = ConnectToLoopback(daemon_->listen_port());
+  ASSERT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+  EXPECT_TRUE(ClosedByGoad(fd));
+  close(fd);
+  WaitUntil([this] { return Metric("goad_connections_refused_total", "BYTE_RATE") > 0; });
+  AskAFew(*known);
+}
+
 TEST_F(HostilePeers, HealthWatchesAreBounded) {
   StartDaemon();
   auto known = Connect();
