@@ -1,17 +1,21 @@
 #!/usr/bin/python3
 """The monitoring that is shipped, on the real Prometheus: rules and alerts by promtool, then a live fleet on two emulated LLM servers is
-scraped and every query of the dashboard and of the console page must return data.
+scraped and every query of the dashboard and of the console page must return data; then a second goad, whose LLM servers have a good health
+page and fail every question, must fire the alerts that are for it.
 
   prometheus_test.py BUILD_DIR [--keep]     --keep: go on until interrupted, and say where the console is
 """
+import http.server
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -53,6 +57,37 @@ def until(what, condition, seconds=60):
             pass
         time.sleep(0.2)  # between polls of another process
     fail(f"not within {seconds} s: {what}")
+
+
+class GoodHealthOnly:
+    """An LLM server whose health page is good and whose every answer is `status` and `message`."""
+
+    def __init__(self, status, message):
+        server = self
+        self.healthy = self.asked = 0
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def reply(self, code, body):
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                server.healthy += self.path == "/health"
+                self.reply(200, b"{}")
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                server.asked += 1
+                self.reply(status, json.dumps({"error": {"message": message}}).encode())
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
 run("promtool", "check", "config", f"{SHIPPED}/prometheus.yml")
@@ -142,6 +177,42 @@ sites:
     if "--keep" in sys.argv:
         print(f"{base}/consoles/goad.html", flush=True)
         processes[-1].wait()
+
+    # A second goad beside the first. The alert of the failing server waits 30 s as it is shipped; 3 s here (promtool, above, knows the 30).
+    failing, refusing = GoodHealthOnly(500, "CUDA error"), GoodHealthOnly(400, "the request exceeds the available context size, try increasing it")
+    listen, second = free_port(), free_port()
+    with open(f"{directory}/second.yaml", "w") as out:
+        out.write(f"""listen: {{address: "127.0.0.1:{listen}"}}
+admin: {{address: "unix:{directory}/second.sock"}}
+metrics: {{address: "127.0.0.1:{second}"}}
+sites:
+  - {{name: cell-f, uplink: {{model: shannon}}, backends: [{{url: "{failing.url}", slots: 10}}]}}
+  - {{name: cell-r, uplink: {{model: shannon}}, backends: [{{url: "{refusing.url}", slots: 10}}]}}
+""")
+    rules = open(f"{SHIPPED}/alerts.yml").read()
+    short = re.sub(r"(alert: GoadBackendRequestsFail\n(?: +(?!- alert).*\n)*? +for: )30s", r"\g<1>3s", rules)
+    if short == rules:
+        fail("alerts.yml: GoadBackendRequestsFail has no `for: 30s`")
+    open(f"{directory}/alerts.yml", "w").write(short)
+    open(f"{directory}/prometheus.yml", "w").write(config.replace(f'"127.0.0.1:{metrics}"', f'"127.0.0.1:{metrics}", "127.0.0.1:{second}"'))
+    prometheus = processes[-1]
+    start(f"{BUILD}/goad", "--config", f"{directory}/second.yaml")
+    until("the second goad takes its servers for good", lambda: len(re.findall(r"^goad_backend_up{.*} 1$", get(f"http://127.0.0.1:{second}/metrics"), re.M)) == 2)
+    prometheus.send_signal(signal.SIGHUP)
+    until("it is scraped", lambda: data(f'goad_backend_requests_total{{instance="127.0.0.1:{second}"}}'))
+    begun = time.monotonic()
+    start(f"{BUILD}/goad-loadgen", "--address", f"127.0.0.1:{listen}", "--workload", f"{SOURCE}/deploy/llm/workload.jsonl",
+          "--devices", "10", "--rate", "20", "--questions", "1000000")
+    for alert, site in (("GoadBackendRefusesAll", "cell-r"), ("GoadBackendRequestsFail", "cell-f")):
+        until(f"{alert} fires for {site}", lambda: data(f'ALERTS{{alertname="{alert}",alertstate="firing",site="{site}"}}'))
+        print(f"ok: {alert} fires {time.monotonic() - begun:.1f} s after the first question")
+    health = failing.healthy, refusing.healthy
+    until("health pages are good all the while", lambda: failing.healthy > health[0] and refusing.healthy > health[1])
+    if not (failing.asked >= 3 and refusing.asked > 5):
+        fail(f"asked {failing.asked} and {refusing.asked} times")
+    if data(f'ALERTS{{alertstate="firing",instance="127.0.0.1:{metrics}"}}'):
+        fail("the calm goad fires, too")
+    print(f"ok: beside health pages that were good {failing.healthy} and {refusing.healthy} times; the calm goad fires nothing")
 finally:
     for process in reversed(processes):
         process.terminate()
