@@ -10,9 +10,9 @@ packages=(
 )
 [ "${1:-}" = package ] && packages+=(debootstrap)
 [ "${1:-}" = container ] && packages+=(debootstrap buildah)
-# For tests/check.sh: clients in another language, promtool, clang's thread-safety analysis.
+# For tests/check.sh: clients in another language, promtool, nginx before and behind goad, clang's thread-safety analysis.
 [ "${1:-}" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
-[ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus clang-14)
+[ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus nginx-light clang-14)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -32,7 +32,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# A package may come with a service of its own (prometheus does); policy-rc.d keeps it from being started.
+# A package may come with a service of its own (prometheus and nginx do); policy-rc.d keeps it from being started.
 keep_stopped=/usr/sbin/policy-rc.d
 if [ ! -e "$keep_stopped" ]; then
   printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$keep_stopped" > /dev/null
