@@ -199,10 +199,11 @@ limits: {{sessions_per_identity: 10000, connections_per_address: 100000}}""")
     door.reload(nginx.front(front, goad.port))
     until(lambda: "gracefully shutting down" in door.log(), "nginx is reloaded")
     check(device.is_answered() and Device(channel()).is_answered(), "sessions outlive a reload of nginx, and new ones come in")
+    silent_since = time.monotonic()
 
     # --- with an attacker ----------------------------------------------------------------------------------------------------
     refused = goad.metric("goad_connections_refused_total")
-    peers = subprocess.run([sys.executable, f"{ROOT}/tests/fakes/hostile_peers.py", str(front), str(front), str(goad.process.pid), "3",
+    peers = subprocess.run([sys.executable, f"{ROOT}/tests/fakes/hostile_peers.py", str(front), str(front), str(goad.process.pid), "2",
                             str(goad.metrics_port), CA, "header block|many headers|rapid reset|PING"], capture_output=True, text=True, timeout=60)
     print(peers.stdout, end="")
     check(peers.returncode == 0, f"an honest device beside header blocks, rapid resets and pings: nothing lost {peers.stderr[-500:]}")
@@ -213,7 +214,7 @@ limits: {{sessions_per_identity: 10000, connections_per_address: 100000}}""")
           "goad sees nothing of it: nothing to refuse, no CPU")
     for words_of_nginx in ("client sent too large header", "limiting requests", "http2 flood detected"):
         check(words_of_nginx in door.log(), f"nginx has: {words_of_nginx}")
-    return goad, device, channel, time.monotonic()
+    return goad, device, channel, silent_since
 
 
 def goad_goes(goad, device, channel, silent_since):

@@ -2,11 +2,13 @@
 """End to end on the real llama-server: the goad binary, a Python client made from the .proto files alone, the load
 generator, promtool. Usage: real_llm_test.py BUILD_DIR. Exit status 77 (with a loud line) where the engine cannot be had.
 """
+import concurrent.futures
 import json
 import os
 import queue
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ BUILD = os.path.abspath(sys.argv[1])
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORK = tempfile.mkdtemp(prefix="goad-real-llm-")
 LIMIT_S = 30  # nothing waits this long unless it is broken
+STORY_SENTENCES = 45  # of a chat's first turn: enough for its prefill to show, within the model's context of 512 tokens
 
 started = []
 
@@ -198,8 +201,77 @@ def main():
     check(sum(1 for line in lines if line["kind"] == "decision") == total, "the decision log has every decision")
 
 
+def second_turns():
+    """Chats of two turns on one site with two servers: the second turn goes where the first one's prefix is cached. Prints what that is worth."""
+    backends = []
+    for name in ("left", "right"):
+        port = free_port()
+        start([f"{ROOT}/deploy/llm/engine.sh", "exec", "deploy/llm/llm.gguf", str(port), "1"], f"llama-{name}.log")
+        wait_for(f"llama-server {name}", lambda: "ok" in get(f"http://127.0.0.1:{port}/health"))
+        backends.append({"url": f"http://127.0.0.1:{port}", "api": "chat", "slots": 1})
+    config = {"listen": {"address": "127.0.0.1:0"}, "admin": {"address": ""}, "metrics": {"address": "127.0.0.1:0"},
+              "sites": [{"name": "cell-a", "uplink": {"model": "shannon"}, "backends": backends}]}
+    with open(f"{WORK}/turns.yaml", "w") as out:
+        json.dump(config, out)
+    start([f"{BUILD}/goad", "--config", f"{WORK}/turns.yaml"], "turns.log")
+    port, metrics_port = wait_for("goad", lambda: (match := re.search(r"ready .* port=(\d+) metrics_port=(\d+)", open(f"{WORK}/turns.log").read())) and
+                                  match.groups())
+    wait_for("both backends up", lambda: metric(f"http://127.0.0.1:{metrics_port}/metrics", "goad_backend_up") == 2)
+    import grpc
+    from goad.v1 import offload_pb2 as pb
+    from goad.v1 import offload_pb2_grpc
+
+    class Chat:
+        def __init__(self, number):
+            self.number, self.frames, self.messages = number, queue.Queue(), []
+            self.stream = offload_pb2_grpc.OffloadStub(grpc.insecure_channel(f"127.0.0.1:{port}")).Session(iter(self.frames.get, None), timeout=LIMIT_S)
+            self.frames.put(pb.DeviceFrame(hello=pb.Hello(protocol_version=1, device_name=f"chat-{number}")))
+            next(self.stream)
+
+        def turn(self, content):
+            self.messages.append(pb.ChatMessage(role="user", content=content))
+            self.frames.put(pb.DeviceFrame(link_report=pb.LinkReport(links=[pb.SiteLink(site="cell-a", gain_db=-80)])))
+            self.frames.put(pb.DeviceFrame(query=pb.Query(
+                query_id=f"turn-{self.number}-{len(self.messages)}", uncertainty=0.95, local_delay_s=0.001, max_output_tokens=8,
+                prompt_kind=pb.PROMPT_KIND_CHAT, inline_prompt=pb.Prompt(chat=pb.ChatMessages(messages=self.messages)))))
+            text = ""
+            for frame in self.stream:
+                text += frame.tokens.text
+                if frame.HasField("completed"):
+                    self.messages.append(pb.ChatMessage(role="assistant", content=text))
+                    return frame.completed
+                if not frame.HasField("tokens") and frame.decision.verdict != pb.VERDICT_OFFLOAD:
+                    raise AssertionError(f"turn {self.number}: {frame}")
+
+    # Two chats at once, one on each server; each its own story, or one chat's prefix would be another's.
+    rooms, people = ["kitchen", "garden", "cellar", "bedroom", "office"], ["Clara", "Anna", "Peter", "Mary", "John", "Emma"]
+
+    def story(n):
+        return " ".join(f"{people[(n + k) % 6]} went to the {rooms[(k * (n + 2) + k // 5) % 5]}." for k in range(STORY_SENTENCES))
+
+    first, second, kept = [], [], []
+    with concurrent.futures.ThreadPoolExecutor(2) as both:
+        for pair in range(8):
+            chats = [Chat(2 * pair), Chat(2 * pair + 1)]
+            begun = list(both.map(lambda chat: chat.turn(f"{story(chat.number)} Where is {people[chat.number % 6]}?"), chats))
+            if begun[0].backend == begun[1].backend:
+                continue  # one was over before the other began
+            went_on = list(both.map(lambda chat: chat.turn(f"Where is {people[(chat.number + 1) % 6]}?"), reversed(chats)))[::-1]
+            for one, two in zip(begun, went_on):
+                first.append(one.ttft_s)
+                second.append(two.ttft_s)
+                kept.append(one.backend == two.backend)
+            for chat in chats:
+                chat.frames.put(None)
+    check(len(kept) >= 8, f"{len(kept)} chats have a server of their own")
+    check(all(kept), f"{len(kept)} second turns went to the backend of their first")
+    print(f"TTFT on two backends, medians of {len(first)} chats: first turn ({one.prompt_tokens} tokens) {1e3 * statistics.median(first):.1f} ms, "
+          f"second turn ({two.prompt_tokens} tokens) {1e3 * statistics.median(second):.1f} ms")
+
+
 try:
     main()
+    second_turns()
 finally:
     for process in reversed(started):
         if process.poll() is None:
