@@ -138,7 +138,7 @@ class Device:
     """A session that asks one question at a time."""
 
     def __init__(self, channel, token=None):
-        self.frames = queue.Queue()
+        self.channel, self.frames = channel, queue.Queue()
         self.stream = rpc.OffloadStub(channel).Session(iter(self.frames.get, None), metadata=[("authorization", f"Bearer {token}")] if token else None)
         self.frames.put(pb.DeviceFrame(hello=pb.Hello(protocol_version=1, device_name=f"device-{next(numbers)}")))
         self.welcome = next(self.stream).welcome
@@ -200,6 +200,14 @@ limits: {{sessions_per_identity: 10000, connections_per_address: 100000}}""")
     until(lambda: "gracefully shutting down" in door.log(), "nginx is reloaded")
     check(device.is_answered() and Device(channel()).is_answered(), "sessions outlive a reload of nginx, and new ones come in")
     silent_since = time.monotonic()
+    crowd = [Device(channel()) for _ in range(8)]
+    health = crowd[0].channel.unary_unary("/grpc.health.v1.Health/Check")
+    check(health(b"", timeout=LIMIT_S) == b"\x08\x01", "health checks have bounds of their own: SERVING beside 9 sessions of the same address")
+    watches = [channel().unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=LIMIT_S) for _ in range(4)]
+    check(all(next(watch) == b"\x08\x01" for watch in watches) and code_of(lambda: health(b"", timeout=LIMIT_S)) == grpc.StatusCode.UNAVAILABLE,
+          "4 of them at once, a fifth is UNAVAILABLE")
+    for call in [*watches, *(device.stream for device in crowd)]:
+        call.cancel()
 
     # --- with an attacker ----------------------------------------------------------------------------------------------------
     refused = goad.metric("goad_connections_refused_total")
