@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "scheduler/delay_model.h"
 #include "scheduler/vector_log2.h"
 
 namespace goad::sched {
@@ -28,9 +29,6 @@ constexpr uint32_t kNone = ~uint32_t{0};
 enum Field { kLocal, kBits, kWork, kFactor, kFields };
 
 constexpr size_t kLine = 8;  // doubles in a cache line; with up to four sites a record is one line
-
-// Links this much better than the noise could overflow the bound's arithmetic; nobody has one.
-constexpr double kMostSinr = 1e290;
 
 double Key(double factor, double delay_s, double local_s) {
   const double key = factor * (delay_s - local_s);
@@ -114,8 +112,8 @@ GreedySolver::GreedySolver(const EpochSnapshot& snapshot)
 void GreedySolver::RefreshSite(size_t j) {
   const SiteState& site = snapshot_.sites[j];
   Site& now = sites_[j];
-  now.band_share_hz = site.bandwidth_hz / (state_.uplinks(j) + 1);
-  now.flops_share = std::min(site.max_share_flops, site.compute_flops / (state_.queries(j) + 1));
+  now.band_share_hz = BandShareHz(site, state_.uplinks(j) + 1);
+  now.flops_share = ShareFlops(site, state_.queries(j) + 1);
   now.open = site.accepting && state_.queries(j) < site.max_queries;
   SiteBlock& block = site_blocks_[j / 4];
   block.band_share_hz[j % 4] = now.band_share_hz;
@@ -125,7 +123,7 @@ void GreedySolver::RefreshSite(size_t j) {
 
 void GreedySolver::RefreshDisturbance(size_t j) {
   Site& now = sites_[j];
-  now.disturbance_w = state_.interference_w(j) + snapshot_.sites[j].noise_w;
+  now.disturbance_w = DisturbanceW(snapshot_.sites[j], state_.interference_w(j));
   site_blocks_[j / 4].per_disturbance[j % 4] = now.open && now.plain ? 1 / now.disturbance_w : kUnknown;
 }
 
@@ -137,8 +135,9 @@ double GreedySolver::Delay(uint32_t i, size_t j) {
   if (site.plain && record[kBits] > 0) {  // an unknown gain makes this NaN by itself
     const Candidate& candidate = snapshot_.candidates[i];
     if (state_.TenantFull(i) || (candidate.chat && !snapshot_.sites[j].chat)) return kUnknown;
-    const double sinr = record[kFields + j] / site.disturbance_w;
-    const double delay_s = record[kBits] / (site.band_share_hz * std::log2(1.0 + sinr)) + record[kWork] / site.flops_share;
+    const double delay_s =
+        ShannonSeconds(record[kBits], site.band_share_hz, record[kFields + j], site.disturbance_w) +
+        WorkSeconds(record[kWork], site.flops_share);
     return delay_s > candidate.deadline_s ? kUnknown : delay_s;
   }
   const LoadState::PairCost cost = state_.Evaluate(i, j);

@@ -32,11 +32,11 @@ class GreedySolver {
   uint64_t evaluations() const { return evaluations_; }  // pair costs computed
 
  private:
-  // What delay_model's formulas need beside the candidate, hoisted: the same operations, so the same bits.
+  // What delay_model's formulas need beside the candidate, hoisted.
   struct Site {
-    double band_share_hz = 0;   // B / (n + 1)
-    double disturbance_w = 0;   // interference + noise
-    double flops_share = 0;     // min(Cmax, C / (n + 1))
+    double band_share_hz = 0;   // BandShareHz, with one more
+    double disturbance_w = 0;   // DisturbanceW
+    double flops_share = 0;     // ShareFlops, with one more
     bool plain = false;         // shannon and equal share without per-token work
     bool open = false;          // accepting and below max_queries
   };

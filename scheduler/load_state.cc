@@ -7,7 +7,7 @@
 
 namespace goad::sched {
 
-LoadState::LoadState(const EpochSnapshot& snapshot) : snapshot_(snapshot), tenant_free_(snapshot.tenant_caps) {
+LoadState::LoadState(const EpochSnapshot& snapshot) : snapshot_(snapshot), tenants_(snapshot.tenant_caps) {
   queries_.reserve(snapshot.sites.size());
   uplinks_.reserve(snapshot.sites.size());
   interference_w_.reserve(snapshot.sites.size());
@@ -45,7 +45,7 @@ LoadState::PairCost LoadState::Evaluate(size_t i, size_t j) const {
 void LoadState::Assign(size_t i, size_t j) {
   const Candidate& candidate = snapshot_.candidates[i];
   ++queries_[j];
-  if (!tenant_free_.empty()) --tenant_free_[candidate.tenant];
+  tenants_.Take(candidate);
   if (candidate.prompt_bits == 0) return;
   ++uplinks_[j];
   if (snapshot_.sites[j].uplink == UplinkModel::kMeasured) return;
@@ -55,7 +55,7 @@ void LoadState::Assign(size_t i, size_t j) {
 }
 
 void LoadState::AssignTransmitter(size_t i, size_t j, const double* received_w) {
-  if (!tenant_free_.empty()) --tenant_free_[static_cast<size_t>(snapshot_.candidates[i].tenant)];
+  tenants_.Take(snapshot_.candidates[i]);
   ++queries_[j];
   ++uplinks_[j];
   for (size_t other = 0; other < snapshot_.sites.size(); ++other) AddInterference(j, other, received_w[other]);
@@ -110,10 +110,10 @@ EpochResult MakeResult(const EpochSnapshot& snapshot, AssignmentOrder order, con
     decision.verdict = Verdict::kOffload;
     decision.reason = snapshot.Forced(i) ? Reason::kUncertain : admitted;
     if (site.uplink == UplinkModel::kShannon && candidate.prompt_bits > 0) {
-      decision.uplink_hz = site.bandwidth_hz / state.uplinks(j);
+      decision.uplink_hz = BandShareHz(site, state.uplinks(j));
     }
     if (site.compute == ComputeModel::kEqualShare) {
-      decision.share_flops = std::min(site.max_share_flops, site.compute_flops / state.queries(j));
+      decision.share_flops = ShareFlops(site, state.queries(j));
     }
     decision.predicted_upload_s = UploadSeconds(site, candidate, snapshot.Gain(i, j), snapshot.UplinkBps(i, j),
                                                 state.interference_w(j), state.uplinks(j));

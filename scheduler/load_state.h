@@ -2,6 +2,7 @@
 #ifndef GOAD_SCHEDULER_LOAD_STATE_H_
 #define GOAD_SCHEDULER_LOAD_STATE_H_
 
+#include <utility>
 #include <vector>
 
 #include "scheduler/types.h"
@@ -10,6 +11,23 @@ namespace goad::sched {
 
 // How far a (candidate, site) pair gets towards being assignable, in the order in which obstacles are named.
 enum class Eligibility { kNoSite, kNoLink, kSiteFull, kQuota, kDeadline, kEligible };
+
+// How many more candidates of each tenant may be assigned; without caps everybody may. Thread-compatible.
+class TenantPlaces {
+ public:
+  explicit TenantPlaces(std::vector<int> caps) : free_(std::move(caps)) {}
+  bool Full(const Candidate& candidate) const {
+    return !free_.empty() && free_[static_cast<size_t>(candidate.tenant)] <= 0;
+  }
+  void Take(const Candidate& candidate) { Add(candidate, -1); }
+  void GiveBack(const Candidate& candidate) { Add(candidate, 1); }
+
+ private:
+  void Add(const Candidate& candidate, int places) {
+    if (!free_.empty()) free_[static_cast<size_t>(candidate.tenant)] += places;
+  }
+  std::vector<int> free_;  // per tenant; empty = no caps
+};
 
 // Starts from the carried-over load of the snapshot; grows by Assign. A pair only ever turns from eligible to
 // ineligible and its delay never falls as others are assigned, which is what makes a lazy greedy exact.
@@ -31,9 +49,7 @@ class LoadState {
   // The same for a candidate that transmits to shannon site j, from its received power p|h|^2 per site (NaN = unknown), which
   // a policy may have at hand.
   void AssignTransmitter(size_t i, size_t j, const double* received_w);
-  bool TenantFull(size_t i) const {
-    return !tenant_free_.empty() && tenant_free_[static_cast<size_t>(snapshot_.candidates[i].tenant)] <= 0;
-  }
+  bool TenantFull(size_t i) const { return tenants_.Full(snapshot_.candidates[i]); }
 
   // Why candidate i, left local, has no site: kNoGain when some site was eligible. `i` must not be assigned.
   Reason LocalReason(size_t i) const;
@@ -49,7 +65,7 @@ class LoadState {
   std::vector<int> queries_;             // per site, carried over + assigned
   std::vector<int> uplinks_;             // per site, carried over + assigned that transmit
   std::vector<double> interference_w_;   // per site, accumulated in order of assignment, never total minus own
-  std::vector<int> tenant_free_;         // per tenant; empty = no caps
+  TenantPlaces tenants_;
 };
 
 // (candidate, site) pairs in order of assignment.

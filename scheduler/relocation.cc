@@ -2,13 +2,11 @@
 
 #include <cmath>
 
+#include "scheduler/delay_model.h"
 #include "scheduler/vector_log2.h"
 
 namespace goad::sched {
 namespace {
-
-// Links this much better than the noise could overflow the arithmetic; nobody has one.
-constexpr double kMostSinr = 1e290;
 
 GOAD_WITH_AVX2 double InterferenceCost(const double* row, const SiteLanes* sites, size_t blocks) {
   Four sum = {};
@@ -83,7 +81,7 @@ GOAD_WITH_AVX2 void TermsOf(const double* signal_w, const double* weight_s, size
 }  // namespace
 
 Relocation::Relocation(const EpochSnapshot& snapshot, double lambda_s, AssignmentOrder start)
-    : snapshot_(snapshot), sites_(snapshot.sites.size()), lanes_((sites_.size() + 3) / 4), tenant_free_(snapshot.tenant_caps),
+    : snapshot_(snapshot), sites_(snapshot.sites.size()), lanes_((sites_.size() + 3) / 4), tenants_(snapshot.tenant_caps),
       delta_s_(4 * lanes_.size()), own_s_(4 * lanes_.size()), start_(std::move(start)), lambda_s_(lambda_s) {
   for (int j = 0; j < sites(); ++j) {
     const SiteState& from = snapshot.sites[static_cast<size_t>(j)];
@@ -98,7 +96,7 @@ Relocation::Relocation(const EpochSnapshot& snapshot, double lambda_s, Assignmen
     if (from.uplink != UplinkModel::kShannon) continue;
     lanes.radio[Lane(j)] = 1;
     lanes.noise_w[Lane(j)] = from.noise_w;
-    lanes.disturbance_w[Lane(j)] = from.resident_interference_w + from.noise_w;
+    lanes.disturbance_w[Lane(j)] = DisturbanceW(from, from.resident_interference_w);
   }
   rows_.reserve(snapshot.candidates.size() + snapshot.residents.size());
   rows_lanes_.reserve(rows_.capacity() * 4 * kRowFields * lanes_.size());
@@ -126,7 +124,7 @@ Relocation::Relocation(const EpochSnapshot& snapshot, double lambda_s, Assignmen
     LanesOf(j).uplinks[Lane(j)] += rows_[i].transmits;
     LanesOf(j).load[Lane(j)] += At(i, j, kLoad);
     if (!rows_[i].pinned) AddMember(i, j);
-    if (!tenant_free_.empty()) --tenant_free_[static_cast<size_t>(snapshot.candidates[i].tenant)];
+    tenants_.Take(snapshot.candidates[i]);
     fixed_s_ += (std::isfinite(At(i, j, kBase)) ? At(i, j, kBase) : 0) - rows_[i].local_s;
   }
   for (uint32_t i = static_cast<uint32_t>(snapshot.candidates.size()); i < rows_.size(); ++i) {
@@ -168,19 +166,19 @@ void Relocation::AddRow(const Candidate& query, const Resident* resident) {
       signal_w = std::isnan(gain) ? 0 : query.tx_power_w * gain;
       if (site.uplink == UplinkModel::kShannon) {
         signal_w = std::min(signal_w, kMostSinr * site.noise_w);
-        weight_s = query.prompt_bits / site.bandwidth_hz;
+        weight_s = query.prompt_bits / BandShareHz(site, 1);
         eligible = eligible && signal_w > 0;
       } else {
-        (site.uplink_shared ? weight_s : fixed_upload_s) = query.prompt_bits / uplink_bps;
+        (site.uplink_shared ? weight_s : fixed_upload_s) = MeasuredSeconds(site, query.prompt_bits, uplink_bps, 1);
         eligible = eligible && !std::isnan(uplink_bps);
       }
     }
     if (eligible || resident != nullptr) base_s = fixed_upload_s;
     if (site.compute == ComputeModel::kBatching) {
-      base_s += query.prompt_tokens / site.prefill_tokens_per_s + query.expected_output_tokens * site.token_time_s;
+      base_s += BatchingSeconds(site, query, 0);
       load = query.expected_output_tokens * site.token_time_per_query_s;
     } else {
-      load = query.edge_work_flop + site.work_flop_per_token * (query.prompt_tokens + query.expected_output_tokens);
+      load = WorkFlop(site, query);
     }
   }
 }
@@ -189,7 +187,7 @@ void Relocation::AddRow(const Candidate& query, const Resident* resident) {
 double Relocation::OwnSeconds(uint32_t i, int j, double disturbance_w) const {
   if (!rows_[i].transmits) return 0;
   const double weight_s = At(i, j, kWeight);
-  return LanesOf(j).radio[Lane(j)] == 1 ? weight_s / std::log2(1 + At(i, j, kSignal) / disturbance_w) : weight_s;
+  return LanesOf(j).radio[Lane(j)] == 1 ? weight_s / SpectralEfficiency(At(i, j, kSignal), disturbance_w) : weight_s;
 }
 
 // Lists the row at its site, with its own term at the present disturbance; the sums are the caller's.
@@ -210,7 +208,7 @@ void Relocation::AddMember(uint32_t i, int j) {
   site.own_slope[slot] = 0;
   if (!Radiates(i, j)) return;
   const double disturbance_w = LanesOf(j).disturbance_w[Lane(j)], signal_w = site.signal_w[slot];
-  const double per_log2 = 1 / std::log2(1 + signal_w / disturbance_w);
+  const double per_log2 = 1 / SpectralEfficiency(signal_w, disturbance_w);
   const double own_s = site.weight_s[slot] * per_log2;
   site.own_slope[slot] = own_s * per_log2 * M_LOG2E * signal_w / (disturbance_w * (disturbance_w + signal_w));
   site.own_s[slot] = own_s - site.own_slope[slot] * (disturbance_w - site.reference_w);
@@ -286,9 +284,8 @@ void Relocation::MoveTo(uint32_t i, int to) {
     }
   }
   row.site = to;
-  if (!tenant_free_.empty()) {
-    tenant_free_[static_cast<size_t>(snapshot_.candidates[i].tenant)] += (from != kLocal) - (to != kLocal);
-  }
+  if (from != kLocal) tenants_.GiveBack(snapshot_.candidates[i]);
+  if (to != kLocal) tenants_.Take(snapshot_.candidates[i]);
   if (to == kLocal) {
     fixed_s_ += row.local_s;
     return;

@@ -95,9 +95,7 @@ class Relocation {
     return RowLanes(i)[4 * (kRowFields * (static_cast<size_t>(j) / 4) + field) + Lane(j)];
   }
   bool Radiates(uint32_t i, int j) const { return j != kLocal && rows_[i].transmits && LanesOf(j).radio[Lane(j)] == 1; }
-  bool TenantFull(uint32_t i) const {
-    return !tenant_free_.empty() && tenant_free_[static_cast<size_t>(snapshot_.candidates[i].tenant)] <= 0;
-  }
+  bool TenantFull(uint32_t i) const { return tenants_.Full(snapshot_.candidates[i]); }
   double OwnSeconds(uint32_t i, int j, double disturbance_w) const;
 
   // What row i costs all sites together as interference, were it to radiate to none of them.
@@ -126,7 +124,7 @@ class Relocation {
   std::vector<double> rows_lanes_;
   std::vector<Site> sites_;
   std::vector<SiteLanes> lanes_;
-  std::vector<int> tenant_free_;
+  TenantPlaces tenants_;
   std::vector<double> delta_s_, own_s_;         // scratch of BestMove, per site
   AssignmentOrder start_;
   std::vector<Undo> undo_;  // moves since the sums were last made afresh

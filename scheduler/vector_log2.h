@@ -25,6 +25,9 @@ typedef uint64_t FourBits __attribute__((vector_size(32)));
 GOAD_INLINE void Load(const double* from, Four* to) { std::memcpy(to, from, sizeof *to); }
 GOAD_INLINE void Store(const Four& from, double* to) { std::memcpy(to, &from, sizeof from); }
 
+// Links this much better than the noise could overflow the arithmetic of bounds; nobody has one.
+inline constexpr double kMostSinr = 1e290;
+
 // How far the series goes: up to t^13, within 2e-12 of the logarithm, or up to t^7, within 3e-7 and in two thirds of the time.
 enum class Series { kFine, kRough };
 
