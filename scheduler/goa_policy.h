@@ -24,8 +24,6 @@ class GoaPolicy final : public OffloadPolicy {
   PolicyGuarantees guarantees() const override { return {.forced_offloaded = true, .no_optional_without_gain = true}; }
 };
 
-
-
 }  // namespace goad::sched
 
 #endif  // GOAD_SCHEDULER_GOA_POLICY_H_

@@ -1,4 +1,4 @@
-// The tentative assignment that a greedy policy builds up within one epoch, and what the next candidate would cost.
+// The assignment that is built up within one epoch, what the next candidate would cost, and the result it becomes.
 #ifndef GOAD_SCHEDULER_LOAD_STATE_H_
 #define GOAD_SCHEDULER_LOAD_STATE_H_
 

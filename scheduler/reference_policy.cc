@@ -9,7 +9,7 @@ namespace goad::sched {
 namespace {
 
 // Delta_ij with every count and sum taken afresh over those already offloaded; NaN when the pair is not eligible.
-// Shares nothing with LoadState but the two delay formulas, so that it can serve as its check.
+// Shares nothing with LoadState but the formulas of delay_model, so that it can serve as its check.
 double Delta(const EpochSnapshot& snapshot, const AssignmentOrder& offloaded, size_t i, size_t j) {
   const SiteState& site = snapshot.sites[j];
   const Candidate& user = snapshot.candidates[i];

@@ -1,5 +1,5 @@
 // The decision library's data model: what a policy sees (EpochSnapshot) and what it answers (EpochResult).
-// Callers: server/engine, server/planner, scheduler/sim, tests. Passive data, SI units, no clock, no I/O.
+// Callers: server/engine, server/planner, the simulators, tests. Passive data, SI units, no clock, no I/O.
 //
 // A snapshot is rows of candidates (users with one query each) against columns of sites (edge servers).
 // Matrices are row-major: element (candidate i, site j) is at i * sites.size() + j.

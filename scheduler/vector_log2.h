@@ -1,4 +1,5 @@
-// Four doubles at a time, for bounds and searches; what is decided or reported comes from the scalar path (delay_model).
+// Four doubles at a time, for the bounds of the greedy pass, which never change what it decides, and for the search of
+// goa-relocate. Whatever is reported of a decision comes from the scalar path (delay_model).
 #ifndef GOAD_SCHEDULER_VECTOR_LOG2_H_
 #define GOAD_SCHEDULER_VECTOR_LOG2_H_
 

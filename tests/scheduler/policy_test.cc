@@ -159,7 +159,6 @@ TEST(Goa, AgreesWithTheReferenceOnRandomSnapshots) {
   }
 }
 
-// Crowds of users that are exactly or almost alike take the scan and the collapse instead of the heap.
 TEST(Explain, HandWorkedEpoch) {
   const EpochSnapshot snapshot = HandSnapshot({HandUser(0, 0.9, 1), HandUser(1, 0.5, 10), HandUser(2, 0.5, 4)}, 0.5);
   const EpochResult result = Decide("goa", snapshot);
@@ -204,6 +203,7 @@ TEST(Explain, IsWhatGoaComparedOnRandomSnapshots) {
   }
 }
 
+// Crowds of users that are exactly or almost alike take the scan and the collapse instead of the heap.
 TEST(Goa, AgreesWithTheReferenceWhenUsersAreAlike) {
   for (uint64_t seed = 1; seed <= 150; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
