@@ -1,5 +1,6 @@
-// A priority queue of (lower bound, candidate) that keeps its live part small: a 4-ary heap of the least bounds, and the rest in
-// unsorted segments by ranges of the bound, split only when their turn comes (as incremental quicksort does).
+// A priority queue of (lower bound, candidate) that keeps its live part small: a 4-ary heap of the least bounds, and
+// the rest in unsorted segments by ranges of the bound, split only when their turn comes (as incremental quicksort
+// does).
 #ifndef GOAD_SCHEDULER_BOUND_QUEUE_H_
 #define GOAD_SCHEDULER_BOUND_QUEUE_H_
 
@@ -15,7 +16,7 @@ namespace goad::sched {
 
 struct BoundEntry {
   double bound = 0;
-  uint32_t position = 0;   // decides ties of keys
+  uint32_t position = 0;  // decides ties of keys
   uint32_t candidate = 0;
 };
 
@@ -31,8 +32,8 @@ class BoundQueue {
   bool empty() const { return size_ == 0; }
   size_t size() const { return size_; }
 
-  // Sees to it that top() is the least, if there is one; true when the live part was made anew. Called before top() after every
-  // change but Push.
+  // Sees to it that top() is the least, if there is one; true when the live part was made anew. Called before top()
+  // after every change but Push.
   bool Refill() {
     while (!live_.empty() && live_.front().bound > limit_) {  // was raised
       const BoundEntry entry = live_.front();
@@ -58,11 +59,14 @@ class BoundQueue {
     --size_;
     if (!live_.empty()) SiftDown(0, last);
   }
-  // The index of the least but one, 0 when there is only one; Raise gives the entry at an index below the least's a larger bound.
+  // The index of the least but one, 0 when there is only one; Raise gives the entry at an index below the least's a
+  // larger bound.
   size_t Second() const {
     if (live_.size() < 2) return 0;
     size_t least = 1;
-    for (size_t child = 2; child < std::min<size_t>(5, live_.size()); ++child) least = live_[child].bound < live_[least].bound ? child : least;
+    for (size_t child = 2; child < std::min<size_t>(5, live_.size()); ++child) {
+      least = live_[child].bound < live_[least].bound ? child : least;
+    }
     return least;
   }
   void Raise(size_t at, double bound) { SiftDown(at, {bound, live_[at].position, live_[at].candidate}); }
@@ -98,7 +102,8 @@ class BoundQueue {
   }
 
  private:
-  // Entries with bounds up to `limit` and above that of the next segment (of limit_ for the last). The first has no limit.
+  // Entries with bounds up to `limit` and above that of the next segment (of limit_ for the last). The first has no
+  // limit.
   struct Segment {
     double limit = kInfinity;
     std::vector<BoundEntry> entries;
@@ -109,7 +114,9 @@ class BoundQueue {
   bool Split() {
     std::vector<BoundEntry>& all = segments_.back().entries;
     double sample[15];
-    for (size_t k = 0; k < std::size(sample); ++k) sample[k] = all[(2 * k + 1) * all.size() / (2 * std::size(sample))].bound;
+    for (size_t k = 0; k < std::size(sample); ++k) {
+      sample[k] = all[(2 * k + 1) * all.size() / (2 * std::size(sample))].bound;
+    }
     std::sort(std::begin(sample), std::end(sample));
     double pivot = sample[std::size(sample) / 2];
     auto middle = std::partition(all.begin(), all.end(), [&](const BoundEntry& e) { return e.bound > pivot; });
@@ -142,7 +149,9 @@ class BoundQueue {
         const size_t high = first + 2 + (live_[first + 3].bound < live_[first + 2].bound);
         least = live_[high].bound < live_[low].bound ? high : low;
       } else {
-        for (size_t child = first + 1; child < size; ++child) least = live_[child].bound < live_[least].bound ? child : least;
+        for (size_t child = first + 1; child < size; ++child) {
+          least = live_[child].bound < live_[least].bound ? child : least;
+        }
       }
       if (!(live_[least].bound < entry.bound)) break;
       live_[at] = live_[least];
@@ -152,9 +161,9 @@ class BoundQueue {
   }
 
   size_t size_;
-  double limit_;                       // of live_; what is above goes into a segment
+  double limit_;  // of live_; what is above goes into a segment
   std::vector<BoundEntry> live_;
-  std::vector<Segment> segments_;      // the last has the least bounds
+  std::vector<Segment> segments_;  // the last has the least bounds
 };
 
 }  // namespace goad::sched

@@ -1,8 +1,9 @@
 // The paper's delay model with its production variants: upload over a shared uplink, compute on a shared site.
+//
 // The one scalar path: each formula stands here and nowhere else, so that whoever computes a delay (every policy, the
-// reference included) gets equal bits from equal arguments. The parts have names because passes and searches hoist them.
-// What greedy_bounds and relocation_tables make four at a time is near enough for a bound; nobody is told such a number.
-// Pure functions of their arguments. REQUIRES: who includes this is compiled with -ffp-contract=off.
+// reference included) gets equal bits from equal arguments. The parts have names because passes and searches hoist
+// them. What greedy_bounds and relocation_tables make four at a time is near enough for a bound; nobody is told such a
+// number. Pure functions of their arguments. REQUIRES: who includes this is compiled with -ffp-contract=off.
 #ifndef GOAD_SCHEDULER_DELAY_MODEL_H_
 #define GOAD_SCHEDULER_DELAY_MODEL_H_
 

@@ -22,7 +22,8 @@ AssignmentOrder GoaOrder(GreedySolver& solver, const EpochSnapshot& snapshot) {
 EpochResult GoaPolicy::Decide(const EpochSnapshot& snapshot) const {
   GreedySolver solver(snapshot);
   AssignmentOrder order = GoaOrder(solver, snapshot);
-  return MakeResult(snapshot, std::move(order), solver.state(), Reason::kDelayGain, Reason::kNoGain, solver.evaluations());
+  return MakeResult(snapshot, std::move(order), solver.state(), Reason::kDelayGain, Reason::kNoGain,
+                    solver.evaluations());
 }
 
 }  // namespace goad::sched

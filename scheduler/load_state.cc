@@ -34,8 +34,7 @@ LoadState::PairCost LoadState::Evaluate(size_t i, size_t j) const {
   }
   if (queries_[j] >= site.max_queries) return cost.eligibility = Eligibility::kSiteFull, cost;
   if (TenantFull(i)) return cost.eligibility = Eligibility::kQuota, cost;
-  cost.upload_s =
-      UploadSeconds(site, candidate, snapshot_.Gain(i, j), uplink_bps, interference_w_[j], uplinks_[j] + 1);
+  cost.upload_s = UploadSeconds(site, candidate, snapshot_.Gain(i, j), uplink_bps, interference_w_[j], uplinks_[j] + 1);
   cost.compute_s = ComputeSeconds(site, candidate, queries_[j] + 1);
   cost.eligibility =
       cost.upload_s + cost.compute_s > candidate.deadline_s ? Eligibility::kDeadline : Eligibility::kEligible;

@@ -46,8 +46,8 @@ class LoadState {
 
   // REQUIRES: i is not assigned yet.
   void Assign(size_t i, size_t j);
-  // The same for a candidate that transmits to shannon site j, from its received power p|h|^2 per site (NaN = unknown), which
-  // a policy may have at hand.
+  // The same for a candidate that transmits to shannon site j, from its received power p|h|^2 per site (NaN = unknown),
+  // which a policy may have at hand.
   void AssignTransmitter(size_t i, size_t j, const double* received_w);
   bool TenantFull(size_t i) const { return tenants_.Full(snapshot_.candidates[i]); }
 
@@ -62,9 +62,9 @@ class LoadState {
   void AddInterference(size_t j, size_t other, double received_w);
 
   const EpochSnapshot& snapshot_;
-  std::vector<int> queries_;             // per site, carried over + assigned
-  std::vector<int> uplinks_;             // per site, carried over + assigned that transmit
-  std::vector<double> interference_w_;   // per site, accumulated in order of assignment, never total minus own
+  std::vector<int> queries_;            // per site, carried over + assigned
+  std::vector<int> uplinks_;            // per site, carried over + assigned that transmit
+  std::vector<double> interference_w_;  // per site, accumulated in order of assignment, never total minus own
   TenantPlaces tenants_;
 };
 
@@ -75,8 +75,8 @@ using AssignmentOrder = std::vector<std::pair<uint32_t, SiteIndex>>;
 LoadState ReplayOrder(const EpochSnapshot& snapshot, const AssignmentOrder& order);
 
 // Turns an assignment into decisions: predictions from the final state, reasons, totals. `order` is the order of
-// assignment, `state` what it leads to; candidates not in it are local. `admitted` is the reason given to offloaded candidates that were not
-// forced, `declined` replaces kNoGain for those left local.
+// assignment, `state` what it leads to; candidates not in it are local. `admitted` is the reason given to offloaded
+// candidates that were not forced, `declined` replaces kNoGain for those left local.
 EpochResult MakeResult(const EpochSnapshot& snapshot, AssignmentOrder order, const LoadState& state, Reason admitted,
                        Reason declined, uint64_t evaluations);
 

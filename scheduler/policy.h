@@ -22,26 +22,28 @@ struct PolicyGuarantees {
 class OffloadPolicy {
  public:
   virtual ~OffloadPolicy() = default;
-  // REQUIRES: CheckSnapshot(snapshot).ok() and no more than max_candidates(). Equal snapshots give equal results to the last
-  // bit; ties go to the smallest (value, position in the snapshot, site index). Randomness comes from snapshot.seed only. Never
-  // fails.
+  // REQUIRES: CheckSnapshot(snapshot).ok() and no more than max_candidates(). Equal snapshots give equal results to the
+  // last bit; ties go to the smallest (value, position in the snapshot, site index). Randomness comes from
+  // snapshot.seed only. Never fails.
   virtual EpochResult Decide(const EpochSnapshot& snapshot) const = 0;
   virtual PolicyGuarantees guarantees() const = 0;
   virtual size_t max_candidates() const { return std::numeric_limits<size_t>::max(); }
 };
 
 struct PolicyParameters {
-  // Of goa-relocate, optimal and genetic: what a local answer costs per unit of uncertainty, s; finite, >= 0; 0 = delay only.
+  // Of goa-relocate, optimal and genetic: what a local answer costs per unit of uncertainty, s; finite, >= 0; 0 = delay
+  // only.
   double lambda_s = 0.05;
 };
 
-// Every name, in the order of the documentation; and those that a daemon may serve with (the others are yardsticks: too slow,
-// or for few candidates).
+// Every name, in the order of the documentation; and those that a daemon may serve with (the others are yardsticks: too
+// slow, or for few candidates).
 const std::vector<std::string>& PolicyNames();
 const std::vector<std::string>& ServingPolicyNames();
 
 // INVALID_ARGUMENT naming the known policies when `name` is none of them, or the parameter that is out of range.
-absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name, const PolicyParameters& parameters = {});
+absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name,
+                                                                const PolicyParameters& parameters = {});
 
 // OK when the snapshot is valid and `policy` takes so many candidates.
 absl::Status CheckFor(const OffloadPolicy& policy, const EpochSnapshot& snapshot);

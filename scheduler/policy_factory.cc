@@ -59,9 +59,11 @@ const std::vector<std::string>& ServingPolicyNames() {
   return *names;
 }
 
-absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name, const PolicyParameters& parameters) {
+absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name,
+                                                                const PolicyParameters& parameters) {
   if (!(std::isfinite(parameters.lambda_s) && parameters.lambda_s >= 0)) {
-    return absl::InvalidArgumentError(absl::StrCat("lambda: ", parameters.lambda_s, " is not finite and >= 0 (seconds)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("lambda: ", parameters.lambda_s, " is not finite and >= 0 (seconds)"));
   }
   for (const Row& row : kPolicies) {
     if (name == row.name) return row.make(parameters);

@@ -15,7 +15,7 @@ EpochResult Finish(const EpochSnapshot& snapshot, AssignmentOrder order, uint64_
   return MakeResult(snapshot, std::move(order), state, Reason::kDelayGain, Reason::kNoGain, evaluations);
 }
 
-// --- optimal -------------------------------------------------------------------------------------------------------------
+// --- optimal ---------------------------------------------------------------------------------------------------------
 
 struct Value {  // ordered: fewer forced candidates left local first
   int forced_local = 0;
@@ -91,7 +91,7 @@ class BranchAndBound {
   uint64_t evaluations_ = 0;
 };
 
-// --- genetic -------------------------------------------------------------------------------------------------------------
+// --- genetic ---------------------------------------------------------------------------------------------------------
 
 constexpr size_t kPopulation = 40, kGenerations = 60, kKept = 2, kTournament = 3;
 constexpr double kCrossover = 0.9;
@@ -142,8 +142,8 @@ class Evolution {
 
  private:
   struct Chromosome {
-    std::vector<int> genes;   // per candidate: kLocal or a site
-    AssignmentOrder order;    // what of it is eligible, in the order of the snapshot
+    std::vector<int> genes;  // per candidate: kLocal or a site
+    AssignmentOrder order;   // what of it is eligible, in the order of the snapshot
     double objective_s = 0;
   };
 

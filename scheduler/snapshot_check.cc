@@ -14,7 +14,8 @@ class Checker {
 
   Checker& Want(bool ok, const char* field, double value, const char* range) {
     if (!ok && status_.ok()) {
-      status_ = absl::InvalidArgumentError(absl::StrCat(list_, "[", index_, "].", field, ": ", value, " is not ", range));
+      status_ =
+          absl::InvalidArgumentError(absl::StrCat(list_, "[", index_, "].", field, ": ", value, " is not ", range));
     }
     return *this;
   }
@@ -108,8 +109,8 @@ absl::Status CheckSnapshot(const EpochSnapshot& snapshot, SnapshotFault* fault) 
         absl::StrCat("gain: ", snapshot.gain.size(), " entries, want candidates x sites = ", pairs));
   }
   if (!snapshot.uplink_bps.empty() && snapshot.uplink_bps.size() != pairs) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("uplink_bps: ", snapshot.uplink_bps.size(), " entries, want none or candidates x sites = ", pairs));
+    return absl::InvalidArgumentError(absl::StrCat("uplink_bps: ", snapshot.uplink_bps.size(),
+                                                   " entries, want none or candidates x sites = ", pairs));
   }
   if (!(snapshot.tau >= 0 && snapshot.tau <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat("tau: ", snapshot.tau, " is not in 0..1"));

@@ -5,8 +5,8 @@
 namespace goad::sched {
 namespace {
 
-double DelaySeconds(const EpochSnapshot& snapshot, const LoadState& state, const Candidate& query, size_t j, double gain,
-                    double uplink_bps) {
+double DelaySeconds(const EpochSnapshot& snapshot, const LoadState& state, const Candidate& query, size_t j,
+                    double gain, double uplink_bps) {
   const SiteState& site = snapshot.sites[j];
   return UploadSeconds(site, query, gain, uplink_bps, state.interference_w(j), state.uplinks(j)) +
          ComputeSeconds(site, query, state.queries(j));
@@ -14,7 +14,8 @@ double DelaySeconds(const EpochSnapshot& snapshot, const LoadState& state, const
 
 }  // namespace
 
-double SystemObjective(const EpochSnapshot& snapshot, const AssignmentOrder& order, const LoadState& state, double lambda_s) {
+double SystemObjective(const EpochSnapshot& snapshot, const AssignmentOrder& order, const LoadState& state,
+                       double lambda_s) {
   double total_s = 0;
   std::vector<bool> offloaded(snapshot.candidates.size());
   for (const auto& [i, site] : order) {
@@ -23,7 +24,8 @@ double SystemObjective(const EpochSnapshot& snapshot, const AssignmentOrder& ord
     total_s += DelaySeconds(snapshot, state, snapshot.candidates[i], j, snapshot.Gain(i, j), snapshot.UplinkBps(i, j));
   }
   for (const Resident& resident : snapshot.residents) {
-    total_s += DelaySeconds(snapshot, state, resident.query, ToIndex(resident.site), resident.gain, resident.uplink_bps);
+    total_s +=
+        DelaySeconds(snapshot, state, resident.query, ToIndex(resident.site), resident.gain, resident.uplink_bps);
   }
   for (size_t i = 0; i < offloaded.size(); ++i) {
     const Candidate& candidate = snapshot.candidates[i];

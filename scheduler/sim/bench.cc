@@ -72,7 +72,9 @@ absl::StatusOr<std::vector<BenchRow>> RunBench(const BenchOptions& options) {
       draws.push_back(DrawEpoch(random, users, options.sites, options.tau, Scaling::kWithUsers));
     }
     std::vector<std::string> names = options.policies;
-    if (users <= kMaxReferenceUsers && std::count(names.begin(), names.end(), "reference") == 0) names.push_back("reference");
+    if (users <= kMaxReferenceUsers && std::count(names.begin(), names.end(), "reference") == 0) {
+      names.push_back("reference");
+    }
     for (const std::string& name : names) {
       const auto policy = MakePolicy(name, {.lambda_s = options.lambda_s});
       if (users > (*policy)->max_candidates()) continue;
@@ -89,26 +91,29 @@ std::string BenchTable(const std::vector<BenchRow>& rows) {
   for (const BenchRow& row : rows) {
     const BenchRow* smaller = nullptr;  // the same policy at the next smaller size
     for (const BenchRow& other : rows) {
-      if (other.policy == row.policy && other.users < row.users && (smaller == nullptr || other.users > smaller->users)) {
+      if (other.policy == row.policy && other.users < row.users &&
+          (smaller == nullptr || other.users > smaller->users)) {
         smaller = &other;
       }
     }
     const std::string growth =
-        smaller == nullptr ? "" : absl::StrFormat("N^%.2f", std::log(row.seconds / smaller->seconds) /
-                                                                std::log(static_cast<double>(row.users) / smaller->users));
+        smaller == nullptr ? ""
+                           : absl::StrFormat("N^%.2f", std::log(row.seconds / smaller->seconds) /
+                                                           std::log(static_cast<double>(row.users) / smaller->users));
     const std::string time = row.seconds < 1e-3 ? absl::StrFormat("%.1f us", 1e6 * row.seconds)
                              : row.seconds < 1  ? absl::StrFormat("%.2f ms", 1e3 * row.seconds)
                                                 : absl::StrFormat("%.3f s", row.seconds);
     const std::string bytes = std::isnan(row.bytes_per_user) ? "" : absl::StrFormat("%.0f", row.bytes_per_user);
-    absl::StrAppendFormat(&text, "%-12s %9d %6d %12s %9s %12.1f %7.0f%% %7.0f%% %11s\n", row.policy, row.users, row.sites,
-                          time, growth, row.evaluations_per_assignment, 100 * row.forced_share, 100 * row.offloaded_share,
-                          bytes);
+    absl::StrAppendFormat(&text, "%-12s %9d %6d %12s %9s %12.1f %7.0f%% %7.0f%% %11s\n", row.policy, row.users,
+                          row.sites, time, growth, row.evaluations_per_assignment, 100 * row.forced_share,
+                          100 * row.offloaded_share, bytes);
   }
   return text;
 }
 
 std::string BenchCsv(const std::vector<BenchRow>& rows) {
-  std::string text = "policy,users,sites,seconds,evaluations_per_assignment,forced_share,offloaded_share,bytes_per_user\n";
+  std::string text =
+      "policy,users,sites,seconds,evaluations_per_assignment,forced_share,offloaded_share,bytes_per_user\n";
   for (const BenchRow& row : rows) {
     absl::StrAppendFormat(&text, "%s,%d,%d,%.9g,%.6g,%.6g,%.6g,%.6g\n", row.policy, row.users, row.sites, row.seconds,
                           row.evaluations_per_assignment, row.forced_share, row.offloaded_share, row.bytes_per_user);

@@ -26,16 +26,15 @@ struct BenchOptions {
 struct BenchRow {
   std::string policy;
   size_t users = 0, sites = 0;
-  double seconds = 0;                      // median over fresh draws
-  double evaluations_per_assignment = 0;   // pair costs computed per assignment
+  double seconds = 0;                     // median over fresh draws
+  double evaluations_per_assignment = 0;  // pair costs computed per assignment
   double forced_share = 0, offloaded_share = 0;
-  double bytes_per_user = 0;               // beyond the snapshot and the result; NaN = not measured
+  double bytes_per_user = 0;  // beyond the snapshot and the result; NaN = not measured
 };
 
 // The draws of DrawEpoch with capacities and bandwidth scaled with the users, prepared beforehand, the same for every
-// policy. `reference` is added beside the others where it ends in time (up to 200 users); a policy is left out where it cannot decide
-// on so many. INVALID_ARGUMENT for unknown
-// policies, no users or sites.
+// policy. `reference` is added beside the others where it ends in time (up to 200 users); a policy is left out where it
+// cannot decide on so many. INVALID_ARGUMENT for unknown policies, no users or sites.
 absl::StatusOr<std::vector<BenchRow>> RunBench(const BenchOptions& options);
 
 std::string BenchTable(const std::vector<BenchRow>& rows);  // with the growth exponent of each policy

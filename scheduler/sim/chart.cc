@@ -14,7 +14,8 @@ constexpr double kWidth = 760, kHeight = 420, kLeft = 66, kRight = 600, kTop = 4
 constexpr double kLabelGap = 17;
 
 // Okabe and Ito's colours, told apart by colour-blind readers too.
-constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#999999", "#cc79a7", "#56b4e9", "#222222", "#e69f00"};
+constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#999999",
+                                    "#cc79a7", "#56b4e9", "#222222", "#e69f00"};
 
 struct Axis {
   double low = 0, high = 1;
@@ -43,7 +44,8 @@ Axis MakeAxis(double low, double high, bool logarithmic) {
 }
 
 std::string TickText(double value, bool logarithmic) {
-  return logarithmic ? absl::StrFormat("%.6g", std::pow(10, value)) : absl::StrFormat("%.6g", std::abs(value) < 1e-12 ? 0 : value);
+  return logarithmic ? absl::StrFormat("%.6g", std::pow(10, value))
+                     : absl::StrFormat("%.6g", std::abs(value) < 1e-12 ? 0 : value);
 }
 
 }  // namespace
@@ -72,7 +74,8 @@ std::string ChartSvg(const Chart& chart, const std::vector<std::string>& colour_
   std::string svg = absl::StrFormat(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\" "
       "font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#222\">\n"
-      "<rect width=\"%g\" height=\"%g\" fill=\"#fff\"/>\n<text x=\"%g\" y=\"22\" font-size=\"16\" font-weight=\"600\">%s</text>\n",
+      "<rect width=\"%g\" height=\"%g\" fill=\"#fff\"/>\n<text x=\"%g\" y=\"22\" font-size=\"16\" "
+      "font-weight=\"600\">%s</text>\n",
       kWidth, kHeight, XmlText(chart.title), kWidth, kHeight, kLeft, XmlText(chart.title));
   for (const double tick : y_axis.ticks) {
     const double y = kBottom - (tick - y_axis.low) / (y_axis.high - y_axis.low) * (kBottom - kTop);
@@ -88,8 +91,8 @@ std::string ChartSvg(const Chart& chart, const std::vector<std::string>& colour_
                           X(tick), kBottom, X(tick), kBottom + 20, TickText(tick, false));
   }
   absl::StrAppendFormat(&svg, "<path d=\"M%g %gH%g\" stroke=\"#888\"/>\n", kLeft, kBottom, kRight);
-  absl::StrAppendFormat(&svg, "<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">%s</text>\n", (kLeft + kRight) / 2, kHeight - 10,
-                        XmlText(chart.x_label));
+  absl::StrAppendFormat(&svg, "<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">%s</text>\n", (kLeft + kRight) / 2,
+                        kHeight - 10, XmlText(chart.x_label));
   absl::StrAppendFormat(&svg, "<text transform=\"translate(16 %g) rotate(-90)\" text-anchor=\"middle\">%s</text>\n",
                         (kTop + kBottom) / 2, XmlText(chart.y_label));
   struct Label {
@@ -104,19 +107,21 @@ std::string ChartSvg(const Chart& chart, const std::vector<std::string>& colour_
     for (size_t k = 0; k < series.points.size(); ++k) {
       const double x = X(series.points[k].first), y = Y(series.points[k].second);
       absl::StrAppendFormat(&path, "%s%.1f %.1f", k == 0 ? "M" : "L", x, y);
-      absl::StrAppendFormat(&dots, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"><title>%s: %.6g, %.6g</title></circle>", x, y,
-                            colour, XmlText(series.name), series.points[k].first, series.points[k].second);
+      absl::StrAppendFormat(
+          &dots, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"><title>%s: %.6g, %.6g</title></circle>", x, y,
+          colour, XmlText(series.name), series.points[k].first, series.points[k].second);
       if (!series.half_width.empty()) {
         absl::StrAppendFormat(&dots, "<path d=\"M%.1f %.1fV%.1f\" stroke=\"%s\" stroke-opacity=\".5\"/>", x,
                               Y(series.points[k].second - series.half_width[k]),
                               Y(series.points[k].second + series.half_width[k]), colour);
       }
       if (!series.marks.empty()) {
-        absl::StrAppendFormat(&dots, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"10\" fill=\"#555\">%s</text>", x + 5, y - 5,
-                              XmlText(series.marks[k]));
+        absl::StrAppendFormat(&dots, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"10\" fill=\"#555\">%s</text>", x + 5,
+                              y - 5, XmlText(series.marks[k]));
       }
     }
-    absl::StrAppendFormat(&svg, "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>%s\n", path, colour, dots);
+    absl::StrAppendFormat(&svg, "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>%s\n", path, colour,
+                          dots);
     const auto [last_x, last_y] = series.points.back();
     labels.push_back({Y(last_y), X(last_x), Y(last_y), series.name, colour});
   }
@@ -125,11 +130,12 @@ std::string ChartSvg(const Chart& chart, const std::vector<std::string>& colour_
   double lowest = kBottom;  // and back up from the bottom, where they were pushed out
   for (size_t k = labels.size(); k-- > 0; lowest -= kLabelGap) labels[k].y = std::min(labels[k].y, lowest);
   for (const Label& label : labels) {
-    absl::StrAppendFormat(&svg,
-                          "<path d=\"M%.1f %.1fL%g %.1f\" stroke=\"%s\" stroke-width=\".7\" stroke-dasharray=\"2 2\" fill=\"none\"/>"
-                          "<text x=\"%g\" y=\"%.1f\" fill=\"%s\" font-weight=\"600\">%s</text>\n",
-                          label.from_x + 4, label.from_y, kRight + 18, label.y, label.colour, kRight + 22, label.y + 4,
-                          label.colour, XmlText(label.name));
+    absl::StrAppendFormat(
+        &svg,
+        "<path d=\"M%.1f %.1fL%g %.1f\" stroke=\"%s\" stroke-width=\".7\" stroke-dasharray=\"2 2\" fill=\"none\"/>"
+        "<text x=\"%g\" y=\"%.1f\" fill=\"%s\" font-weight=\"600\">%s</text>\n",
+        label.from_x + 4, label.from_y, kRight + 18, label.y, label.colour, kRight + 22, label.y + 4, label.colour,
+        XmlText(label.name));
   }
   return svg + "</svg>\n";
 }

@@ -21,7 +21,8 @@ struct Chart {
   bool log_y = false;
 };
 
-// A self-contained <svg> element, 760 x 420. A series keeps its colour in every chart by its name's place in `colour_order`.
+// A self-contained <svg> element, 760 x 420. A series keeps its colour in every chart by its name's place in
+// `colour_order`.
 std::string ChartSvg(const Chart& chart, const std::vector<std::string>& colour_order);
 
 // With &, <, > and quotes escaped.

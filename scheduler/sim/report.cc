@@ -14,8 +14,8 @@ namespace {
 
 using Verdict = decltype(Trend::verdict);
 
-constexpr double kTau = 0.8;      // of the charts against N, where the sweep has it
-constexpr size_t kUsers = 100;    // of the accuracy-delay plane
+constexpr double kTau = 0.8;    // of the charts against N, where the sweep has it
+constexpr size_t kUsers = 100;  // of the accuracy-delay plane
 
 // Null when the sweep has no such row.
 const SweepRow* Find(const Sweep& sweep, size_t users, double tau, const std::string& policy) {
@@ -32,7 +32,8 @@ T Nearest(const std::vector<T>& values, double wanted) {
   });
 }
 
-std::vector<Series> AgainstUsers(const Sweep& sweep, double tau, double SweepRow::*y, double SweepRow::*half, double factor) {
+std::vector<Series> AgainstUsers(const Sweep& sweep, double tau, double SweepRow::*y, double SweepRow::*half,
+                                 double factor) {
   std::vector<Series> lines;
   for (const std::string& policy : sweep.options.policies) {
     Series line{policy};
@@ -50,12 +51,17 @@ std::vector<Series> AgainstUsers(const Sweep& sweep, double tau, double SweepRow
 Verdict Less(double a, double a_ci, double b, double b_ci) {
   return a < b ? Trend::kHolds : a < b + a_ci + b_ci ? Trend::kWithinNoise : Trend::kDoesNotHold;
 }
-Verdict Faster(const SweepRow* a, const SweepRow* b) { return Less(a->delay_ms, a->delay_ci_ms, b->delay_ms, b->delay_ci_ms); }
-Verdict LessAccurate(const SweepRow* a, const SweepRow* b) { return Less(a->accuracy, a->accuracy_ci, b->accuracy, b->accuracy_ci); }
+Verdict Faster(const SweepRow* a, const SweepRow* b) {
+  return Less(a->delay_ms, a->delay_ci_ms, b->delay_ms, b->delay_ci_ms);
+}
+Verdict LessAccurate(const SweepRow* a, const SweepRow* b) {
+  return Less(a->accuracy, a->accuracy_ci, b->accuracy, b->accuracy_ci);
+}
 
 // What holds at every point, judged from the rows of `policies` there.
 template <typename Judge>
-Trend EveryPoint(const Sweep& sweep, const std::string& claim, const std::vector<std::string>& policies, const Judge& judge) {
+Trend EveryPoint(const Sweep& sweep, const std::string& claim, const std::vector<std::string>& policies,
+                 const Judge& judge) {
   Trend trend{claim};
   std::vector<std::string> not_at;
   size_t points = 0;
@@ -67,12 +73,14 @@ Trend EveryPoint(const Sweep& sweep, const std::string& claim, const std::vector
       const Verdict verdict = judge(rows);
       trend.verdict = std::max(trend.verdict, verdict);
       if (verdict != Trend::kHolds) {
-        not_at.push_back(absl::StrFormat("N=%d, tau=%.2g%s", users, tau, verdict == Trend::kWithinNoise ? " (within the intervals)" : ""));
+        not_at.push_back(absl::StrFormat("N=%d, tau=%.2g%s", users, tau,
+                                         verdict == Trend::kWithinNoise ? " (within the intervals)" : ""));
       }
     }
   }
-  trend.detail = not_at.empty() ? absl::StrCat("at all ", points, " points")
-                                : absl::StrCat("not at ", not_at.size(), " of ", points, " points: ", absl::StrJoin(not_at, "; "));
+  trend.detail = not_at.empty()
+                     ? absl::StrCat("at all ", points, " points")
+                     : absl::StrCat("not at ", not_at.size(), " of ", points, " points: ", absl::StrJoin(not_at, "; "));
   return trend;
 }
 
@@ -121,7 +129,8 @@ Trend HigherTau(const Sweep& sweep) {
   std::vector<std::string> shares;
   for (const double tau : taus) {
     const SweepRow& row = *Find(sweep, users, tau, "goa");
-    shares.push_back(absl::StrFormat("tau %.2g: %.0f %% offloaded, accuracy %.1f %%", tau, 100 * row.offloaded, 100 * row.accuracy));
+    shares.push_back(
+        absl::StrFormat("tau %.2g: %.0f %% offloaded, accuracy %.1f %%", tau, 100 * row.offloaded, 100 * row.accuracy));
   }
   trend.detail = absl::StrCat("N=", users, ": ", absl::StrJoin(shares, "; "));
   if (!not_at.empty()) absl::StrAppend(&trend.detail, "; not at ", absl::StrJoin(not_at, "; "));
@@ -136,8 +145,9 @@ std::string Table(const Sweep& sweep, double tau) {
     absl::StrAppend(&html, "<tr><td>", users);
     for (const std::string& policy : sweep.options.policies) {
       const SweepRow& row = *Find(sweep, users, tau, policy);
-      absl::StrAppendFormat(&html, "<td>%.2f ms <small>&plusmn;%.2f</small><br>%.1f %% right<br><small>%.0f %% offloaded</small>",
-                            row.delay_ms, row.delay_ci_ms, 100 * row.accuracy, 100 * row.offloaded);
+      absl::StrAppendFormat(
+          &html, "<td>%.2f ms <small>&plusmn;%.2f</small><br>%.1f %% right<br><small>%.0f %% offloaded</small>",
+          row.delay_ms, row.delay_ci_ms, 100 * row.accuracy, 100 * row.offloaded);
     }
     html += "</tr>\n";
   }
@@ -155,8 +165,8 @@ std::vector<std::pair<std::string, std::string>> SweepCharts(const Sweep& sweep)
                        AgainstUsers(sweep, tau, &SweepRow::accuracy, &SweepRow::accuracy_ci, 100)};
   const Chart delay{"Mean delay per user" + at_tau, "users in the epoch, N", "delay, ms",
                     AgainstUsers(sweep, tau, &SweepRow::delay_ms, &SweepRow::delay_ci_ms, 1)};
-  Chart plane{absl::StrFormat("Accuracy against delay (N = %d; up and left is better; small figures: tau)", users), "mean delay, ms",
-              "right answers, %"};
+  Chart plane{absl::StrFormat("Accuracy against delay (N = %d; up and left is better; small figures: tau)", users),
+              "mean delay, ms", "right answers, %"};
   for (const std::string& policy : sweep.options.policies) {
     Series line{policy};
     for (const double t : sweep.options.taus) {
@@ -169,8 +179,8 @@ std::vector<std::pair<std::string, std::string>> SweepCharts(const Sweep& sweep)
     if (line.points.size() == 1) line.marks.clear();
     plane.series.push_back(std::move(line));
   }
-  Chart time{"Computation time of one decision, median, all cores busy" + at_tau, "users in the epoch, N", "microseconds",
-             AgainstUsers(sweep, tau, &SweepRow::solver_us, nullptr, 1)};
+  Chart time{"Computation time of one decision, median, all cores busy" + at_tau, "users in the epoch, N",
+             "microseconds", AgainstUsers(sweep, tau, &SweepRow::solver_us, nullptr, 1)};
   time.log_y = true;
   return {{"accuracy.svg", ChartSvg(accuracy, colours)},
           {"delay.svg", ChartSvg(delay, colours)},
@@ -186,8 +196,9 @@ std::vector<Trend> CheckTrends(const Sweep& sweep) {
                                 [](const Rows& r) { return Faster(r[0], r[1]); }));
   }
   if (Has(sweep, {"all-edge", "goa", "min-delay"})) {
-    trends.push_back(EveryPoint(sweep, "accuracy: all-edge above GOA above min-delay", {"min-delay", "goa", "all-edge"},
-                                [](const Rows& r) { return std::max(LessAccurate(r[0], r[1]), LessAccurate(r[1], r[2])); }));
+    trends.push_back(
+        EveryPoint(sweep, "accuracy: all-edge above GOA above min-delay", {"min-delay", "goa", "all-edge"},
+                   [](const Rows& r) { return std::max(LessAccurate(r[0], r[1]), LessAccurate(r[1], r[2])); }));
   }
   if (Has(sweep, {"min-delay", "goa", "random", "all-edge"})) {
     trends.push_back(EveryPoint(sweep, "delay above 60 users: min-delay below GOA below random below all-edge",
@@ -199,54 +210,74 @@ std::vector<Trend> CheckTrends(const Sweep& sweep) {
   if (Has(sweep, {"all-edge", "all-local"})) trends.push_back(Crossing(sweep));
   if (Has(sweep, {"goa"})) trends.push_back(HigherTau(sweep));
   if (Has(sweep, {"goa-relocate", "goa"})) {
-    trends.push_back(EveryPoint(sweep, "goa-relocate is faster than GOA and not less accurate", {"goa-relocate", "goa"}, [](const Rows& r) {
-      return r[0]->accuracy == r[1]->accuracy ? Faster(r[0], r[1]) : std::max(Faster(r[0], r[1]), LessAccurate(r[1], r[0]));
-    }));
+    trends.push_back(EveryPoint(
+        sweep, "goa-relocate is faster than GOA and not less accurate", {"goa-relocate", "goa"}, [](const Rows& r) {
+          return r[0]->accuracy == r[1]->accuracy ? Faster(r[0], r[1])
+                                                  : std::max(Faster(r[0], r[1]), LessAccurate(r[1], r[0]));
+        }));
     trends.back().of_paper = false;
-    const SweepRow &better = *Find(sweep, Nearest(sweep.options.users, kUsers), Nearest(sweep.options.taus, kTau), "goa-relocate"),
+    const SweepRow &better = *Find(sweep, Nearest(sweep.options.users, kUsers), Nearest(sweep.options.taus, kTau),
+                                   "goa-relocate"),
                    &goa = *Find(sweep, better.users, better.tau, "goa");
-    absl::StrAppendFormat(&trends.back().detail, "; N=%d, tau=%.2g: %.2f ms instead of %.2f, accuracy %.2f %% instead of %.2f", better.users,
+    absl::StrAppendFormat(&trends.back().detail,
+                          "; N=%d, tau=%.2g: %.2f ms instead of %.2f, accuracy %.2f %% instead of %.2f", better.users,
                           better.tau, better.delay_ms, goa.delay_ms, 100 * better.accuracy, 100 * goa.accuracy);
   }
   return trends;
 }
 
 const char* VerdictText(const Trend& trend) {
-  return trend.verdict == Trend::kHolds ? "Holds" : trend.verdict == Trend::kWithinNoise ? "Holds within the intervals" : "Does not hold";
+  return trend.verdict == Trend::kHolds         ? "Holds"
+         : trend.verdict == Trend::kWithinNoise ? "Holds within the intervals"
+                                                : "Does not hold";
 }
 
 std::string SweepReport(const Sweep& sweep) {
   const SweepOptions& o = sweep.options;
   std::string html = R"(<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>goad-sim: the paper's experiment</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>goad-sim: the paper's experiment</title>
 <style>
 body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:1000px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem;margin-bottom:.2rem} h2{margin-top:2.2rem} small,.quiet{color:#666}
 figure{margin:1rem 0} svg{width:100%;height:auto;max-width:860px;border:1px solid #eee;border-radius:6px}
-table{border-collapse:collapse;font-size:.85rem;white-space:nowrap} td,th{padding:.35rem .7rem;border-bottom:1px solid #e4e4e4;text-align:right}
-.wide{overflow-x:auto} ul.trends{list-style:none;padding:0} .trends li{padding:.5rem .8rem;margin:.4rem 0;border-left:5px solid;background:#f8f8f8}
+table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}
+td,th{padding:.35rem .7rem;border-bottom:1px solid #e4e4e4;text-align:right}
+.wide{overflow-x:auto}
+ul.trends{list-style:none;padding:0}
+.trends li{padding:.5rem .8rem;margin:.4rem 0;border-left:5px solid;background:#f8f8f8}
 .yes{border-color:#009e73!important} .near{border-color:#e69f00!important} .no{border-color:#d55e00!important}
 </style>
 <h1>Offloading policies in the paper's experiment</h1>
 )";
-  absl::StrAppendFormat(
-      &html,
-      "<p class=quiet>arXiv 2602.07958; goad %s. N users on a 500 m square ask at once, %d sites; %d random epochs a point, the same ones for "
-      "every policy and every tau (seed %d); lambda %.3g ms. Every number is simulated. An interval is 95 %% of the mean over epochs.</p>\n",
-      GOAD_VERSION, o.sites, o.draws, o.seed, 1e3 * o.lambda_s);
-  html += o.workload.empty()
-              ? absl::StrFormat(
-                    "<p><b>Accuracy is a model, not a measurement:</b> an answer of uncertainty &alpha; is right with chance "
-                    "%.2f &minus; %.3f &alpha; on the device and %.2f &minus; %.3f &alpha; at the edge, fitted to the paper's all-local "
-                    "45.2 %% and all-edge 56.2 %% at the mean of &alpha; ~ Beta(1.4, 0.82).</p>\n",
-                    kSureAccuracy, LocalAccuracy(0) - LocalAccuracy(1), kSureAccuracy, EdgeAccuracy(0) - EdgeAccuracy(1))
-              : absl::StrCat("<p>Uncertainty, prompt size, local times (scaled to a mean of 35.9 ms) and right or wrong answers are those "
-                             "recorded in <code>", XmlText(o.workload), "</code>.</p>\n");
+  absl::StrAppendFormat(&html,
+                        "<p class=quiet>arXiv 2602.07958; goad %s. N users on a 500 m square ask at once, %d sites; %d "
+                        "random epochs a point, the same ones for "
+                        "every policy and every tau (seed %d); lambda %.3g ms. Every number is simulated. An interval "
+                        "is 95 %% of the mean over epochs.</p>\n",
+                        GOAD_VERSION, o.sites, o.draws, o.seed, 1e3 * o.lambda_s);
+  html += o.workload.empty() ? absl::StrFormat(
+                                   "<p><b>Accuracy is a model, not a measurement:</b> an answer of uncertainty &alpha; "
+                                   "is right with chance "
+                                   "%.2f &minus; %.3f &alpha; on the device and %.2f &minus; %.3f &alpha; at the edge, "
+                                   "fitted to the paper's all-local "
+                                   "45.2 %% and all-edge 56.2 %% at the mean of &alpha; ~ Beta(1.4, 0.82).</p>\n",
+                                   kSureAccuracy, LocalAccuracy(0) - LocalAccuracy(1), kSureAccuracy,
+                                   EdgeAccuracy(0) - EdgeAccuracy(1))
+                             : absl::StrCat(
+                                   "<p>Uncertainty, prompt size, local times (scaled to a mean of 35.9 ms) and right "
+                                   "or wrong answers are those "
+                                   "recorded in <code>",
+                                   XmlText(o.workload), "</code>.</p>\n");
   html += "<h2>What it shows</h2>\n<ul class=trends>\n";
   for (const Trend& trend : CheckTrends(sweep)) {
-    absl::StrAppend(&html, "<li class=", trend.verdict == Trend::kHolds ? "yes" : trend.verdict == Trend::kWithinNoise ? "near" : "no",
-                    "><b>", VerdictText(trend), "</b> ", trend.of_paper ? "(the paper's trend)" : "(this project's claim)", ": ", XmlText(trend.claim), ".<br><small>",
-                    XmlText(trend.detail), "</small></li>\n");
+    absl::StrAppend(&html, "<li class=",
+                    trend.verdict == Trend::kHolds         ? "yes"
+                    : trend.verdict == Trend::kWithinNoise ? "near"
+                                                           : "no",
+                    "><b>", VerdictText(trend), "</b> ",
+                    trend.of_paper ? "(the paper's trend)" : "(this project's claim)", ": ", XmlText(trend.claim),
+                    ".<br><small>", XmlText(trend.detail), "</small></li>\n");
   }
   html += "</ul>\n<h2>Pictures</h2>\n";
   for (const auto& [name, svg] : SweepCharts(sweep)) absl::StrAppend(&html, "<figure>", svg, "</figure>\n");

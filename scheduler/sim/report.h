@@ -17,10 +17,14 @@ std::vector<std::pair<std::string, std::string>> SweepCharts(const Sweep& sweep)
 struct Trend {
   std::string claim;
   bool of_paper = true;
-  enum { kHolds, kWithinNoise, kDoesNotHold } verdict = kHolds;  // within noise: broken, but nowhere by more than the intervals
+  enum {
+    kHolds,
+    kWithinNoise,
+    kDoesNotHold
+  } verdict = kHolds;  // within noise: broken, but nowhere by more than the intervals
   std::string detail;  // the numbers, and where it does not hold
 };
-const char* VerdictText(const Trend& trend);  // for people
+const char* VerdictText(const Trend& trend);         // for people
 std::vector<Trend> CheckTrends(const Sweep& sweep);  // those whose policies and points the sweep has
 
 // A self-contained HTML page: settings, trends, charts, tables.

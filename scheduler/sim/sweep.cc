@@ -19,7 +19,8 @@ namespace goad::sched {
 
 // One list of fields for both directions; threads make no difference to a sweep.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SweepOptions, policies, users, taus, sites, draws, seed, lambda_s, workload)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SweepRow, users, tau, policy, delay_ms, delay_ci_ms, accuracy, accuracy_ci, offloaded, solver_us)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SweepRow, users, tau, policy, delay_ms, delay_ci_ms, accuracy, accuracy_ci,
+                                   offloaded, solver_us)
 
 namespace {
 
@@ -58,18 +59,22 @@ std::pair<double, double> Mean(const std::vector<Outcome>& outcomes, double Outc
 
 std::vector<SweepRow> RunPoint(const SweepOptions& options, const QuestionSource& questions, size_t users, double tau) {
   std::vector<std::unique_ptr<const OffloadPolicy>> policies;
-  for (const std::string& name : options.policies) policies.push_back(*MakePolicy(name, {.lambda_s = options.lambda_s}));
+  for (const std::string& name : options.policies) {
+    policies.push_back(*MakePolicy(name, {.lambda_s = options.lambda_s}));
+  }
   std::vector<std::vector<Outcome>> outcomes(policies.size(), std::vector<Outcome>(options.draws));
   std::atomic<size_t> next{0};
   const auto work = [&] {
     for (size_t d = next++; d < options.draws; d = next++) {
-      std::seed_seq seed{options.seed, static_cast<uint64_t>(users), static_cast<uint64_t>(d)};  // the same for every tau
+      // The same for every tau.
+      std::seed_seq seed{options.seed, static_cast<uint64_t>(users), static_cast<uint64_t>(d)};
       std::mt19937_64 random(seed);
       const Draw draw = questions.Make(random, users, options.sites, tau);
       for (size_t p = 0; p < policies.size(); ++p) outcomes[p][d] = Try(*policies[p], draw);
     }
   };
-  const int threads = options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int threads =
+      options.threads > 0 ? options.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   std::vector<std::thread> others;
   for (int t = 1; t < threads; ++t) others.emplace_back(work);
   work();
@@ -84,7 +89,8 @@ std::vector<SweepRow> RunPoint(const SweepOptions& options, const QuestionSource
     std::tie(row.delay_ms, row.delay_ci_ms) = Mean(outcomes[p], &Outcome::delay_ms);
     std::tie(row.accuracy, row.accuracy_ci) = Mean(outcomes[p], &Outcome::accuracy);
     row.offloaded = Mean(outcomes[p], &Outcome::offloaded).first;
-    std::sort(outcomes[p].begin(), outcomes[p].end(), [](const Outcome& a, const Outcome& b) { return a.solver_us < b.solver_us; });
+    std::sort(outcomes[p].begin(), outcomes[p].end(),
+              [](const Outcome& a, const Outcome& b) { return a.solver_us < b.solver_us; });
     row.solver_us = outcomes[p][outcomes[p].size() / 2].solver_us;
     rows.push_back(row);
   }
@@ -97,8 +103,8 @@ json HeaderJson(const SweepOptions& options) {
   return header;
 }
 
-// Whatever a file holds: its options, and its points in the order in which they were run. A last line without its end is what an
-// interruption leaves; it is not a point.
+// Whatever a file holds: its options, and its points in the order in which they were run. A last line without its end
+// is what an interruption leaves; it is not a point.
 absl::StatusOr<Sweep> ReadFile(const std::string& path, std::streamoff* end) {
   std::ifstream in(path, std::ios::binary);
   if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be read; `goad-sim sweep` makes it"));
@@ -219,7 +225,8 @@ absl::StatusOr<Sweep> ReadSweep(const std::string& path) {
     return absl::InvalidArgumentError(absl::StrCat(path, ":1: ", status.message()));
   }
   if (!Arrange(*sweep)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": the sweep is not finished; run `goad-sim sweep` again to go on"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": the sweep is not finished; run `goad-sim sweep` again to go on"));
   }
   return sweep;
 }
@@ -234,7 +241,8 @@ std::string SweepTable(const Sweep& sweep) {
       absl::StrAppendFormat(&text, "%*d", 15, users);
       for (const SweepRow& row : sweep.rows) {
         if (row.users != users || row.tau != tau) continue;
-        absl::StrAppendFormat(&text, " %7.2f ms %4.1f%% %3.0f%%", row.delay_ms, 100 * row.accuracy, 100 * row.offloaded);
+        absl::StrAppendFormat(&text, " %7.2f ms %4.1f%% %3.0f%%", row.delay_ms, 100 * row.accuracy,
+                              100 * row.offloaded);
       }
       text += "\n";
     }

@@ -1,4 +1,5 @@
-// Recorded questions with both models' answers and times (deploy/llm/workload.jsonl; its README says where they are from).
+// Recorded questions with both models' answers and times (deploy/llm/workload.jsonl; its README says where they are
+// from).
 #ifndef GOAD_SCHEDULER_WORKLOAD_WORKLOAD_H_
 #define GOAD_SCHEDULER_WORKLOAD_WORKLOAD_H_
 
@@ -11,7 +12,7 @@
 namespace goad::sched {
 
 struct RecordedAnswer {
-  std::string answer;        // normalised
+  std::string answer;  // normalised
   bool correct = false;
   double prefill_s = 0, decode_s = 0;  // on the recording machine
   double local_s() const { return prefill_s + decode_s; }
@@ -20,8 +21,8 @@ struct RecordedAnswer {
 struct RecordedQuestion {
   int id = 0;
   std::string prompt;
-  std::string answer;        // the truth, normalised
-  double uncertainty = 0;    // of the device model's first token
+  std::string answer;      // the truth, normalised
+  double uncertainty = 0;  // of the device model's first token
   int prompt_tokens = 0;
   RecordedAnswer device, edge;
 };

@@ -50,7 +50,7 @@ EpochSnapshot HandSnapshot(std::vector<Candidate> users, double tau) {
 
 TEST(Goa, HandWorkedEpoch) {
   // Alone: upload 8/(8*1) = 1 s, compute 2/min(2,4) = 1 s. Two: 2 + 1. Three: 3 + 2/(4/3) = 4.5.
-  // User 0 is forced (0.9 > 0.5) though 2 - 1 = +1. Then user 1: 0.5*(3-10) < 0 goes; user 2: 3 users -> 4.5-4 > 0 stays.
+  // User 0 is forced (0.9 > 0.5) though 2 - 1 = +1. Then user 1: 0.5*(3-10) < 0 goes; user 2: 4.5-4 > 0 stays.
   const EpochResult result =
       Decide("goa", HandSnapshot({HandUser(0, 0.9, 1), HandUser(1, 0.5, 10), HandUser(2, 0.5, 4)}, 0.5));
   EXPECT_EQ(result.order, (AssignmentOrder{{0, SiteIndex{0}}, {1, SiteIndex{0}}}));
@@ -89,41 +89,83 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Addition{"carried_uplinks", [](EpochSnapshot& s) { s.sites[0].active_uplinks = 2; }, Reason::kNoGain},
         Addition{"carried_queries", [](EpochSnapshot& s) { s.sites[0].active_queries = 7; }, Reason::kNoGain},
-        Addition{"resident_interference", [](EpochSnapshot& s) { s.sites[0].resident_interference_w = 9; }, Reason::kNoGain},
+        Addition{"resident_interference", [](EpochSnapshot& s) { s.sites[0].resident_interference_w = 9; },
+                 Reason::kNoGain},
         Addition{"max_queries", [](EpochSnapshot& s) { s.sites[0].max_queries = 0; }, Reason::kSiteFull},
         Addition{"site_down", [](EpochSnapshot& s) { s.sites[0].accepting = false; }, Reason::kNoSite},
         Addition{"link_unknown", [](EpochSnapshot& s) { s.gain[0] = kUnknown; }, Reason::kNoLink},
-        Addition{"link_stale", [](EpochSnapshot& s) { s.gain[0] = kUnknown; s.candidates[0].link_stale = true; }, Reason::kLinkStale},
+        Addition{"link_stale",
+                 [](EpochSnapshot& s) {
+                   s.gain[0] = kUnknown;
+                   s.candidates[0].link_stale = true;
+                 },
+                 Reason::kLinkStale},
         Addition{"deadline", [](EpochSnapshot& s) { s.candidates[0].deadline_s = 1.5; }, Reason::kDeadline},
         Addition{"tenant_cap", [](EpochSnapshot& s) { s.tenant_caps = {0}; }, Reason::kQuota},
-        Addition{"chat", [](EpochSnapshot& s) { s.candidates[0].chat = true; s.sites[0].chat = false; }, Reason::kNoSite},
-        Addition{"per_token_work", [](EpochSnapshot& s) { s.sites[0].work_flop_per_token = 1; s.candidates[0].prompt_tokens = 9; }, Reason::kNoGain},
+        Addition{"chat",
+                 [](EpochSnapshot& s) {
+                   s.candidates[0].chat = true;
+                   s.sites[0].chat = false;
+                 },
+                 Reason::kNoSite},
+        Addition{"per_token_work",
+                 [](EpochSnapshot& s) {
+                   s.sites[0].work_flop_per_token = 1;
+                   s.candidates[0].prompt_tokens = 9;
+                 },
+                 Reason::kNoGain},
         Addition{"must_offload", [](EpochSnapshot& s) { s.candidates[0].must_offload = true; }, Reason::kUncertain},
-        Addition{"forced_infeasible", [](EpochSnapshot& s) { s.candidates[0].uncertainty = 1; s.sites[0].max_queries = 0; }, Reason::kTauInfeasible},
-        Addition{"forced_no_link", [](EpochSnapshot& s) { s.candidates[0].uncertainty = 1; s.gain[0] = kUnknown; }, Reason::kNoLink},
-        Addition{"forced_deadline", [](EpochSnapshot& s) { s.candidates[0].uncertainty = 1; s.candidates[0].deadline_s = 1.5; }, Reason::kDeadline},
-        Addition{"measured_uplink_slow", [](EpochSnapshot& s) { s.sites[0].uplink = UplinkModel::kMeasured; s.uplink_bps = {1}; }, Reason::kNoGain},
-        Addition{"batching_slow", [](EpochSnapshot& s) { s.sites[0].compute = ComputeModel::kBatching; s.sites[0].prefill_tokens_per_s = 1; s.candidates[0].prompt_tokens = 9; }, Reason::kNoGain}),
+        Addition{"forced_infeasible",
+                 [](EpochSnapshot& s) {
+                   s.candidates[0].uncertainty = 1;
+                   s.sites[0].max_queries = 0;
+                 },
+                 Reason::kTauInfeasible},
+        Addition{"forced_no_link",
+                 [](EpochSnapshot& s) {
+                   s.candidates[0].uncertainty = 1;
+                   s.gain[0] = kUnknown;
+                 },
+                 Reason::kNoLink},
+        Addition{"forced_deadline",
+                 [](EpochSnapshot& s) {
+                   s.candidates[0].uncertainty = 1;
+                   s.candidates[0].deadline_s = 1.5;
+                 },
+                 Reason::kDeadline},
+        Addition{"measured_uplink_slow",
+                 [](EpochSnapshot& s) {
+                   s.sites[0].uplink = UplinkModel::kMeasured;
+                   s.uplink_bps = {1};
+                 },
+                 Reason::kNoGain},
+        Addition{"batching_slow",
+                 [](EpochSnapshot& s) {
+                   s.sites[0].compute = ComputeModel::kBatching;
+                   s.sites[0].prefill_tokens_per_s = 1;
+                   s.candidates[0].prompt_tokens = 9;
+                 },
+                 Reason::kNoGain}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(DelayModel, ProductionVariantsByHand) {
   SiteState site = HandSite();
   Candidate user = HandUser(0, 1, 1);
   EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 1, kUnknown, 0, 1), 1);
-  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 3, kUnknown, 0, 1), 0.5);      // log2(1+3) = 2
-  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 6, kUnknown, 1, 1), 0.5);      // interference doubles the noise
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 3, kUnknown, 0, 1), 0.5);  // log2(1+3) = 2
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 6, kUnknown, 1, 1), 0.5);  // interference doubles the noise
   EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 0, kUnknown, 0, 1), kInfinity);
   site.uplink = UplinkModel::kMeasured;
-  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 4);       // 8 / (4/2)
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 4);  // 8 / (4/2)
   site.uplink_shared = false;
   EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 2);
   user.prompt_bits = 0;
   EXPECT_EQ(UploadSeconds(site, user, kUnknown, kUnknown, 0, 1), 0);
-  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 2);                       // 2 / min(2, 4/4)
+  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 2);  // 2 / min(2, 4/4)
   site.work_flop_per_token = 3;
   user.prompt_tokens = 1;
   user.expected_output_tokens = 1;
-  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 8);                       // (2 + 3*2) / 1
+  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 8);  // (2 + 3*2) / 1
   site.compute = ComputeModel::kBatching;
   site.prefill_tokens_per_s = 2;
   site.token_time_s = 1;
@@ -176,7 +218,8 @@ TEST(Explain, HandWorkedEpoch) {
   EXPECT_DOUBLE_EQ(first.sites.at(0).delta_s, 2);
 }
 
-// What is explained is what GOA compared: each took its least eligible key, below 0 unless forced; who was left had none.
+// What is explained is what GOA compared: each took its least eligible key, below 0 unless forced; who was left had
+// none.
 TEST(Explain, IsWhatGoaComparedOnRandomSnapshots) {
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     SCOPED_TRACE(seed);
@@ -246,8 +289,12 @@ TEST(CheckSnapshot, NamesFieldValueAndRange) {
             "candidates[0].local_delay_s: inf is not finite and >= 0");
   EXPECT_EQ(message([](auto& s) { s.sites[0].noise_w = 0; }), "sites[0].noise_w: 0 is not finite and > 0");
   EXPECT_EQ(message([](auto& s) { s.sample = {0, 0}; }), "sample: 0 is not a candidate or is listed twice");
-  EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{1}}}; }), "residents[0].site: 1 is not an index into sites");
-  EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{0}, s.candidates[0]}}; }), "residents[0].gain: nan is not finite and > 0");
+  EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{1}}}; }),
+            "residents[0].site: 1 is not an index into sites");
+  EXPECT_EQ(message([](auto& s) {
+              s.residents = {{SiteIndex{0}, s.candidates[0]}};
+            }),
+            "residents[0].gain: nan is not finite and > 0");
 }
 
 // Each part at fault can be taken out, and what is left is sound, decided, and the same for those who had no part in
@@ -293,7 +340,8 @@ TEST(CheckSnapshot, TheFaultNamesItsPartWhichCanBeTakenOut) {
 
 TEST(MakePolicy, UnknownNameListsTheKnown) {
   EXPECT_EQ(MakePolicy("best").status().message(),
-            "policy: \"best\" is not one of goa, goa-relocate, min-delay, all-edge, all-local, random, genetic, optimal, reference");
+            "policy: \"best\" is not one of goa, goa-relocate, min-delay, all-edge, all-local, random, genetic, "
+            "optimal, reference");
 }
 
 }  // namespace

@@ -86,7 +86,9 @@ TEST(Optimal, MatchesBruteForceOnEverySmallSnapshot) {
       brute.Visit(0, 0);
       const EpochResult result = Decide("optimal", snapshot, lambda_s);
       ASSERT_LE(ForcedLocal(snapshot, result), brute.best_forced_local);
-      if (ForcedLocal(snapshot, result) < brute.best_forced_local) continue;  // placed at the end, past what the order allows
+      if (ForcedLocal(snapshot, result) < brute.best_forced_local) {
+        continue;  // placed at the end, past what the order allows
+      }
       const double objective = Objective(snapshot, result, lambda_s);
       if (std::isinf(brute.best_s)) {
         ASSERT_TRUE(std::isinf(objective));
@@ -122,8 +124,8 @@ TEST(Optimal, GapOfEachPolicyOnSmallEpochs) {
     }
   }
   for (const char* policy : policies) {
-    std::cout << policy << ": " << 100 * sum[policy] / epochs << " % above the optimum on average, " << 100 * worst[policy]
-              << " % at the worst, over " << epochs << " epochs\n";
+    std::cout << policy << ": " << 100 * sum[policy] / epochs << " % above the optimum on average, "
+              << 100 * worst[policy] << " % at the worst, over " << epochs << " epochs\n";
   }
   EXPECT_LT(sum["goa-relocate"], sum["goa"]);
 }
@@ -149,7 +151,8 @@ TEST(Relocate, NeverLosesToGoaOnRandomSnapshots) {
   }
 }
 
-// With many users moves are settled in batches; every deadline and cap holds when its turn comes (DecideChecked replays the order).
+// With many users moves are settled in batches; every deadline and cap holds when its turn comes (DecideChecked replays
+// the order).
 TEST(Relocate, KeepsDeadlinesAndCapsOfManyUsers) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
@@ -182,7 +185,8 @@ TEST(Relocate, CountsWhatTheCarriedOverSuffer) {
   snapshot.candidates = {user};
   snapshot.gain = {kUnknown, kUnknown};  // nothing to upload: no link needed
   snapshot.tau = 0.5;
-  // Alone at site 1: 2/1.9 s. Beside the resident at site 0: 2/(4/2) = 1 s, but the resident's 20 FLOP take 10 s instead of 5.
+  // Alone at site 1: 2/1.9 s. Beside the resident at site 0: 2/(4/2) = 1 s, but the resident's 20 FLOP take 10 s
+  // instead of 5.
   EXPECT_EQ(Decide("goa-relocate", snapshot, 0).decisions[0].site, SiteIndex{0});
   Resident resident{SiteIndex{0}};
   resident.query.edge_work_flop = 20;
@@ -276,8 +280,8 @@ TEST(Relocate, IsNearlyAsGoodAsAnnealingAtLambda0) {
         goa += Objective(snapshot, start, 0);
       }
     }
-    std::cout << users << " users: goa " << 100 * (goa / annealed - 1) << " %, goa-relocate " << 100 * (relocated / annealed - 1)
-              << " % above annealing with local search\n";
+    std::cout << users << " users: goa " << 100 * (goa / annealed - 1) << " %, goa-relocate "
+              << 100 * (relocated / annealed - 1) << " % above annealing with local search\n";
     EXPECT_LT(relocated, annealed * (1 + most_gap)) << users << " users";
   }
 }

@@ -84,7 +84,9 @@ TEST_F(SweepTest, ReportShowsThePaperTrends) {
   for (const auto& [name, svg] : SweepCharts(*sweep)) {
     EXPECT_NE(page.find(svg), std::string::npos) << name;
     EXPECT_EQ(svg.find("nan"), std::string::npos) << name;
-    for (const std::string& policy : sweep->options.policies) EXPECT_NE(svg.find(">" + policy + "<"), std::string::npos) << name;
+    for (const std::string& policy : sweep->options.policies) {
+      EXPECT_NE(svg.find(">" + policy + "<"), std::string::npos) << name;
+    }
   }
 }
 
@@ -93,7 +95,8 @@ TEST_F(SweepTest, RecordedQuestionsCanBeUsed) {
   options.workload = std::string(GOAD_SOURCE_DIR) + "/deploy/llm/workload.jsonl";
   const auto sweep = RunSweep(options, path_, {});
   ASSERT_TRUE(sweep.ok()) << sweep.status();
-  for (const SweepRow& row : sweep->rows) {  // the recording: 55.8 % of the device's answers are right, 88.05 % of the edge's
+  // The recording: 55.8 % of the device's answers are right, 88.05 % of the edge's.
+  for (const SweepRow& row : sweep->rows) {
     if (row.policy == "all-local") {
       EXPECT_NEAR(row.accuracy, 0.558, 0.05);
     } else if (row.policy == "all-edge") {
@@ -119,7 +122,8 @@ TEST(SweepOptionsCheck, NamesOptionValueAndRange) {
   EXPECT_EQ(message([](auto& o) { o.taus = {2}; }), "taus: 2 is not in 0..1");
   EXPECT_EQ(message([](auto& o) { o.users = {0}; }), "users: 0 is not in 1..10000");
   EXPECT_EQ(message([](auto& o) { o.draws = 0; }), "draws: 0 is not in 1..1000000");
-  EXPECT_EQ(message([](auto& o) { o.policies = {"optimal"}; }), "users: 120 are more than the 12 that optimal can decide on");
+  EXPECT_EQ(message([](auto& o) { o.policies = {"optimal"}; }),
+            "users: 120 are more than the 12 that optimal can decide on");
 }
 
 }  // namespace
