@@ -112,7 +112,7 @@ Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, co
       backend(on_backend),
       dialect(in_dialect),
       sent(now),
-      reader(of_query->request.max_output_tokens, of_query->request.prompt->top_logprobs > 0) {}
+      reader(of_query->request.prompt, of_query->request.max_output_tokens) {}
 
 void Dispatcher::Attempt::OnHead(const HttpHead& head, MonotonicTime) {
   retry_after = head.retry_after;
@@ -218,7 +218,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
     pool_.Rest(site, backend, attempt.retry_after, now);
   }
   const std::string detail = error.detail.empty() ? "" : absl::StrCat(": ", Clip(error.detail, 200));
-  pool_.Failed(site, backend, error.blame, error.words + detail, now);
+  pool_.Failed(site, backend, error, error.words + detail, now);
   LeaveAttempt(query, now);
   // What a server says of the prompt is for the device; what it says of keys, models and itself ("HTTP 401: Incorrect API key ...") is not.
   const BackendConfig& config = pool_.config(site, backend);
@@ -337,13 +337,13 @@ void Dispatcher::PastLimit(Query& query, Limit::Kind kind, MonotonicTime now) {
       return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "dispatch.total passed", now);
     case Limit::Kind::kFirstByte:
       if (!was_sent) return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "first_byte passed", now);
-      return AttemptFailed(query, {Blame::kBackend, "timeout", "first_byte passed"}, now);
+      return AttemptFailed(query, {Blame::kBackend, false, "timeout", "first_byte passed"}, now);
     case Limit::Kind::kTerminator: {
       AnswerPart last = query.attempt->reader.OnEnd(TransportEnd::kComplete, "");
       return Take(query, std::move(last), now);
     }
     case Limit::Kind::kBetweenTokens:
-      return AttemptFailed(query, {Blame::kBackend, "timeout", "dispatch.between_tokens passed"}, now);
+      return AttemptFailed(query, {Blame::kBackend, false, "timeout", "dispatch.between_tokens passed"}, now);
   }
 }
 

@@ -32,7 +32,7 @@ constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT", 
                                      "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
                                      "INLINE_PROMPTS", "TENANT_RATE", "FRAMES_PER_SECOND", "SESSIONS_PER_IDENTITY", "UNAUTHENTICATED"};
 constexpr std::array<const char*, 4> kSnapshotParts = {"whole", "site", "candidate", "resident"};
-constexpr std::array<const char*, 4> kFaults = {"prompt", "configuration", "backend", "busy"};
+constexpr std::array<const char*, 5> kFaults = {"prompt", "configuration", "backend", "busy", "loading"};
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {

@@ -79,7 +79,7 @@ class Metrics {
   // Backends.
   void BackendUp(sched::SiteIndex site, size_t backend, bool up);
   void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
-  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // prompt, configuration, backend, busy
+  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // a Blame, in its order
   void BackendFailover();
 
   // `listener` and `reasons`: closed sets.

@@ -43,7 +43,7 @@ class Server:
 
     def __init__(self, pages, post=None, tls=None):
         server = self
-        self.pages, self.post, self.keys = pages, post, []
+        self.pages, self.post, self.keys, self.posts = pages, post, [], 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_):
@@ -63,6 +63,7 @@ class Server:
 
             def do_POST(self):
                 self.rfile.read(int(self.headers["Content-Length"]))
+                server.posts += 1
                 if server.post:
                     return self.reply(*server.post)
                 self.reply(200, 'data: {"choices":[{"text":"hi"}]}\n\ndata: {"choices":[{"text":"","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
@@ -242,6 +243,23 @@ with Goad([f'url: "{expired.url}", slots: 8']) as goad:
     until(lambda: goad.ask() and goad.lines("state=up")[1:], "one whole answer closes it", 30)
     sites = goad.ctl("sites").stdout
     check("warning: slots: 8 are configured, the server says 2; 2 are in force" in sites and "last error" in sites, "goadctl sites keeps the last error")
+
+# A server whose health page is good while it loads its model: it is shown as loading, and not every question tries it.
+loads = Server(GOOD, post=(503, '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'))
+with Goad([f'url: "{loads.url}"']) as goad:
+    until(lambda: goad.lines("state=up"), "it is up by its probes")
+    goad.ask()
+    until(lambda: goad.lines('state=loading cause="POST HTTP 503: Loading model"'), "one request that is told of loading: said in one line")
+    check(not goad.lines("state=down") and not goad.lines("state=half-open"), "and it is not down")
+    sites = goad.ctl("sites").stdout
+    check(re.search(r"loading\s", sites) and "Loading model" in sites and "half-open" not in sites, "goadctl sites says loading, and why")
+    check(re.search(r'"state": ?"loading"', goad.ctl("--json", "sites").stdout), "goadctl --json sites, too")
+    loads.posts = 0
+    for _ in range(20):
+        goad.ask()
+    check(loads.posts <= 8, f"20 questions make {loads.posts} tries: pauses that double")
+    loads.post = None
+    until(lambda: goad.ask() and goad.lines("state=up")[1:], "one whole answer ends it", 40)
 
 # HTTPS with a private authority; then somebody puts another one into the file.
 private = Server(GOOD, tls="server")
