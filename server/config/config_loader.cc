@@ -7,9 +7,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/base/clip.h"
 #include "server/base/read_file.h"
 #include "server/config/config_files.h"
 #include "server/config/config_validator.h"
+#include "server/config/start_check.h"
 #include "server/config/yaml_section.h"
 
 namespace goad::server {
@@ -190,18 +192,12 @@ std::string TooMuch(const std::string& yaml, YAML::Mark* mark) {
   return "";
 }
 
-// One line of the answer, clipped, with nothing in it that ends a line or moves the cursor.
 std::string Line(const std::string& source, const YAML::Mark& mark, const std::string& text) {
-  std::string shown = text.substr(0, kMostLine);
-  std::replace_if(
-      shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; }, '?');
-  return absl::StrCat(source, ":", std::max(0, mark.line) + 1, ":", std::max(0, mark.column) + 1, ": ", shown,
-                      text.size() > kMostLine ? "..." : "");
+  return absl::StrCat(source, ":", std::max(0, mark.line) + 1, ":", std::max(0, mark.column) + 1, ": ",
+                      Clip(text, kMostLine));
 }
 
-}  // namespace
-
-absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml) {
+absl::StatusOr<Config> Parse(const std::string& source, const std::string& yaml, bool starting) {
   YamlDocument document;
   Config config;
   YAML::Mark from;
@@ -227,6 +223,9 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
     for (const ConfigProblem& problem : ValidateConfig(config)) {
       if (already.count(problem.path) == 0) document.Add(document.MarkOf(problem.path), problem.path, problem.message);
     }
+    for (const ConfigProblem& problem : starting ? StartProblems(config) : std::vector<ConfigProblem>()) {
+      document.Add(document.MarkOf(problem.path), problem.path, problem.message);
+    }
   } catch (const YAML::Exception& error) {
     document.problems = {{error.mark, absl::StrCat("YAML: ", error.msg)}};
   }
@@ -243,15 +242,15 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
   return absl::InvalidArgumentError(absl::StrJoin(lines, "\n"));
 }
 
+}  // namespace
+
+absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml) {
+  return Parse(source, yaml, /*starting=*/false);
+}
+
 absl::StatusOr<Config> LoadConfig(const std::string& path, bool starting) {
   absl::StatusOr<std::string> yaml = ReadFile(path, kMostYaml);
-  if (!yaml.ok()) return yaml.status();
-  absl::StatusOr<Config> config = ParseConfig(path, *yaml);
-  if (!config.ok() || !starting) return config;
-  if (const std::string problem = DecisionLogProblem(config->decision_log); !problem.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(path, ": decision_log.path: ", problem));
-  }
-  return config;
+  return yaml.ok() ? Parse(path, *yaml, starting) : yaml.status();
 }
 
 }  // namespace goad::server
