@@ -269,8 +269,8 @@ void BackendPool::Report(MonotonicTime now) {
     for (size_t b = 0; b < site.backends.size(); ++b) {
       Backend& backend = site.backends[b];
       Log(s, static_cast<int>(b));
-      metrics_->BackendUp(health.site, b, backend.health.state() == BackendState::kUp);
       backend.open_slots = OpenSlots(backend, now);
+      metrics_->Backend(health.site, b, static_cast<size_t>(backend.health.state()), backend.open_slots);
       if (backend.open_slots == 0) continue;
       ++health.backends_up;
       health.slots += backend.open_slots;
