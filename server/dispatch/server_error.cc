@@ -45,6 +45,9 @@ constexpr std::array<std::string_view, 12> kConfigurationWords = {"invalid model
                                                                   "llm provider not provided",
                                                                   "plain http request was sent to https port"};
 constexpr std::array<std::string_view, 4> kLoadingWords = {"loading", "warming up", "starting up", "is starting"};
+// Of a 503, or of the 529 that some send: full, without a Retry-After (Ollama's queue, others' admission).
+constexpr std::array<std::string_view, 6> kBusyWords = {"server busy",   "server is busy", "overloaded",
+                                                        "queue is full", "at capacity",    "pending requests"};
 // Of a type or code, which no prompt gets into.
 constexpr std::array<std::string_view, 2> kPromptKinds = {"context", "template"};
 constexpr std::array<std::string_view, 7> kConfigurationKinds = {
@@ -210,10 +213,11 @@ Verdict VerdictOf(int status, bool says_when_to_retry, const Parts& parts, const
   if (SaysAnyOf(parts.kind, kPromptKinds)) return {Blame::kPrompt};
   const Says prompts = message.AnyOf(kPromptWords);
   if (prompts == Says::kYes) return {Blame::kPrompt};
-  const Says loads = status == 503 ? message.AnyOf(kLoadingWords) : Says::kNo;
+  if (status != 503 && status != 529) return {Blame::kBackend, prompts == Says::kPerhaps};
+  const Says loads = message.AnyOf(kLoadingWords), busy = message.AnyOf(kBusyWords);
   if (loads == Says::kYes) return {Blame::kLoading};
-  if (status == 503 && says_when_to_retry) return {Blame::kBusy};
-  return {Blame::kBackend, prompts == Says::kPerhaps || loads == Says::kPerhaps};
+  if (says_when_to_retry || busy == Says::kYes) return {Blame::kBusy};
+  return {Blame::kBackend, prompts == Says::kPerhaps || loads == Says::kPerhaps || busy == Says::kPerhaps};
 }
 
 std::string_view Trimmed(std::string_view text) {

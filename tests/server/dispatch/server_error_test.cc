@@ -43,6 +43,9 @@ TEST(ServerError, WhoseFaultInTheWordsOfManyServers) {
             Blame::kLoading);
   EXPECT_EQ(blame(503, R"({"error":"Model x is currently loading","estimated_time":20})"), Blame::kLoading);
   EXPECT_EQ(blame(503, "the engine is warming up"), Blame::kLoading);
+  EXPECT_EQ(blame(503, R"({"error":{"message":"server busy, please try again.  maximum pending requests exceeded"}})"), Blame::kBusy);
+  EXPECT_EQ(blame(529, R"({"error":{"message":"Overloaded"}})"), Blame::kBusy);
+  EXPECT_EQ(blame(500, "overloaded"), Blame::kBackend);
   EXPECT_EQ(blame(200, R"({"error":{"message":"Loading model","code":503}})"), Blame::kLoading);
   EXPECT_EQ(blame(400, R"({"error":{"message":"no","param":"model"}})"), Blame::kConfiguration);
   EXPECT_EQ(blame(400, R"({"error":{"message":"no","code":"invalid_api_key"}})"), Blame::kConfiguration);
@@ -119,6 +122,7 @@ TEST(ServerError, WordsThatThePromptHoldsTooDoNotDecide) {
   // It may be as the words say all the same, so it is not held against the backend.
   EXPECT_TRUE(Repeated(500, "exceeds the context size", "context size?").doubtful);
   EXPECT_TRUE(Repeated(503, "Loading model", "loading?").doubtful);
+  EXPECT_TRUE(Repeated(503, "overloaded", "overloaded?").doubtful);
   EXPECT_EQ(Repeated(500, "exceeds the context size: max_model_len", "context size?").blame, Blame::kPrompt)
       << "words of its own beside them";
   EXPECT_EQ(Repeated(400, "unknown model. Incorrect API key", "an unknown model").blame, Blame::kConfiguration);
