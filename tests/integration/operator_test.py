@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What goes wrong around a running goad, and what its operator is told: files that are no files, LLM servers that cannot serve, a
+"""What the runbook says to write; what goes wrong around a running goad, and what its operator is told: files that are no files, LLM servers that cannot serve, a
 metrics port that somebody sits on, too few descriptors or too little memory.
 
   operator_test.py BUILD_DIR
@@ -139,6 +139,36 @@ sites:
             self.process.kill()
             shutil.rmtree(self.folder, ignore_errors=True)
 
+
+# --- the runbook's words -------------------------------------------------------------------------------------------------
+runbook = open(os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "deploy", "README.md")).read()
+pages = re.findall(r"^### (.+?)\n\n```yaml\n(.+?)```", runbook, re.M | re.S)
+check(len(pages) >= 8 and len(pages) == runbook.count("```yaml"), f"the runbook has a page for each of {len(pages)} kinds of LLM server")
+folder = tempfile.mkdtemp()
+for title, backend in pages + [("all of them in one site", "".join(backend for _, backend in pages))]:
+    for name in re.findall(r"/etc/goad/(\S+)", backend):
+        if name.endswith(".pem"):
+            shutil.copy(f"{TLS}/ca.pem", f"{folder}/{name}")
+        else:
+            open(f"{folder}/{name}", "w").write("a-key\n")
+    with open(f"{folder}/goad.yaml", "w") as out:
+        out.write("sites:\n  - name: cell-a\n    backends:\n" + re.sub(r"(?m)^", "      ", backend.replace("/etc/goad", folder)).rstrip(" "))
+    checked = subprocess.run([f"{BUILD}/goad", "--config", f"{folder}/goad.yaml", "--check"], capture_output=True, text=True, timeout=30)
+    good = checked.stdout == f"{folder}/goad.yaml: good\n" and checked.stderr == ""
+    check(good, f"what it says to write passes --check: {title}{'' if good else checked.stdout + checked.stderr}")
+
+# What an operator gets wrong in a start's own matters, one line each.
+for words, more in (("lock_file: /nowhere/x/lock: its folder cannot be written", "lock_file: /nowhere/x/lock"),
+                    (f"lock_file: {folder}: is a directory, want a regular file", f"lock_file: {folder}"),
+                    ("decision_log.path: /dev/full: is a device, want a regular file", "decision_log: {path: /dev/full}"),
+                    ('listen.address: "goad-no-such-host.invalid:1" names a host that is not found', 'listen: {address: "goad-no-such-host.invalid:1"}'),
+                    ('metrics.address: "127.0.0.1:7443" clashes with listen.address "0.0.0.0:7443"', 'metrics: {address: "127.0.0.1:7443"}')):
+    with open(f"{folder}/goad.yaml", "w") as out:
+        out.write(f'sites: [{{name: a, backends: [{{url: "http://10.0.0.5:1"}}]}}]\n{more}\n')
+    checked = subprocess.run([f"{BUILD}/goad", "--config", f"{folder}/goad.yaml", "--check"], capture_output=True, text=True, timeout=30)
+    lines = checked.stderr.splitlines()
+    check(checked.returncode == 2 and len(lines) == 2 and lines[1].startswith(f"{folder}/goad.yaml:2:") and words in lines[1], f"--check, one line: {words}")
+shutil.rmtree(folder)
 
 GOOD = {"/health": (200, '{"status":"ok"}'), "/props": (200, '{"total_slots": 2}')}
 
