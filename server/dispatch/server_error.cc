@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <optional>
+#include <unordered_set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -264,6 +265,30 @@ std::string WithoutAddresses(std::string_view text, std::string_view url) {
     i = stop;
   }
   return out;
+}
+
+std::string WithoutPrompt(std::string_view words, const PromptBody& prompt) {
+  constexpr size_t kRun = 8;
+  std::unordered_set<std::string_view> runs, repeated;
+  for (size_t k = 0; k + kRun <= words.size(); ++k) runs.insert(words.substr(k, kRun));
+  const auto look = [&](std::string_view text) {
+    for (size_t k = 0; k + kRun <= text.size(); ++k) {
+      if (const auto run = runs.find(text.substr(k, kRun)); run != runs.end()) repeated.insert(*run);
+    }
+  };
+  look(prompt.text);
+  for (const auto& [role, content] : prompt.messages) look(content);
+  for (const std::string& stop : prompt.stop) look(stop);
+  std::string out;
+  size_t end = 0;  // of what is the prompt's
+  for (size_t k = 0; k < words.size(); ++k) {
+    if (repeated.count(words.substr(k, kRun)) > 0) {
+      if (end < k || k == 0) out += "(prompt)";
+      end = k + kRun;
+    }
+    if (k >= end) out += words[k];
+  }
+  return Printable(out);  // half a character may be left over
 }
 
 bool SaysLoading(std::string_view words) { return SaysAnyOf(absl::AsciiStrToLower(std::string(words)), kLoadingWords); }

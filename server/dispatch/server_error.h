@@ -41,6 +41,10 @@ ServerError ReadServerError(int http_status, bool says_when_to_retry, std::strin
 // Whether the words of a 503 say that the server is on its way.
 bool SaysLoading(std::string_view words);
 
+// `words` with "(prompt)" for each run of eight bytes or more that `prompt` holds, for logs and operators, who are shown
+// no prompt. Takes as long as the prompt is.
+std::string WithoutPrompt(std::string_view words, const PromptBody& prompt);
+
 // URLs, IP addresses and `url`'s own host replaced by "(address)": for what devices may read.
 std::string WithoutAddresses(std::string_view text, std::string_view url);
 

@@ -79,6 +79,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const int status : {200, 400, 404, 500, 503}) {
     const goad::server::ServerError error = goad::server::ReadServerError(status, false, bytes, prompt);
     const std::string shown = goad::server::WithoutAddresses(error.words, "http://gpu-7:8000");
+    if (!goad::server::IsValidUtf8(goad::server::WithoutPrompt(error.words, prompt))) abort();
     if (error.words.size() > 300 || error.field.size() > 64 || !goad::server::IsValidUtf8(error.words)) abort();
     if (!goad::server::IsValidUtf8(shown) || shown.find("://") != std::string::npos) abort();
   }

@@ -124,8 +124,8 @@ sites:
     def page(self, timeout=5):
         return urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=timeout).read().decode()
 
-    def ask(self):
-        return subprocess.run([f"{BUILD}/client_sdk/examples/goad-quickstart", f"127.0.0.1:{self.port}", "Where?"], capture_output=True,
+    def ask(self, prompt="Where?"):
+        return subprocess.run([f"{BUILD}/client_sdk/examples/goad-quickstart", f"127.0.0.1:{self.port}", prompt], capture_output=True,
                               text=True, timeout=60)
 
     def __enter__(self):
@@ -273,6 +273,18 @@ with Goad([f'url: "{expired.url}", slots: 8']) as goad:
     until(lambda: goad.ask() and goad.lines("state=up")[1:], "one whole answer closes it", 30)
     sites = goad.ctl("sites").stdout
     check("warning: slots: 8 are configured, the server says 2; 2 are in force" in sites and "last error" in sites, "goadctl sites keeps the last error")
+
+# One device's prompt, which the server repeats in its error, takes it from nobody.
+repeats = Server(GOOD, post=(400, '{"error":{"message":"cannot parse: why is it an incorrect api key (at 7)","type":"invalid_request_error"}}'))
+with Goad([f'url: "{repeats.url}"']) as goad:
+    until(lambda: goad.lines("state=up"), "it is up")
+    for _ in range(5):
+        said = goad.ask("why is it an incorrect api key").stderr
+    check("BACKEND_REFUSED" in said and "cannot parse: why is it an incorrect api key" in said, "the device is told what the server says of its prompt")
+    check(not goad.lines("state=half-open"), "and nobody else suffers from it")
+    check(goad.lines("refused 3 requests in a row") and "incorrect api key" not in goad.log() + goad.ctl("sites").stdout, "an operator is shown no prompt")
+    repeats.post = None
+    check("hi" in goad.ask().stdout, "the next question is answered")
 
 # A server whose health page is good while it loads its model: it is shown as loading, and not every question tries it.
 loads = Server(GOOD, post=(503, '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'))

@@ -43,7 +43,8 @@ TEST(ServerError, WhoseFaultInTheWordsOfManyServers) {
             Blame::kLoading);
   EXPECT_EQ(blame(503, R"({"error":"Model x is currently loading","estimated_time":20})"), Blame::kLoading);
   EXPECT_EQ(blame(503, "the engine is warming up"), Blame::kLoading);
-  EXPECT_EQ(blame(503, R"({"error":{"message":"server busy, please try again.  maximum pending requests exceeded"}})"), Blame::kBusy);
+  EXPECT_EQ(blame(503, R"({"error":{"message":"server busy, please try again.  maximum pending requests exceeded"}})"),
+            Blame::kBusy);
   EXPECT_EQ(blame(529, R"({"error":{"message":"Overloaded"}})"), Blame::kBusy);
   EXPECT_EQ(blame(500, "overloaded"), Blame::kBackend);
   EXPECT_EQ(blame(200, R"({"error":{"message":"Loading model","code":503}})"), Blame::kLoading);
@@ -142,6 +143,20 @@ TEST(ServerError, TypesCodesAndTheFieldDecideBeforeWords) {
   EXPECT_EQ(blame(400, R"({"error":{"message":"incorrect api key","code":"invalid_api_key"}})"), Blame::kConfiguration);
   EXPECT_EQ(blame(400, R"({"error":{"message":"the context length","param":"model"}})"), Blame::kConfiguration);
   EXPECT_EQ(blame(200, R"({"error":{"message":"incorrect api key","type":"invalid_request_error"}})"), Blame::kPrompt);
+}
+
+TEST(ServerError, OperatorsAreShownNoPrompt) {
+  PromptBody body;
+  body.messages = {{"user", "my number is 4711, \xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC"}};
+  body.stop = {"until the end"};
+  EXPECT_EQ(WithoutPrompt("HTTP 400: cannot parse 'my number is 4711' at 3", body),
+            "HTTP 400: cannot parse '(prompt)' at 3");
+  EXPECT_EQ(WithoutPrompt("my number is 4711, my number is", body), "(prompt)");
+  EXPECT_EQ(WithoutPrompt("my number is (until the end)", body), "(prompt)((prompt))");
+  EXPECT_EQ(WithoutPrompt("numbers: 4711", body), "numbers: 4711");
+  EXPECT_EQ(WithoutPrompt("", body), "");
+  EXPECT_TRUE(IsValidUtf8(WithoutPrompt("is \xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC!", body)));
+  EXPECT_TRUE(IsValidUtf8(WithoutPrompt("\xC3\xAC\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC", body)));
 }
 
 TEST(ServerError, WordsDecideHoweverFarBehindTheyStand) {
