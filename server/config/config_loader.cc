@@ -1,8 +1,12 @@
 #include "server/config/config_loader.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
+#include <sstream>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -192,6 +196,36 @@ std::string TooMuch(const std::string& yaml, YAML::Mark* mark) {
   return "";
 }
 
+// Counts documents; of one that the library cannot get past (a comma at its start) it makes any number.
+class DocumentCounter final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    ++count;
+    last = mark;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+  int count = 0;
+  YAML::Mark last;
+};
+
+std::optional<YAML::Mark> SecondDocument(const std::string& yaml) {
+  std::istringstream text(yaml);
+  YAML::Parser parser(text);
+  DocumentCounter documents;
+  while (documents.count < 2 && parser.HandleNextDocument(documents)) {
+  }
+  return documents.count < 2 ? std::nullopt : std::optional<YAML::Mark>(documents.last);
+}
+
+// One line of the answer, clipped, with nothing in it that ends a line or moves the cursor.
 std::string Line(const std::string& source, const YAML::Mark& mark, const std::string& text) {
   return absl::StrCat(source, ":", std::max(0, mark.line) + 1, ":", std::max(0, mark.column) + 1, ": ",
                       Clip(text, kMostLine));
@@ -205,15 +239,13 @@ absl::StatusOr<Config> Parse(const std::string& source, const std::string& yaml,
     return absl::InvalidArgumentError(Line(source, from, absl::StrCat("configuration: ", problem)));
   }
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
     {
-      YamlSection section(documents.empty() ? YAML::Node() : documents[0], "", &document);
+      YamlSection section(YAML::Load(yaml), "", &document);
       ReadRoot(section, &config);
     }
-    if (documents.size() > 1) {
-      document.Add(
-          documents[1].Mark(), "configuration",
-          absl::StrCat(documents.size(), " YAML documents (--- begins one), want one: the others would be ignored"));
+    if (const std::optional<YAML::Mark> second = SecondDocument(yaml)) {
+      document.Add(*second, "configuration",
+                   "2 YAML documents or more (--- begins one), want one: the others would be ignored");
     }
     for (const ConfigProblem& problem : ReadConfigFiles(&config)) {
       document.Add(document.MarkOf(problem.path), problem.path, problem.message);

@@ -21,6 +21,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxWords = 300;
+constexpr size_t kMaxField = 64;
 constexpr size_t kMaxErrorJson = 64 << 10;
 
 // What servers say of a prompt that is too long for them or that their chat template refuses. In lower case.
@@ -307,7 +308,7 @@ ServerError ReadServerError(int http_status, bool says_when_to_retry, std::strin
   error.code = http_status >= 300 && http_status <= 599 ? absl::StrCat(http_status)
                : http_status == 200                     ? "error"
                                                         : "other";
-  error.field = Clip(Trimmed(parts.field));
+  error.field = Clip(Trimmed(parts.field), kMaxField - 3);
   return error;
 }
 

@@ -215,6 +215,7 @@ TEST(ConfigLoader, OneDocumentWithoutTagsOrMergeKeys) {
   EXPECT_NE(Problems(small + "---\nauth: {required: true}\n").find("2 YAML documents"), std::string::npos);
   EXPECT_NE(Problems(small + "...\n---\n").find("2 YAML documents"), std::string::npos);
   EXPECT_EQ(Problems("---\n" + small + "...\n"), "");
+  for (const char* endless : {", a", ", keeps the", "a: b\n, c", "]", "}", "a]\n"}) EXPECT_NE(Problems(endless), "") << endless;
   EXPECT_EQ(Problems("\xef\xbb\xbf" + small), "");
   EXPECT_EQ(Problems("sites: [{name: a, backends: [{url: \"http://127.0.0.1:1\"}]}]\r\nlimits: {sessions: 5}\r\n"), "");
   EXPECT_NE(Problems(small + "lock_file: !!binary Y2VsbC1h\n").find("has the tag"), std::string::npos);

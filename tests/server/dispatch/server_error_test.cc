@@ -77,6 +77,9 @@ TEST(ServerError, WordsAreClippedPrintableAndWithoutAddresses) {
   EXPECT_LE(clipped.size(), 300u);
   EXPECT_TRUE(IsValidUtf8(clipped));
   EXPECT_TRUE(IsValidUtf8(words(500, "\xFF\xFE")));
+  EXPECT_LE(words(500, std::string(290, '\x01')).size(), 300u) << "escapes count";
+  const std::string param = R"({"error":{"param":")" + std::string(90, 'x') + R"("}})";
+  EXPECT_LE(ReadServerError(400, false, param, PromptBody()).field.size(), 64u);
   EXPECT_LE(words(500, "{\"error\":" + std::string(50000, '[') + std::string(50000, ']') + "}").size(), 300u);
   EXPECT_EQ(
       WithoutAddresses("no route to http://user:pw@10.1.2.3:8000/v1, nor 10.1.2.4:80. Version 1.2.3", "http://gpu-7:1"),
