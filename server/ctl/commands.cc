@@ -78,7 +78,7 @@ int Sites(const Context& context, const std::string&) {
                "FROM", ">OTHERS'"});
   std::string remarks;
   for (const v1::SiteStatus& site : sites.sites()) {
-    std::vector<std::string> row = {site.name(), site.accepting() ? "up" : "DOWN", absl::StrCat(site.active_queries()),
+    std::vector<std::string> row = {site.name(), StateOf(site), absl::StrCat(site.active_queries()),
                                     absl::StrCat(site.max_queries()), absl::StrCat(site.active_uplinks())};
     for (const v1::BackendStatus& backend : site.backends()) {
       const std::string state =
@@ -359,6 +359,16 @@ std::string Completion(const std::string& shell) {
                         "\n  else _describe command commands; fi\n}\ncompdef _goadctl goadctl\n");
   }
   return "";
+}
+
+std::string StateOf(const v1::SiteStatus& site) {
+  if (site.accepting()) return "up";
+  for (const char* state : {"loading", "half-open"}) {
+    for (const v1::BackendStatus& backend : site.backends()) {
+      if (backend.state() == state) return state;
+    }
+  }
+  return "DOWN";
 }
 
 }  // namespace goad::ctl

@@ -18,6 +18,9 @@ struct Command {
 };
 const std::vector<Command>& Commands();
 
+// "up", or what its backends wait for: "loading", "half-open"; else "DOWN".
+std::string StateOf(const v1::SiteStatus& site);
+
 int Top(const Context& context, const std::string& argument);  // top.cc
 
 std::string Completion(const std::string& shell);  // the script; empty for an unknown shell

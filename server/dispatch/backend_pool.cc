@@ -96,19 +96,25 @@ void BackendPool::Succeeded(size_t site, int backend, MonotonicTime now) {
   Report(now);
 }
 
-void BackendPool::Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now) {
-  metrics_->BackendFailure(sched::ToSite(site), static_cast<size_t>(backend), static_cast<size_t>(blame));
+void BackendPool::Failed(size_t site, int backend, const ServerError& error, const std::string& words,
+                         MonotonicTime now) {
+  metrics_->BackendFailure(sched::ToSite(site), static_cast<size_t>(backend), static_cast<size_t>(error.blame));
   Backend& target = At(site, backend);
-  if (blame == Blame::kPrompt || blame == Blame::kBusy) {  // not its fault; but when it answers nobody, an operator wants to know
+  if (error.blame == Blame::kPrompt || error.blame == Blame::kBusy || error.doubtful) {
+    // Not its fault; but when it answers nobody, an operator wants to know.
     if (++target.refusals == config_->dispatch.failures_to_open) {
       target.health.Refused(absl::StrCat("POST ", words), now);
-      spdlog::warn("backend={} url={} refused {} requests in a row and answered none since, cause=\"{}\"", name(site, backend),
-                   config(site, backend).url, target.refusals, words);
+      spdlog::warn("backend={} url={} refused {} requests in a row and answered none since, cause=\"{}\"",
+                   name(site, backend), config(site, backend).url, target.refusals, words);
     }
     return;
   }
   spdlog::debug("request failed backend={} url={} {}", name(site, backend), config(site, backend).url, words);
-  target.health.RequestFailed(absl::StrCat("POST ", words), Settings(target), now);
+  if (error.blame == Blame::kLoading) {
+    target.health.RequestToldOfLoading(absl::StrCat("POST ", words), Settings(target), now);
+  } else {
+    target.health.RequestFailed(absl::StrCat("POST ", words), Settings(target), now);
+  }
   Report(now);
 }
 
@@ -135,7 +141,7 @@ MonotonicTime BackendPool::ProbeLimit(const Backend& backend) const {
 void BackendPool::Probe::OnBody(std::string_view bytes, MonotonicTime now) {
   body += bytes.substr(0, kMaxProbeBody - body.size());
   if (body.size() < kMaxProbeBody) return;
-  pool->transport_->Abort(call);  // more than any answer to a probe: what is here must do
+  pool->transport_->Abort(call);                    // more than any answer to a probe: what is here must do
   pool->ProbeEnded(site, backend, "", false, now);  // ends this, too
 }
 
@@ -156,7 +162,8 @@ void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure,
   answer.status = answered ? probe.http_status : 0;
   answer.late = late;
   if (answered) backend.heard = now;
-  answer.busy = backend.in_flight > 0 && now - backend.heard < first_byte(site, index);  // else it is no excuse any more
+  answer.busy =
+      backend.in_flight > 0 && now - backend.heard < first_byte(site, index);  // else it is no excuse any more
   answer.words = answered ? absl::StrCat("HTTP ", probe.http_status, " ", FirstWords(probe.body)) : failure;
   switch (backend.health.ProbeDone(answer, Settings(backend), now)) {
     case BackendHealth::Asked::kHealth: break;
@@ -229,12 +236,7 @@ MonotonicTime BackendPool::NextWake() const {
     for (const Backend& backend : site.backends) {
       if (backend.probe) wake = std::min(wake, ProbeLimit(backend));
       wake = std::min(wake, backend.health.next_probe());
-      if (backend.open_slots != 0) continue;
-      if (backend.health.state() == BackendState::kHalfOpen) {
-        wake = std::min(wake, std::max(backend.health.next_try(), backend.rests_until));
-      } else if (backend.health.state() == BackendState::kUp) {
-        wake = std::min(wake, backend.rests_until);
-      }
+      if (backend.open_slots == 0) wake = std::min(wake, std::max(backend.health.next_try(), backend.rests_until));
     }
   }
   return wake;
@@ -267,8 +269,8 @@ void BackendPool::Report(MonotonicTime now) {
     for (size_t b = 0; b < site.backends.size(); ++b) {
       Backend& backend = site.backends[b];
       Log(s, static_cast<int>(b));
-      metrics_->BackendUp(health.site, b, backend.health.state() == BackendState::kUp);
       backend.open_slots = OpenSlots(backend, now);
+      metrics_->Backend(health.site, b, static_cast<size_t>(backend.health.state()), backend.open_slots);
       if (backend.open_slots == 0) continue;
       ++health.backends_up;
       health.slots += backend.open_slots;

@@ -38,8 +38,8 @@ class BackendPool final {
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
   void Succeeded(size_t site, int backend, MonotonicTime now);
-  // `words` are for operators. Neither the query's own fault nor a busy backend is a failure.
-  void Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now);
+  // `words` are for operators. Neither the query's own fault nor a busy backend is a failure, nor what is in doubt.
+  void Failed(size_t site, int backend, const ServerError& error, const std::string& words, MonotonicTime now);
   void Rest(size_t site, int backend, absl::Duration retry_after,
             MonotonicTime now);  // by its own Retry-After; at most 30 s
 
@@ -48,7 +48,9 @@ class BackendPool final {
     return *sites_[site].backends[static_cast<size_t>(backend)].config;
   }
 
-  void Heard(size_t site, int backend, MonotonicTime now) { At(site, backend).heard = now; }  // something of an answer came
+  void Heard(size_t site, int backend, MonotonicTime now) {
+    At(site, backend).heard = now;
+  }  // something of an answer came
   absl::Duration first_byte(size_t site, int backend) const;
 
   // "cell-a/0": a backend's name for devices and for messages that they may read.
@@ -100,7 +102,7 @@ class BackendPool final {
     int reported_slots = 0;
     int open_slots = 0;  // as the engine was told
     int in_flight = 0;
-    int refusals = 0;     // requests in a row that it refused, by the prompt or as busy
+    int refusals = 0;  // requests in a row that it did not answer, without a fault of its own
     double foreign = 0;
     MonotonicTime heard;  // when it last answered a probe, or sent something of an answer
     BackendState logged = BackendState::kUnknown;

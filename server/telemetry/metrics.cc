@@ -32,7 +32,9 @@ constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT", 
                                      "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
                                      "INLINE_PROMPTS", "TENANT_RATE", "FRAMES_PER_SECOND", "SESSIONS_PER_IDENTITY", "UNAUTHENTICATED"};
 constexpr std::array<const char*, 4> kSnapshotParts = {"whole", "site", "candidate", "resident"};
-constexpr std::array<const char*, 4> kFaults = {"prompt", "configuration", "backend", "busy"};
+constexpr std::array<const char*, 5> kFaults = {"prompt", "configuration", "backend", "busy", "loading"};
+constexpr std::array<const char*, 5> kBackendStates = {"unknown", "up", "loading", "down", "half-open"};
+constexpr size_t kBackendIsUp = 1;
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {
@@ -108,7 +110,21 @@ struct Metrics::Families {
           .Name("goad_backend_up")
           .Help("1 when the backend answers its probes and its requests; 0 when down, loading or half-open.")
           .Register(r);
-  std::vector<std::vector<Gauge*>> backend_up;
+  prometheus::Family<Gauge>& backend_states =
+      BuildGauge()
+          .Name("goad_backend_state")
+          .Help("1 for the state that a backend is in: unknown, up, loading, down or half-open.")
+          .Register(r);
+  prometheus::Family<Gauge>& backend_slots =
+      BuildGauge()
+          .Name("goad_backend_slots")
+          .Help("Requests that a backend may run at once now; 0 when it is away or rests, 1 at most when half-open.")
+          .Register(r);
+  struct BackendGauges {
+    Gauge *up, *slots;
+    std::array<Gauge*, kBackendStates.size()> states;
+  };
+  std::vector<std::vector<BackendGauges>> backends;  // [site][backend]
   prometheus::Family<Counter>& backend_requests = BuildCounter().Name("goad_backend_requests_total")
       .Help("Requests to backends by HTTP status, or by what went wrong before one.").Register(r);
   prometheus::Family<Counter>& backend_failures =
@@ -166,10 +182,18 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
     for (int reason = 0; reason < sched::kReasonCount; ++reason) row[reason] = decision("OFFLOAD", reason, labels.sites[j]);
     f_->running.push_back(&f_->running_family.Add({{"site", labels.sites[j]}}));
     f_->tokens.push_back(&f_->tokens_family.Add({{"site", labels.sites[j]}}));
-    auto& up = f_->backend_up.emplace_back();
+    auto& backends = f_->backends.emplace_back();
     auto& failures = f_->failures.emplace_back();
     for (const std::string& backend : labels.backends[j]) {
-      up.push_back(&f_->backend_up_family.Add({{"site", labels.sites[j]}, {"backend", backend}}));
+      Families::BackendGauges gauges{};
+      gauges.up = &f_->backend_up_family.Add({{"site", labels.sites[j]}, {"backend", backend}});
+      gauges.slots = &f_->backend_slots.Add({{"site", labels.sites[j]}, {"backend", backend}});
+      for (size_t k = 0; k < kBackendStates.size(); ++k) {
+        gauges.states[k] = &f_->backend_states.Add(
+            {{"site", labels.sites[j]}, {"backend", backend}, {"state", kBackendStates[k]}});
+      }
+      gauges.states[0]->Set(1);
+      backends.push_back(gauges);
       f_->backend_requests.Add({{"site", labels.sites[j]}, {"backend", backend}, {"code", "200"}});
       auto& by_fault = failures.emplace_back();
       for (size_t k = 0; k < kFaults.size(); ++k) {
@@ -225,8 +249,11 @@ void Metrics::TimePerOutputToken(double tpot_s) { f_->tpot.Observe(tpot_s); }
 void Metrics::Tokens(sched::SiteIndex site, int tokens) { f_->tokens[sched::ToIndex(site)]->Increment(tokens); }
 void Metrics::DeadlineMissed() { f_->deadline_missed.Increment(); }
 void Metrics::LocalOutcome(double measured_s) { f_->local_outcome.Observe(measured_s); }
-void Metrics::BackendUp(sched::SiteIndex site, size_t backend, bool up) {
-  f_->backend_up[sched::ToIndex(site)][backend]->Set(up ? 1 : 0);
+void Metrics::Backend(sched::SiteIndex site, size_t backend, size_t state, int slots) {
+  const Families::BackendGauges& gauges = f_->backends[sched::ToIndex(site)][backend];
+  gauges.up->Set(state == kBackendIsUp ? 1 : 0);
+  gauges.slots->Set(slots);
+  for (size_t k = 0; k < kBackendStates.size(); ++k) gauges.states[k]->Set(k == state ? 1 : 0);
 }
 void Metrics::BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code) {
   const size_t j = sched::ToIndex(site);

@@ -77,9 +77,9 @@ class Metrics {
   void LocalOutcome(double measured_s);
 
   // Backends.
-  void BackendUp(sched::SiteIndex site, size_t backend, bool up);
+  void Backend(sched::SiteIndex site, size_t backend, size_t state, int slots);  // state: a BackendState, in its order
   void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
-  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // prompt, configuration, backend, busy
+  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // a Blame, in its order
   void BackendFailover();
 
   // `listener` and `reasons`: closed sets.

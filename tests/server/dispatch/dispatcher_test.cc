@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace goad::server {
@@ -484,6 +485,56 @@ TEST_F(DispatcherTest, FailedRequestsOpenTheCircuitAndAWholeAnswerClosesIt) {
   EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
   EXPECT_EQ(state(tried == "http://one" ? 0 : 1), BackendState::kUp);
   EXPECT_EQ(state(tried == "http://one" ? 1 : 0), BackendState::kHalfOpen);
+}
+
+TEST_F(DispatcherTest, OneThatTellsRequestsOfLoadingIsNotTriedByEveryQuery) {
+  Start(1);
+  const FakeTransport::Started first = LastAttempt();
+  const size_t loading = first.url == "http://one" ? 0 : 1;
+  Head(first.id, 503);
+  Body(first.id, R"({"error":{"code":503,"message":"Loading model","type":"unavailable_error"}})");
+  End(first.id, TransportEnd::kComplete, "");
+  EXPECT_EQ(dispatcher_->Backends()[0][loading].state, BackendState::kLoading);
+  for (uint64_t id = 2; id < 12; ++id) {
+    EXPECT_NE(LastAttempt().url, first.url) << "the others serve";
+    Head(Last(), 200);
+    Body(Last(), absl::StrCat(kToken, kStop, kDone));
+    Start(id);
+  }
+  Advance(absl::Seconds(2));  // its pause is over, and the other one is full
+  Start(20);
+  const FakeTransport::Started tried = LastAttempt();
+  ASSERT_EQ(tried.url, first.url);
+  Start(21);
+  EXPECT_EQ(LastAttempt().id, tried.id) << "one at a time, and the other is full";
+  Head(tried.id, 200);
+  Body(tried.id, absl::StrCat(kToken, kStop, kDone));
+  EXPECT_EQ(dispatcher_->Backends()[0][loading].state, BackendState::kUp);
+  EXPECT_TRUE(Returned().empty());
+}
+
+TEST_F(DispatcherTest, APromptThatIsRepeatedInAnErrorTakesABackendFromNobody) {
+  for (uint64_t id = 1; id <= 12; ++id) {
+    DispatchRequest request;
+    request.id = QueryId{id};
+    request.site = sched::SiteIndex{0};
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->text = id % 2 == 0 ? "say incorrect api key" : "say context length";
+    request.prompt = prompt;
+    request.max_output_tokens = 4;
+    request.received = request.prompt_ready = now_;
+    request.deadline = MonotonicTime::Infinite();
+    dispatcher_->Start(request, now_);
+    for (int attempt = 0; attempt < (id % 2 == 0 ? 1 : 2); ++attempt) {
+      const CallId call = Last();
+      Head(call, id % 2 == 0 ? 400 : 500);
+      Body(call, absl::StrCat(R"({"error":{"message":"cannot do this: )", prompt->text, R"("}})"));
+      End(call, TransportEnd::kComplete, "");
+    }
+  }
+  const auto sites = dispatcher_->Backends();
+  for (const BackendPool::View& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
+  EXPECT_EQ(Returned().size(), 6u) << "a 500 may be anything: tried on both, then given back";
 }
 
 TEST_F(DispatcherTest, TheBackendThatOthersUseLeastIsChosenByItsOwnMetrics) {
