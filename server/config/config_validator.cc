@@ -254,20 +254,30 @@ std::vector<std::string> RestartOnlyChanges(const Config& running, const Config&
   const DecisionLogConfig &a = running.decision_log, &b = next.decision_log;
   check("decision_log", a.path == b.path && a.snapshot_every == b.snapshot_every &&
                             a.max_size_bytes == b.max_size_bytes && a.max_files == b.max_files);
-  check("sites", running.sites.size() == next.sites.size());
-  for (size_t j = 0; j < std::min(running.sites.size(), next.sites.size()); ++j) {
-    const auto &old_site = running.sites[j], &new_site = next.sites[j];
-    bool same = old_site.backends.size() == new_site.backends.size();
-    for (size_t k = 0; same && k < old_site.backends.size(); ++k) {
-      const auto &x = old_site.backends[k], &y = new_site.backends[k];
-      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots && x.gateway == y.gateway &&
-             x.api_key_file == y.api_key_file && x.ca_file == y.ca_file;
-    }
-    if (old_site.name != new_site.name) paths.push_back(absl::StrCat("sites[", j, "].name"));
-    if (!same) paths.push_back(absl::StrCat("sites[", j, "].backends"));
-  }
   return paths;
 }
+
+namespace {
+
+std::set<std::string> PresentSites(const Config& config) {
+  std::set<std::string> names;
+  for (const SiteConfig& site : config.sites) {
+    if (!site.presence.removed()) names.insert(site.name);
+  }
+  return names;
+}
+
+std::set<std::string> PresentBackends(const Config& config, const std::set<std::string>& of_sites) {
+  std::set<std::string> names;
+  for (const SiteConfig& site : config.sites) {
+    for (const BackendConfig& backend : site.backends) {
+      if (of_sites.count(site.name) != 0 && !backend.presence.removed()) names.insert(absl::StrCat(site.name, " ", backend.url));
+    }
+  }
+  return names;
+}
+
+}  // namespace
 
 std::vector<std::string> ReloadWarnings(const Config& running, const Config& next) {
   std::vector<std::string> warnings;
@@ -295,6 +305,9 @@ std::vector<std::string> ReloadWarnings(const Config& running, const Config& nex
   for (const TenantConfig& tenant : running.tenants) before.insert(tenant.name);
   for (const TenantConfig& tenant : next.tenants) after.insert(tenant.name);
   gone("tenants that are listed no more, their limits with them", before, after);
+  gone("sites that are listed no more (what runs there is finished)", PresentSites(running), PresentSites(next));
+  gone("backends that are listed no more (what runs there is finished)", PresentBackends(running, PresentSites(next)),
+       PresentBackends(next, PresentSites(next)));
   for (const AuthConfig::Token& token : running.auth.tokens) token_before.insert(token.tenant);
   for (const AuthConfig::Token& token : next.auth.tokens) token_after.insert(token.tenant);
   if (!next.auth.tokens.empty()) gone("tenants that have no token any more", token_before, token_after);

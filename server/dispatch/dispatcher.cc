@@ -30,15 +30,18 @@ Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* tran
       config_(config),
       pool_(config, transport, metrics, to_engine_,
             [this](size_t site, MonotonicTime now) { FillFreeSlots(site, now); }),
-      waiting_(config->sites.size()) {
-  for (size_t site = 0; site < config->sites.size(); ++site) dialects_.emplace_back(pool_.backends(site));
+      waiting_(config->sites.size()) {}
+
+void Dispatcher::SetConfig(std::shared_ptr<const Config> config, MonotonicTime now) {
+  waiting_.resize(config->sites.size());
+  config_ = config;
+  pool_.SetConfig(std::move(config), now);
 }
 
 // --- queries -------------------------------------------------------------------------------------------------
 
 void Dispatcher::Start(DispatchRequest request, MonotonicTime now) {
   auto query = std::make_unique<Query>();
-  query->tried.resize(pool_.backends(sched::ToIndex(request.site)));
   query->request = std::move(request);
   Query& started = *query;
   queries_[started.request.id] = std::move(query);
@@ -78,9 +81,9 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
     return Over(query, QueryReturned{query.request, std::move(error)}, now);
   }
   query.waits_since = MonotonicTime::Infinite();
-  query.tried[static_cast<size_t>(backend)] = true;
+  query.tried |= uint64_t{1} << backend;
   pool_.Take(site, backend);
-  Send(query, backend, dialects_[site][static_cast<size_t>(backend)], now);
+  Send(query, backend, pool_.dialect(site, backend), now);
 }
 
 void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, MonotonicTime now) {
@@ -175,7 +178,7 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   if (request.prompt->chat) last_backends_.Remember(request.session, site, attempt.backend);
   // Of its dialect what every request needs is remembered; what this query's own seed, log-probabilities or temperature
   // made it leave out is no matter of others.
-  RequestDialect& known = dialects_[site][static_cast<size_t>(attempt.backend)];
+  RequestDialect& known = pool_.dialect(site, attempt.backend);
   known.stream_options = attempt.dialect.stream_options;
   known.max_completion_tokens = attempt.dialect.max_completion_tokens;
   if (attempt.dialect.temperature == RequestDialect::Temperature::kAboveZero)

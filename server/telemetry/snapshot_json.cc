@@ -16,6 +16,11 @@ struct Number {
   double if_null;
 };
 
+// Came later: a log without it means what it was read into, the neutral value.
+struct Since {
+  bool* value;
+};
+
 template <typename Visit>
 void Fields(const Visit& visit, SiteState& site) {
   visit("bandwidth_hz", site.bandwidth_hz);
@@ -34,6 +39,7 @@ void Fields(const Visit& visit, SiteState& site) {
   visit("max_queries", site.max_queries);
   visit("accepting", site.accepting);
   visit("chat", site.chat);
+  visit("draining", Since{&site.draining});
 }
 
 template <typename Visit>
@@ -65,6 +71,7 @@ struct Writer {
   template <typename T>
   void operator()(const char* name, const T& value) const { (*out)[name] = value; }
   void operator()(const char* name, const Number& number) const { (*out)[name] = NumberOrNull(*number.value); }
+  void operator()(const char* name, const Since& since) const { (*out)[name] = *since.value; }
 };
 
 struct Reader {
@@ -74,6 +81,9 @@ struct Reader {
   void operator()(const char* name, const Number& number) const {
     const json& value = in->at(name);
     *number.value = value.is_null() ? number.if_null : value.get<double>();
+  }
+  void operator()(const char* name, const Since& since) const {
+    if (const auto value = in->find(name); value != in->end()) value->get_to(*since.value);
   }
 };
 
@@ -99,11 +109,13 @@ std::vector<double> MatrixFrom(const json& list) {
 
 }  // namespace
 
-json ToJson(const std::string& policy, double lambda_s, const sched::EpochSnapshot& s,
-            const std::vector<std::pair<uint32_t, sched::SiteIndex>>& order) {
+json ToJson(const EpochRecord& record) {
+  const sched::EpochSnapshot& s = record.snapshot;
   json sites = json::array(), candidates = json::array(), residents = json::array(), pairs = json::array();
-  for (const SiteState& site : s.sites) {
+  for (size_t j = 0; j < s.sites.size(); ++j) {
+    const SiteState& site = s.sites[j];
     json row = Write(site);
+    if (record.config != nullptr) row["name"] = record.config->sites[j].name;
     row["uplink"] = site.uplink == sched::UplinkModel::kShannon ? "shannon" : "measured";
     row["compute"] = site.compute == sched::ComputeModel::kBatching ? "batching" : "equal_share";
     sites.push_back(std::move(row));
@@ -119,9 +131,9 @@ json ToJson(const std::string& policy, double lambda_s, const sched::EpochSnapsh
     row["query"] = Write(resident.query);
     residents.push_back(std::move(row));
   }
-  for (const auto& [i, site] : order) pairs.push_back({i, static_cast<int>(site)});
-  return {{"kind", "snapshot"},       {"epoch", s.epoch},           {"policy", policy},
-          {"lambda_s", lambda_s}, {"tau", s.tau},             {"seed", s.seed},
+  for (const auto& [i, site] : record.result.order) pairs.push_back({i, static_cast<int>(site)});
+  return {{"kind", "snapshot"},       {"epoch", s.epoch},           {"policy", record.policy},
+          {"lambda_s", record.lambda_s}, {"tau", s.tau},             {"seed", s.seed},
           {"sites", sites},           {"candidates", candidates},   {"residents", residents},
           {"gain", Matrix(s.gain)},   {"uplink_bps", Matrix(s.uplink_bps)}, {"tenant_caps", s.tenant_caps},
           {"order", pairs}};

@@ -183,7 +183,7 @@ class Client {
   void ReportLocal(const std::string& query_id, absl::Duration delay);
 
   bool connected() const;           // greeted by goad on the present stream
-  std::vector<Site> sites() const;  // as of the last greeting; empty before the first
+  std::vector<Site> sites() const;  // as goad last told; empty before the first greeting
   std::optional<Limits> limits() const;
 
  private:

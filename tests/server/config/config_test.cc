@@ -325,10 +325,12 @@ TEST(ConfigReload, RestartOnlyFieldsAreNamed) {
   next.policy.tau = 0.1;
   next.limits.grant = absl::Seconds(1);
   next.sites[0].max_queries = 3;
+  next.sites[0].backends[0].slots = 9;
+  next.sites.push_back(next.sites[0]);
   EXPECT_TRUE(RestartOnlyChanges(running, next).empty());
   next.listen.address = "0.0.0.0:1";
-  next.sites[0].backends[0].slots = 9;
-  EXPECT_EQ(RestartOnlyChanges(running, next), (std::vector<std::string>{"listen.address", "sites[0].backends"}));
+  next.lock_file = "/run/other";
+  EXPECT_EQ(RestartOnlyChanges(running, next), (std::vector<std::string>{"listen.address", "lock_file"}));
 }
 
 }  // namespace

@@ -333,7 +333,7 @@ TEST_F(DispatcherTest, ThoughtKeepsAnAnswerAliveAndPingsDoNot) {
 
 TEST_F(DispatcherTest, BeforeTheFirstTokenItMovesToTheOtherBackendAfterItItFails) {
   config_.dispatch.failures_to_open = 100;
-  dispatcher_->SetConfig(std::make_shared<const Config>(config_));
+  dispatcher_->SetConfig(std::make_shared<const Config>(config_), now_);
   for (const int how : {0, 1, 2, 3}) {
     transport_.started.clear();
     sink_.events.clear();
@@ -625,6 +625,73 @@ TEST_F(DispatcherTest, OurOwnRequestsInAServersMetricsAreNotSomebodyElses) {
   AnswerProbe(transport_.started[0].id, "llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n");
   EXPECT_EQ(dispatcher_->Backends()[0][0].in_flight, 2);
   EXPECT_EQ(dispatcher_->Backends()[0][0].foreign, 1);
+}
+
+TEST_F(DispatcherTest, ADrainedBackendTakesNothingNewAndWhatItHasIsFinished) {
+  const CallId running = Start(1);
+  const size_t at = LastAttempt().url == "http://one" ? 0 : 1;
+  Config next = config_;
+  next.sites[0].backends[at].presence.drained = true;
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  EXPECT_EQ(LastHealth().slots, 1);
+  EXPECT_FALSE(LastHealth().draining);
+  Head(running, 200);
+  Body(running, std::string(kToken) + kStop + kDone);
+  End(running, TransportEnd::kComplete, "");
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
+  for (uint64_t k = 2; k < 4; ++k) {
+    const std::string other = at == 0 ? "http://two" : "http://one";
+    const CallId id = Start(k);
+    EXPECT_EQ(LastAttempt().url, other);
+    Head(id, 200);
+    Body(id, std::string(kToken) + kStop + kDone);
+    End(id, TransportEnd::kComplete, "");
+  }
+  next.sites[0].backends[1 - at].presence.drained = true;
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  EXPECT_EQ(LastHealth().slots, 0);
+  EXPECT_TRUE(LastHealth().draining);
+  Start(4);  // admitted before: it is not lost
+  EXPECT_TRUE(Returned().empty());
+  EXPECT_EQ(LastAttempt().body.find("q4") != std::string::npos, true);
+}
+
+TEST_F(DispatcherTest, ARemovedBackendFinishesWhatItHasAndIsAskedNoMoreAndANewOneIsAskedAtOnce) {
+  const CallId running = Start(1);
+  const size_t at = LastAttempt().url == "http://one" ? 0 : 1;
+  Advance(absl::Seconds(1));  // probes are under way
+  Config next = config_;
+  next.sites[0].backends[at].presence.removed_at = now_;
+  BackendConfig added;
+  added.url = "http://three";
+  added.slots = 5;
+  next.sites[0].backends.push_back(added);
+  SiteConfig site;
+  site.name = "b";
+  added.url = "http://four";
+  site.backends = {added};
+  next.sites.push_back(site);
+  metrics_.SetLabels({{"a", "b"}, {{"http://one", "http://two", "http://three"}, {"http://four"}}});
+  transport_.started.clear();
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  for (int k = 0; k < 20; ++k) {
+    Advance(absl::Milliseconds(500));
+    for (const auto& probe : std::exchange(transport_.started, {})) {
+      EXPECT_NE(probe.url, config_.sites[0].backends[at].url);
+      AnswerProbe(probe.id);
+    }
+    Body(running, kToken);
+  }
+  int slots_a = 0, slots_b = 0;
+  for (const Event& event : to_engine_) {
+    if (const auto* health = std::get_if<SiteHealth>(&event)) (health->site == sched::SiteIndex{0} ? slots_a : slots_b) = health->slots;
+  }
+  EXPECT_EQ(slots_a, 6);
+  EXPECT_EQ(slots_b, 5);
+  Head(running, 200);
+  Body(running, std::string(kStop) + kDone);
+  End(running, TransportEnd::kComplete, "");
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
   metrics.TerminalEvent(Terminal::kCompleted, 0.1);
   metrics.Epoch("goa", 3, 1e-5, 1e-4);
   std::set<std::string> names;
-  for (const auto& family : metrics.registry()->Collect()) EXPECT_TRUE(names.insert(family.name).second) << family.name;
+  for (const auto& family : metrics.page()->Collect()) EXPECT_TRUE(names.insert(family.name).second) << family.name;
   for (const char* name :
        {"decisions_total", "epochs_total", "epoch_duration_seconds", "solver_duration_seconds", "epoch_candidates",
         "uncertainty", "pending_queries", "running_queries", "queue_wait_seconds", "upload_seconds",
@@ -28,7 +28,7 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
     EXPECT_EQ(names.count(std::string("goad_") + name), 1u) << name;
   }
   metrics.Backend(sched::SiteIndex{0}, 0, 2, 0);
-  const std::string text = prometheus::TextSerializer().Serialize(metrics.registry()->Collect());
+  const std::string text = prometheus::TextSerializer().Serialize(metrics.page()->Collect());
   EXPECT_NE(text.find("goad_decisions_total{reason=\"UNCERTAIN\",site=\"cell-a\",verdict=\"OFFLOAD\"} 1\n"),
             std::string::npos);
   for (const char* line : {"goad_backend_up{backend=\"http://x\",site=\"cell-a\"} 0\n",
