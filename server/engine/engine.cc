@@ -1,6 +1,7 @@
 #include "server/engine/engine.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -17,8 +18,6 @@ using sched::Reason;
 using sched::SiteIndex;
 using sched::Verdict;
 
-double Seconds(MonotonicTime t) { return SecondsBetween(MonotonicTime(), t); }
-
 FailedEvent Failure(QueryId id, ErrorCode code, const char* reason, std::string message) {
   FailedEvent failed;
   failed.id = id;
@@ -30,8 +29,7 @@ FailedEvent Failure(QueryId id, ErrorCode code, const char* reason, std::string 
 
 }  // namespace
 
-Engine::Engine(std::shared_ptr<const Config> config, Ports ports)
-    : ports_(std::move(ports)), config_(config) {
+Engine::Engine(std::shared_ptr<const Config> config, Ports ports) : ports_(std::move(ports)), config_(config) {
   ApplyConfig apply{std::move(config)};
   On(apply, MonotonicTime());
 }
@@ -40,25 +38,20 @@ void Engine::Handle(Event event, MonotonicTime now) {
   std::visit([&](auto& e) { On(e, now); }, event);
 }
 
-MonotonicTime Engine::NextWake() const {
-  MonotonicTime wake = held_wake_;
-  if (oldest_fresh_ != MonotonicTime::Infinite()) {
-    wake = std::min({wake, last_arrival_ + config_->epoch.min_period, oldest_fresh_ + config_->epoch.period});
-  }
-  if (!expiries_.empty()) {
-    wake = std::min(wake, MonotonicTime::FromOrigin(absl::Seconds(expiries_.begin()->first)));
-  }
-  return wake;
+MonotonicTime Engine::NextEpoch() const {
+  if (oldest_fresh_ == MonotonicTime::Infinite()) return held_wake_;
+  return std::min({held_wake_, last_arrival_ + config_->epoch.min_period, oldest_fresh_ + config_->epoch.period});
 }
+
+MonotonicTime Engine::NextWake() const { return std::min(NextEpoch(), queries_.next_expiry()); }
 
 void Engine::Tick(MonotonicTime now) {
   Expire(now);
-  const bool fresh_due = oldest_fresh_ != MonotonicTime::Infinite() &&
-                         (last_arrival_ + config_->epoch.min_period <= now || oldest_fresh_ + config_->epoch.period <= now);
-  if (fresh_due || held_wake_ <= now) RunEpoch(now);
+  if (NextEpoch() <= now) RunEpoch(now);
 }
 
-// --- events --------------------------------------------------------------------------------------------------------------
+// --- events
+// --------------------------------------------------------------------------------------------------------------
 
 void Engine::On(SubmitQuery& event, MonotonicTime now) {
   Query query;
@@ -68,14 +61,9 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
   query.meta = std::move(event.meta);
   query.prompt = std::move(event.inline_prompt);
   query.received = event.received;
-  Query& stored = queries_.emplace(query.id, std::move(query)).first->second;
-  by_session_[stored.session].insert(stored.id);
-  ports_.metrics->Uncertainty(stored.meta.uncertainty);
-  if (draining_) {
-    DeclineEarly(stored, Reason::kDraining, now);
-    return PublishEarly();
-  }
-  pending_.push_back(stored.id);
+  ports_.metrics->Uncertainty(query.meta.uncertainty);
+  queries_.Insert(std::move(query));
+  if (draining_) return DeclinePending(now);
   oldest_fresh_ = std::min(oldest_fresh_, event.received);
   last_arrival_ = std::max(last_arrival_, event.received);
 }
@@ -83,11 +71,11 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
 void Engine::On(LinkUpdate& event, MonotonicTime now) {
   for (const LinkMeasurement& link : event.links) ports_.metrics->LinkReportAge(SecondsBetween(link.measured_at, now));
   links_.Update(event);
-  if (by_session_.count(event.session) != 0) WakeHeld(now);
+  if (queries_.HasSession(event.session)) WakeHeld(now);
 }
 
 void Engine::On(PromptReady& event, MonotonicTime now) {
-  Query* query = Find(event.id);
+  Query* query = queries_.Find(event.id);
   if (query == nullptr || query->state != QueryState::kGranted) return;  // expired or cancelled meanwhile
   if (query->expires <= now) return Expire(now);                         // too late, though not yet told
   ReleaseUplink(*query);
@@ -97,7 +85,7 @@ void Engine::On(PromptReady& event, MonotonicTime now) {
 }
 
 void Engine::On(CancelQuery& event, MonotonicTime now) {
-  Query* query = Find(event.id);
+  Query* query = queries_.Find(event.id);
   if (query == nullptr || query->state == QueryState::kAborting) return;
   if (!event.answered) ports_.sink->Deliver(query->session, CancelledEvent{query->id});
   Withdraw(*query, now);
@@ -105,31 +93,25 @@ void Engine::On(CancelQuery& event, MonotonicTime now) {
 
 void Engine::On(SessionClosed& event, MonotonicTime now) {
   links_.Erase(event.session);
-  const auto live = by_session_.find(event.session);
-  if (live == by_session_.end()) return;
-  const std::vector<QueryId> ids(live->second.begin(), live->second.end());
-  for (const QueryId id : ids) {
-    Query& query = *Find(id);
-    if (query.state == QueryState::kAborting) continue;
-    Withdraw(query, now);
-  }
+  for (const QueryId id : queries_.OfSession(event.session)) Withdraw(*queries_.Find(id), now);
 }
 
 void Engine::On(QueryDone& event, MonotonicTime now) {
-  Query* query = Find(event.id);
+  Query* query = queries_.Find(event.id);
   if (query == nullptr) return;
   if (event.outcome == DispatchOutcome::kCompleted) {
-    // Whatever a backend claims: no more than was asked for, so that no single answer decides what all others are thought to take.
+    // Whatever a backend claims: no more than was asked for, so that no single answer decides what all others are
+    // thought to take.
     const int output_tokens = std::clamp(event.output_tokens, 0, std::max(query->meta.max_output_tokens, 0));
     mean_output_tokens_ += (output_tokens - mean_output_tokens_) / 64;
   }
-  ReleaseSlot(*query, now);
-  Erase(*query);
+  GiveSlotBack(*query, query->site, now);
+  queries_.Erase(*query);
 }
 
 // The new site's slot is taken before the old one's is given back, so that nobody gets between.
 void Engine::On(QueryReturned& event, MonotonicTime now) {
-  Query* query = Find(event.request.id);
+  Query* query = queries_.Find(event.request.id);
   if (query == nullptr) return;
   query->failed_sites |= uint64_t{1} << sched::ToIndex(query->site);
   double predicted_compute_s = 0;
@@ -139,28 +121,24 @@ void Engine::On(QueryReturned& event, MonotonicTime now) {
     if (query->state == QueryState::kRunning) {
       ports_.sink->Deliver(query->session, FailedEvent{query->id, std::move(event.error)});
     }
-    ReleaseSlot(*query, now);
-    return Erase(*query);
+    GiveSlotBack(*query, query->site, now);
+    return queries_.Erase(*query);
   }
-  ++sites_[sched::ToIndex(other)].active_queries;
-  tenants_.TakeSlot(query->meta.tenant);
-  ReleaseSlot(*query, now);
+  const SiteIndex failed = query->site;
+  TakeSlot(*query, other);
+  GiveSlotBack(*query, failed, now);
   ports_.metrics->BackendFailover();
-  query->site = event.request.site = other;
+  event.request.site = other;
   query->dispatched = now;
   query->predicted_compute_s = event.request.predicted_compute_s = predicted_compute_s;
   ports_.dispatch->Start(std::move(event.request));
 }
 
-// Of the sites that have not failed the query, have a free slot and are predicted to meet its deadline, the fastest; its prompt is
-// here, so no link matters.
+// Of the sites that have not failed the query, have a free slot and are predicted to meet its deadline, the fastest;
+// its prompt is here, so no link matters.
 SiteIndex Engine::OtherSite(const Query& query, MonotonicTime now, double* predicted_compute_s) const {
   if (query.deadline() <= now) return SiteIndex::kNone;
-  Query uploaded;
-  uploaded.id = query.id;
-  uploaded.session = query.session;
-  uploaded.received = query.received;
-  uploaded.meta = query.meta;
+  Query uploaded = query;
   uploaded.meta.prompt_bits = 0;
   const sched::EpochSnapshot snapshot = Snapshot({&uploaded}, {}, now);
   const sched::LoadState state(snapshot);
@@ -186,20 +164,17 @@ void Engine::On(SiteHealth& event, MonotonicTime now) {
 
 void Engine::On(Drain&, MonotonicTime now) {
   draining_ = true;
-  for (const QueryId id : std::exchange(pending_, {})) {
-    if (Query* query = Find(id)) DeclineEarly(*query, Reason::kDraining, now);
-  }
-  PublishEarly();
+  DeclinePending(now);
   oldest_fresh_ = held_wake_ = MonotonicTime::Infinite();
 }
 
 void Engine::On(DrainExpired&, MonotonicTime now) {
   std::vector<QueryId> ids;
-  for (const auto& [id, query] : queries_) {
-    if (query.state != QueryState::kAborting) ids.push_back(id);
-  }
+  queries_.ForEach([&](const Query& query) {
+    if (query.state != QueryState::kAborting) ids.push_back(query.id);
+  });
   for (const QueryId id : ids) {
-    Query& query = *Find(id);
+    Query& query = *queries_.Find(id);
     ports_.sink->Deliver(query.session, Failure(id, ErrorCode::kUnavailable, "DRAINING",
                                                 absl::StrCat("not finished within drain_timeout (",
                                                              absl::FormatDuration(config_->drain_timeout), ")")));
@@ -214,7 +189,7 @@ void Engine::On(ApplyConfig& event, MonotonicTime now) {
     if (before->sites[j].name == config_->sites[j].name) continue;  // else the place is another's: nothing runs there
     sites_[j] = SiteLoad();
     links_.EraseSite(j);
-    for (auto& [id, query] : queries_) query.failed_sites &= ~(uint64_t{1} << j);
+    queries_.ForEach([&](Query& query) { query.failed_sites &= ~(uint64_t{1} << j); });
   }
   tenants_.SetConfig(config_->tenants);
   if (!event.keep_overrides) policy_overridden_ = tau_overridden_ = false;
@@ -242,39 +217,56 @@ void Engine::On(SetPolicy& event, MonotonicTime now) {
   WakeHeld(now);
 }
 
-// --- epochs --------------------------------------------------------------------------------------------------------------
+// --- epochs
+// --------------------------------------------------------------------------------------------------------------
 
-// The pending queries that this epoch decides. One radio per device: a session takes part with one query that still has
-// to be uploaded, and with none while an earlier prompt is being uploaded; the others stay fresh for the next epoch. A
-// query whose radio stays busy for `period` (a forced one for `mandatory_wait`) is answered UPLINK_BUSY.
-std::vector<const Query*> Engine::PickCandidates(MonotonicTime now) {
-  std::vector<const Query*> candidates;
+void Engine::RunEpoch(MonotonicTime now) {
+  const MonotonicTime start = Stopwatch();
+  held_wake_ = MonotonicTime::Infinite();
+  ++epoch_;
+  const Gathered gathered = Gather(now);
+  if (gathered.candidates.empty()) return Decline(gathered.early, now);
+  const std::shared_ptr<const EpochRecord> record = Decide(gathered, now);
+  Record(record);
+  Apply(gathered, *record, now);
+  const double epoch_s = SecondsBetween(start, Stopwatch());
+  ports_.metrics->Epoch(policy_name_, gathered.candidates.size(), record->solver_s, epoch_s);
+}
+
+// Who takes part. One radio per device: a session takes part with one query that still has to be uploaded, and with
+// none while an earlier prompt is being uploaded; the others wait for the next epoch. A query whose radio stays busy
+// for `period` (a forced one for `mandatory_wait`) is answered UPLINK_BUSY.
+Engine::Gathered Engine::Gather(MonotonicTime now) {
+  Gathered gathered;
   std::unordered_set<SessionId> radio_taken;
   std::vector<QueryId> deferred;
   oldest_fresh_ = MonotonicTime::Infinite();
-  for (const QueryId id : pending_) {
-    Query* query = Find(id);
+  for (const QueryId id : queries_.TakePending()) {
+    Query* query = queries_.Find(id);
     if (query == nullptr) continue;  // cancelled
     if (query->deadline() <= now) {
-      DeclineEarly(*query, Reason::kDeadline, now);
-      continue;
-    }
-    if (query->transmits() && (uploading_.count(query->session) != 0 || !radio_taken.insert(query->session).second)) {
-      const MonotonicTime patience =
-          query->received + (Forced(*query) ? config_->limits.mandatory_wait : config_->epoch.period);
-      if (patience <= now) {
-        DeclineEarly(*query, Reason::kUplinkBusy, now);
-        continue;
-      }
-      SetExpiry(*query, patience);
-      if (uploading_.count(query->session) == 0) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
+      gathered.early.push_back({query, Reason::kDeadline});
+    } else if (!query->transmits() ||
+               (!queries_.IsUploading(query->session) && radio_taken.insert(query->session).second)) {
+      gathered.candidates.push_back(query);
+    } else if (const MonotonicTime patience =
+                   query->received + (Forced(*query) ? config_->limits.mandatory_wait : config_->epoch.period);
+               patience <= now) {
+      gathered.early.push_back({query, Reason::kUplinkBusy});
+    } else {
+      queries_.SetExpiry(*query, patience);
+      if (!queries_.IsUploading(query->session)) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
       deferred.push_back(id);
-      continue;
     }
-    candidates.push_back(query);
   }
-  pending_ = std::move(deferred);
-  return candidates;
+  queries_.KeepPending(std::move(deferred));
+  queries_.ForEach([&](const Query& query) {
+    if (query.state == QueryState::kGranted || query.state == QueryState::kRunning)
+      gathered.residents.push_back(&query);
+  });
+  std::sort(gathered.residents.begin(), gathered.residents.end(),
+            [](const Query* a, const Query* b) { return a->id < b->id; });
+  return gathered;
 }
 
 // A number that cannot be is a programming error: each was checked where it came in. It costs the candidate or the site
@@ -296,63 +288,53 @@ bool Engine::MakeSound(sched::EpochSnapshot* snapshot) {
   return sound;
 }
 
-void Engine::RunEpoch(MonotonicTime now) {
-  const MonotonicTime start = ports_.stopwatch ? ports_.stopwatch() : MonotonicTime();
-  held_wake_ = MonotonicTime::Infinite();
-  ++epoch_;
-  const std::vector<const Query*> candidates = PickCandidates(now);
-  if (candidates.empty()) return PublishEarly();
-  std::vector<const Query*> residents;
-  for (const auto& [id, query] : queries_) {
-    if (query.state == QueryState::kGranted || query.state == QueryState::kRunning) residents.push_back(&query);
-  }
-  std::sort(residents.begin(), residents.end(), [](const Query* a, const Query* b) { return a->id < b->id; });
-  auto record = std::make_shared<EpochRecord>();
-  record->config = config_;
-  record->policy = policy_name_;
-  record->lambda_s = config_->policy.lambda_s;
-  record->early = std::exchange(early_, {});
-  record->snapshot = Snapshot(candidates, residents, now);
+// What the policy makes of them. Forced queries that it has to leave local are held, as long as their patience lasts.
+std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, MonotonicTime now) {
+  auto record = std::make_shared<EpochRecord>(NewRecord(gathered.early));
+  const std::vector<const Query*> candidates(gathered.candidates.begin(), gathered.candidates.end());
+  record->snapshot = Snapshot(candidates, gathered.residents, now);
   tenants_.Cap(candidates, &record->snapshot);
-  std::vector<QueryId> held;
   if (MakeSound(&record->snapshot)) {
-    const MonotonicTime solve = ports_.stopwatch ? ports_.stopwatch() : MonotonicTime();
+    const MonotonicTime solve = Stopwatch();
     record->result = policy_->Decide(record->snapshot);
-    if (ports_.stopwatch) record->solver_s = SecondsBetween(solve, ports_.stopwatch());
+    record->solver_s = SecondsBetween(solve, Stopwatch());
   } else {
     record->result.decisions.resize(candidates.size());  // nobody is left without an answer
   }
-  const auto patience = [this](const Query& query) { return query.received + config_->limits.mandatory_wait; };
-  const bool forced_go = policy_->guarantees().forced_offloaded;  // else a forced query that is left local is meant to be
+  const bool forced_go = policy_->guarantees().forced_offloaded;  // else one that is left local is meant to be
   for (size_t i = 0; i < candidates.size(); ++i) {
     record->query_ids.push_back(candidates[i]->query_id);
     record->held.push_back(forced_go && record->snapshot.Forced(i) &&
-                           record->result.decisions[i].verdict == Verdict::kLocal && now < patience(*candidates[i]));
+                           record->result.decisions[i].verdict == Verdict::kLocal && now < Patience(*candidates[i]));
   }
-  // On record before anybody is told, so that what a device has heard can be explained at once.
-  const std::shared_ptr<const EpochRecord> decided = std::move(record);
-  if (ports_.on_epoch) ports_.on_epoch(decided);
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    Query& query = *Find(candidates[i]->id);
-    const sched::Decision& decision = decided->result.decisions[i];
-    if (decided->held[i]) {
-      SetExpiry(query, patience(query));
-      held.push_back(query.id);
-    } else if (decision.verdict == Verdict::kOffload) {
-      Offload(query, decision, epoch_, now);
-    } else {
-      DeclineAndErase(query, decision.reason, epoch_, now);
-    }
-  }
-  // Held and deferred queries together, again in order of arrival (ids are given out at arrival).
-  pending_.insert(pending_.end(), held.begin(), held.end());
-  std::sort(pending_.begin(), pending_.end());
-  const double epoch_s = ports_.stopwatch ? SecondsBetween(start, ports_.stopwatch()) : 0;
-  ports_.metrics->Epoch(policy_name_, candidates.size(), decided->solver_s, epoch_s);
+  return record;
 }
 
-sched::EpochSnapshot Engine::Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
-                                      MonotonicTime now) const {
+// Before anybody is told, so that what a device has heard can be explained at once.
+void Engine::Record(std::shared_ptr<const EpochRecord> record) {
+  if (ports_.on_epoch) ports_.on_epoch(std::move(record));
+}
+
+void Engine::Apply(const Gathered& gathered, const EpochRecord& record, MonotonicTime now) {
+  for (const auto& [query, reason] : gathered.early) DeclineAndErase(*query, reason, now);
+  std::vector<QueryId> held;
+  for (size_t i = 0; i < gathered.candidates.size(); ++i) {
+    Query& query = *gathered.candidates[i];
+    const sched::Decision& decision = record.result.decisions[i];
+    if (record.held[i]) {
+      queries_.SetExpiry(query, Patience(query));
+      held.push_back(query.id);
+    } else if (decision.verdict == Verdict::kOffload) {
+      Offload(query, decision, now);
+    } else {
+      DeclineAndErase(query, decision.reason, now);
+    }
+  }
+  queries_.KeepPending(std::move(held));
+}
+
+sched::EpochSnapshot Engine::Snapshot(const std::vector<const Query*>& candidates,
+                                      const std::vector<const Query*>& residents, MonotonicTime now) const {
   return BuildSnapshot({.config = *config_,
                         .tau = tau_,
                         .epoch = epoch_,
@@ -369,18 +351,15 @@ void Engine::CountDecision(const Query& query, bool offloaded) {
   ports_.metrics->TenantDecision(query.meta.tenant, query.meta.uncertainty, offloaded);
 }
 
-void Engine::Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now) {
-  SiteLoad& site = sites_[sched::ToIndex(decision.site)];
-  query.site = decision.site;
+void Engine::Offload(Query& query, const sched::Decision& decision, MonotonicTime now) {
   query.decided = now;
   query.predicted_upload_s = decision.predicted_upload_s;
   query.predicted_compute_s = decision.predicted_compute_s;
-  ++site.active_queries;
-  tenants_.TakeSlot(query.meta.tenant);
+  TakeSlot(query, decision.site);
   CountDecision(query, true);
   DecisionEvent event;
   event.id = query.id;
-  event.epoch = epoch;
+  event.epoch = epoch_;
   event.verdict = Verdict::kOffload;
   event.reason = decision.reason;
   event.site = decision.site;
@@ -394,19 +373,19 @@ void Engine::Offload(Query& query, const sched::Decision& decision, uint64_t epo
   }
   query.state = QueryState::kGranted;
   if (query.transmits()) {
-    ++site.active_uplinks;
-    ++uploading_[query.session];
+    ++sites_[sched::ToIndex(query.site)].active_uplinks;
+    queries_.BeginUpload(query.session);
   }
   const MonotonicTime until = std::min(now + config_->limits.grant, query.deadline());
-  SetExpiry(query, until);
+  queries_.SetExpiry(query, until);
   event.upload_within_s = SecondsBetween(now, until);
   ports_.sink->Deliver(query.session, std::move(event));
 }
 
-void Engine::DeclineAndErase(Query& query, Reason reason, uint64_t epoch, MonotonicTime now) {
+void Engine::DeclineAndErase(Query& query, Reason reason, MonotonicTime now) {
   DecisionEvent event;
   event.id = query.id;
-  event.epoch = epoch;
+  event.epoch = epoch_;
   event.reason = reason;
   event.predicted_local_s = query.meta.local_delay_s;
   if (reason == Reason::kDraining) {
@@ -417,29 +396,42 @@ void Engine::DeclineAndErase(Query& query, Reason reason, uint64_t epoch, Monoto
   if (Forced(query) && reason != Reason::kDraining) ports_.metrics->TauInfeasible();
   if (reason == Reason::kLinkStale) ports_.metrics->StaleLink();
   ports_.sink->Deliver(query.session, event);
-  Erase(query);
+  queries_.Erase(query);
 }
 
-void Engine::DeclineEarly(Query& query, Reason reason, MonotonicTime now) {
-  early_.push_back({query.query_id, reason, query.meta.uncertainty, query.meta.local_delay_s});
-  DeclineAndErase(query, reason, epoch_, now);
-}
-
-void Engine::PublishEarly() {
-  if (early_.empty()) return;
-  auto record = std::make_shared<EpochRecord>();
-  record->config = config_;
-  record->policy = policy_name_;
+// Without asking the policy, and without an epoch: on record and told like all others.
+void Engine::Decline(const std::vector<Early>& early, MonotonicTime now) {
+  if (early.empty()) return;
+  auto record = std::make_shared<EpochRecord>(NewRecord(early));
   record->snapshot.epoch = epoch_;
   record->snapshot.tau = tau_;
-  record->early = std::exchange(early_, {});
-  if (ports_.on_epoch) ports_.on_epoch(std::move(record));
+  Record(std::move(record));
+  for (const auto& [query, reason] : early) DeclineAndErase(*query, reason, now);
+}
+
+void Engine::DeclinePending(MonotonicTime now) {
+  std::vector<Early> early;
+  for (const QueryId id : queries_.TakePending()) {
+    if (Query* query = queries_.Find(id)) early.push_back({query, Reason::kDraining});
+  }
+  Decline(early, now);
+}
+
+EpochRecord Engine::NewRecord(const std::vector<Early>& early) const {
+  EpochRecord record;
+  record.config = config_;
+  record.policy = policy_name_;
+  record.lambda_s = config_->policy.lambda_s;
+  for (const auto& [query, reason] : early) {
+    record.early.push_back({query->query_id, reason, query->meta.uncertainty, query->meta.local_delay_s});
+  }
+  return record;
 }
 
 void Engine::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
   query.state = QueryState::kRunning;
   query.dispatched = now;
-  SetExpiry(query, MonotonicTime::Infinite());
+  queries_.SetExpiry(query, MonotonicTime::Infinite());
   DispatchRequest request;
   request.id = query.id;
   request.session = query.session;
@@ -456,15 +448,16 @@ void Engine::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, Mo
   ports_.dispatch->Start(std::move(request));
 }
 
-// --- leaving -------------------------------------------------------------------------------------------------------------
+// --- leaving
+// -------------------------------------------------------------------------------------------------------------
 
 void Engine::Withdraw(Query& query, MonotonicTime now) {
   switch (query.state) {
-    case QueryState::kPending: return Erase(query);
+    case QueryState::kPending: return queries_.Erase(query);
     case QueryState::kGranted:
       ReleaseUplink(query);
-      ReleaseSlot(query, now);
-      return Erase(query);
+      GiveSlotBack(query, query.site, now);
+      return queries_.Erase(query);
     case QueryState::kRunning:
       query.state = QueryState::kAborting;  // the slot is free when the backend has let go
       return ports_.dispatch->Abort(query.id);
@@ -473,20 +466,17 @@ void Engine::Withdraw(Query& query, MonotonicTime now) {
 }
 
 void Engine::Expire(MonotonicTime now) {
-  while (!expiries_.empty() && MonotonicTime::FromOrigin(absl::Seconds(expiries_.begin()->first)) <= now) {
-    Query& query = *Find(expiries_.begin()->second);
-    SetExpiry(query, MonotonicTime::Infinite());
-    if (query.state == QueryState::kPending) {
+  while (Query* query = queries_.TakeExpired(now)) {
+    if (query->state == QueryState::kPending) {
       held_wake_ = now;  // the epoch that follows at once gives it its answer
     } else {
-      const bool deadline = query.deadline() <= now;
-      ports_.sink->Deliver(
-          query.session,
-          Failure(query.id, deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
-                  deadline ? "DEADLINE" : "GRANT_EXPIRED",
-                  absl::StrCat("the prompt did not arrive within ",
-                               absl::FormatDuration(now - query.decided), " of the decision")));
-      Withdraw(query, now);
+      const bool deadline = query->deadline() <= now;
+      ports_.sink->Deliver(query->session,
+                           Failure(query->id, deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
+                                   deadline ? "DEADLINE" : "GRANT_EXPIRED",
+                                   absl::StrCat("the prompt did not arrive within ",
+                                                absl::FormatDuration(now - query->decided), " of the decision")));
+      Withdraw(*query, now);
     }
   }
 }
@@ -494,36 +484,23 @@ void Engine::Expire(MonotonicTime now) {
 void Engine::ReleaseUplink(Query& query) {
   if (!query.transmits()) return;
   --sites_[sched::ToIndex(query.site)].active_uplinks;
-  if (--uploading_[query.session] == 0) uploading_.erase(query.session);
+  queries_.EndUpload(query.session);
 }
 
-void Engine::ReleaseSlot(Query& query, MonotonicTime now) {
-  --sites_[sched::ToIndex(query.site)].active_queries;
+void Engine::TakeSlot(Query& query, SiteIndex site) {
+  query.site = site;
+  ++sites_[sched::ToIndex(site)].active_queries;
+  tenants_.TakeSlot(query.meta.tenant);
+}
+
+void Engine::GiveSlotBack(const Query& query, SiteIndex site, MonotonicTime now) {
+  --sites_[sched::ToIndex(site)].active_queries;
   tenants_.ReleaseSlot(query.meta.tenant);
   WakeHeld(now);
 }
 
-void Engine::SetExpiry(Query& query, MonotonicTime when) {
-  if (query.expires != MonotonicTime::Infinite()) expiries_.erase({Seconds(query.expires), query.id});
-  query.expires = when;
-  if (when != MonotonicTime::Infinite()) expiries_.emplace(Seconds(when), query.id);
-}
-
-void Engine::Erase(Query& query) {
-  SetExpiry(query, MonotonicTime::Infinite());
-  const auto live = by_session_.find(query.session);
-  live->second.erase(query.id);
-  if (live->second.empty()) by_session_.erase(live);
-  queries_.erase(query.id);
-}
-
 void Engine::WakeHeld(MonotonicTime now) {
-  if (!pending_.empty()) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
-}
-
-Query* Engine::Find(QueryId id) {
-  const auto found = queries_.find(id);
-  return found == queries_.end() ? nullptr : &found->second;
+  if (queries_.pending() > 0) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
 }
 
 void Engine::On(Inspect& event, MonotonicTime) {
@@ -534,16 +511,17 @@ void Engine::On(Inspect& event, MonotonicTime) {
   status.tau_overridden = tau_overridden_;
   status.epochs = epoch_;
   status.draining = draining_;
-  for (const auto& [id, query] : queries_) {
+  queries_.ForEach([&](const Query& query) {
     switch (query.state) {
       case QueryState::kPending: ++status.pending; break;
       case QueryState::kGranted: ++status.granted; break;
       case QueryState::kRunning:
       case QueryState::kAborting: ++status.running; break;
     }
-  }
+  });
   for (size_t j = 0; j < sites_.size(); ++j) {
-    status.sites.push_back({sites_[j].backends_up > 0 && !config_->sites[j].presence.leaving(), sites_[j].active_queries, sites_[j].active_uplinks,
+    status.sites.push_back({sites_[j].backends_up > 0 && !config_->sites[j].presence.leaving(),
+                            sites_[j].active_queries, sites_[j].active_uplinks,
                             sites_[j].EffectiveMax(config_->sites[j])});
   }
   event.reply(status);

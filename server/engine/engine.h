@@ -6,16 +6,13 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <set>
 #include <string>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "scheduler/policy.h"
 #include "server/engine/link_table.h"
 #include "server/engine/ports.h"
-#include "server/engine/query.h"
+#include "server/engine/query_table.h"
 #include "server/engine/site_table.h"
 #include "server/engine/tenant_table.h"
 #include "server/telemetry/epoch_record.h"
@@ -42,7 +39,8 @@ class Engine {
   MonotonicTime NextWake() const;
 
   bool idle() const { return queries_.empty(); }
-  size_t pending() const { return pending_.size(); }
+  size_t pending() const { return queries_.pending(); }
+  std::string Broken() const { return queries_.Broken(); }  // for tests: an invariant that does not hold
   const SiteTable& sites() const { return sites_; }
   double tau() const { return tau_.load(std::memory_order_relaxed); }  // in force now; any thread may ask
 
@@ -63,27 +61,43 @@ class Engine {
   void UsePolicy(const std::string& name);
   void On(Inspect& event, MonotonicTime now);
 
+  // An epoch is four steps: gather, decide, record, apply.
+  struct Early {  // answered LOCAL without asking the policy
+    Query* query;
+    sched::Reason reason;
+  };
+  struct Gathered {
+    std::vector<Query*> candidates;       // in order of arrival
+    std::vector<const Query*> residents;  // granted or running
+    std::vector<Early> early;
+  };
   void RunEpoch(MonotonicTime now);
+  Gathered Gather(MonotonicTime now);
+  std::shared_ptr<const EpochRecord> Decide(const Gathered& gathered, MonotonicTime now);
+  void Record(std::shared_ptr<const EpochRecord> record);
+  void Apply(const Gathered& gathered, const EpochRecord& record, MonotonicTime now);
+
+  void Decline(const std::vector<Early>& early, MonotonicTime now);
+  void DeclinePending(MonotonicTime now);  // draining
+  EpochRecord NewRecord(const std::vector<Early>& early) const;
   bool MakeSound(sched::EpochSnapshot* snapshot);  // false: nothing of it can be decided
-  std::vector<const Query*> PickCandidates(MonotonicTime now);
   sched::EpochSnapshot Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
                                 MonotonicTime now) const;
   bool Forced(const Query& query) const { return query.meta.must_offload || query.meta.uncertainty > tau_; }
+  MonotonicTime Patience(const Query& query) const { return query.received + config_->limits.mandatory_wait; }
+  MonotonicTime Stopwatch() const { return ports_.stopwatch ? ports_.stopwatch() : MonotonicTime(); }
+  MonotonicTime NextEpoch() const;  // when it is due; Infinite() when nobody waits
   void CountDecision(const Query& query, bool offloaded);
-  void Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now);
-  void DeclineAndErase(Query& query, sched::Reason reason, uint64_t epoch, MonotonicTime now);
-  void DeclineEarly(Query& query, sched::Reason reason, MonotonicTime now);
-  void PublishEarly();                             // what DeclineEarly gathered, where no epoch does
+  void Offload(Query& query, const sched::Decision& decision, MonotonicTime now);
+  void DeclineAndErase(Query& query, sched::Reason reason, MonotonicTime now);
   void Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now);
   sched::SiteIndex OtherSite(const Query& query, MonotonicTime now, double* predicted_compute_s) const;
   void Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
   void Expire(MonotonicTime now);
   void ReleaseUplink(Query& query);
-  void ReleaseSlot(Query& query, MonotonicTime now);
-  void SetExpiry(Query& query, MonotonicTime when);
-  void Erase(Query& query);
-  void WakeHeld(MonotonicTime now);                // something changed that may help forced queries that wait
-  Query* Find(QueryId id);
+  void TakeSlot(Query& query, sched::SiteIndex site);
+  void GiveSlotBack(const Query& query, sched::SiteIndex site, MonotonicTime now);
+  void WakeHeld(MonotonicTime now);  // something changed that may help forced queries that wait
 
   // Constant after construction.
   const Ports ports_;
@@ -95,21 +109,16 @@ class Engine {
   bool policy_overridden_ = false, tau_overridden_ = false;
   bool draining_ = false;
 
-  std::unordered_map<QueryId, Query> queries_;
-  std::vector<QueryId> pending_;                               // in order of arrival
-  std::unordered_map<SessionId, std::unordered_set<QueryId>> by_session_;
-  std::unordered_map<SessionId, int> uploading_;               // granted and transmitting, per session; 1 = radio busy
-  std::set<std::pair<double, QueryId>> expiries_;              // (seconds since origin, query)
+  QueryTable queries_;
   LinkTable links_;
   SiteTable sites_;
 
   TenantTable tenants_;
   uint64_t epoch_ = 0;
-  std::vector<EarlyDecline> early_;                            // for the next record
-  MonotonicTime oldest_fresh_ = MonotonicTime::Infinite();     // arrivals that no epoch has looked at
+  MonotonicTime oldest_fresh_ = MonotonicTime::Infinite();  // arrivals that no epoch has looked at
   MonotonicTime last_arrival_;
-  MonotonicTime held_wake_ = MonotonicTime::Infinite();        // an epoch for those held back
-  double mean_output_tokens_ = 64;                             // running mean over completed queries
+  MonotonicTime held_wake_ = MonotonicTime::Infinite();  // an epoch for those held back
+  double mean_output_tokens_ = 64;                       // running mean over completed queries
 };
 
 }  // namespace goad::server

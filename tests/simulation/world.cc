@@ -429,6 +429,7 @@ void World::Settle() {
 }
 
 void World::Check() {
+  if (const std::string broken = engine_->Broken(); !broken.empty()) Broken(broken);
   engine_->Handle(Inspect{[this](const EngineStatus& status) {
                     int active = 0;
                     for (const auto& site : status.sites) {
