@@ -6,7 +6,7 @@ import sys
 
 ANY = r".*"
 CORE = r"scheduler/[a-z0-9_]+\.h"
-EVENTS = r"server/engine/(events|inbox|ports|query)\.h"
+EVENTS = r"server/engine/(error|events|inbox|ports|query)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
 OPENAI = r"client_sdk/openai/[a-z0-9_]+\.h"

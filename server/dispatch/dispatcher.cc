@@ -74,11 +74,11 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
     return;
   }
   if (backend < 0) {
-    ErrorInfo error;
-    error.code = ErrorCode::kUnavailable;
-    error.reason = "NO_BACKEND";
-    error.message = query.last_error.empty() ? "no backend of the site is up" : query.last_error;
-    return Over(query, QueryReturned{query.request, std::move(error)}, now);
+    const char* none = "no backend of the site is up";
+    return Over(query,
+                QueryReturned{query.request, MakeError(ErrorCode::kUnavailable, "NO_BACKEND", "",
+                                                       query.last_error.empty() ? none : query.last_error)},
+                now);
   }
   query.waits_since = MonotonicTime::Infinite();
   query.tried |= uint64_t{1} << backend;
@@ -244,9 +244,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
 void Dispatcher::Fail(Query& query, ErrorCode code, const char* reason, const std::string& message, MonotonicTime now) {
   FailedEvent event;
   event.id = query.request.id;
-  event.error.code = code;
-  event.error.reason = reason;
-  event.error.message = message;
+  event.error = MakeError(code, reason, "", message);
   event.text_bytes = query.text_bytes;
   sink_->Deliver(query.request.session, std::move(event));
   Over(query, QueryDone{query.request.id, DispatchOutcome::kFailed, 0}, now);

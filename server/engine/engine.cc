@@ -18,15 +18,6 @@ using sched::Reason;
 using sched::SiteIndex;
 using sched::Verdict;
 
-FailedEvent Failure(QueryId id, ErrorCode code, const char* reason, std::string message) {
-  FailedEvent failed;
-  failed.id = id;
-  failed.error.code = code;
-  failed.error.reason = reason;
-  failed.error.message = std::move(message);
-  return failed;
-}
-
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Config> config, Ports ports) : ports_(std::move(ports)), config_(config) {
@@ -175,9 +166,10 @@ void Engine::On(DrainExpired&, MonotonicTime now) {
   });
   for (const QueryId id : ids) {
     Query& query = *queries_.Find(id);
-    ports_.sink->Deliver(query.session, Failure(id, ErrorCode::kUnavailable, "DRAINING",
-                                                absl::StrCat("not finished within drain_timeout (",
-                                                             absl::FormatDuration(config_->drain_timeout), ")")));
+    ports_.sink->Deliver(query.session,
+                         FailedEvent{id, MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "",
+                                                   absl::StrCat("not finished within drain_timeout (",
+                                                                absl::FormatDuration(config_->drain_timeout), ")"))});
     Withdraw(query, now);
   }
 }
@@ -389,7 +381,7 @@ void Engine::DeclineAndErase(Query& query, Reason reason, MonotonicTime now) {
   event.reason = reason;
   event.predicted_local_s = query.meta.local_delay_s;
   if (reason == Reason::kDraining) {
-    event.retry_after_s = absl::ToDoubleSeconds(Jittered(config_->limits.retry_after, static_cast<uint64_t>(query.id)));
+    event.retry_after_s = RetryHint(config_->limits.retry_after, static_cast<uint64_t>(query.id));
   }
   ports_.metrics->QueueWait(SecondsBetween(query.received, now));
   CountDecision(query, false);
@@ -472,10 +464,12 @@ void Engine::Expire(MonotonicTime now) {
     } else {
       const bool deadline = query->deadline() <= now;
       ports_.sink->Deliver(query->session,
-                           Failure(query->id, deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
-                                   deadline ? "DEADLINE" : "GRANT_EXPIRED",
-                                   absl::StrCat("the prompt did not arrive within ",
-                                                absl::FormatDuration(now - query->decided), " of the decision")));
+                           FailedEvent{query->id,
+                                       MakeError(deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
+                                                 deadline ? "DEADLINE" : "GRANT_EXPIRED", "",
+                                                 absl::StrCat("the prompt did not arrive within ",
+                                                              absl::FormatDuration(now - query->decided),
+                                                              " of the decision"))});
       Withdraw(*query, now);
     }
   }

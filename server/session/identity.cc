@@ -76,12 +76,12 @@ absl::StatusOr<Caller> IdentifyCaller(const Config& config, const Credentials& c
   }
   if (credentials.token_sha256) {
     const std::string* tenant = TenantOfToken(config, *credentials.token_sha256);
-    if (tenant == nullptr) return absl::UnauthenticatedError("authorization: the bearer token is not known here");
+    if (tenant == nullptr) return absl::UnauthenticatedError("the bearer token is not known here");
     caller.tenant = *tenant;
     if (caller.identity.empty()) caller.identity = absl::StrCat("token of ", *tenant);
   }
   if (caller.identity.empty() && config.auth.required) {
-    return absl::UnauthenticatedError("authorization: want a bearer token or a client certificate");
+    return absl::UnauthenticatedError("want a bearer token or a client certificate");
   }
   return caller;
 }

@@ -88,6 +88,11 @@ class StreamReactor : public GrpcReactor,
         core_(session_, caller_.ok() ? *caller_ : Caller(), ports.session),
         connection_(ports.connection(session_->peer)) {}
 
+  ErrorInfo Unauthenticated(absl::string_view why) {
+    ports_.session.metrics->Refused(Refusal::kUnauthenticated);
+    return MakeError(ErrorCode::kUnauthenticated, Refusal::kUnauthenticated, "authorization", std::string(why));
+  }
+
   // False when the stream is refused; it then finishes by itself.
   bool Register() {
     self_ = this->shared_from_this();
@@ -101,18 +106,15 @@ class StreamReactor : public GrpcReactor,
       const auto again = IdentifyCaller(*ports_.session.config->Current(), credentials_);
       if (!error && (!again.ok() || again->tenant != caller_->tenant)) {
         ports_.session.registry->Remove(session_->id);
-        error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization",
-                          "authorization: is not known here any more", 0};
+        error = Unauthenticated("is not known here any more");
       }
     } else {
-      error = ErrorInfo{ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization",
-                        std::string(caller_.status().message()), 0};
+      error = Unauthenticated(caller_.status().message());
     }
     if (!error) {
       if (connection_ != nullptr) connection_->StreamsBy(1);
       return counted_ = true;
     }
-    ports_.session.metrics->Refused(error->reason.c_str());
     End(*error);
     return false;
   }
@@ -222,13 +224,9 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
     }
     v1::DeviceFrame frame;
     if (!Parse(in_, &frame)) {
-      ports_.session.metrics->Refused("UNDECODABLE");
-      ErrorInfo error;
-      error.code = ErrorCode::kInvalidArgument;
-      error.reason = "UNDECODABLE";
-      error.field = "frame";
-      error.message = "frame: the bytes are not a goad.v1.DeviceFrame";
-      End(error);
+      ports_.session.metrics->Refused(Refusal::kUndecodable);
+      End(MakeError(ErrorCode::kInvalidArgument, Refusal::kUndecodable, "frame",
+                    "the bytes are not a goad.v1.DeviceFrame"));
       return false;
     }
     const bool read_on = core_.OnFrame(frame, MonotonicTime::Now());
@@ -252,10 +250,10 @@ class AskReactor final : public StreamReactor<grpc::ServerWriteReactor<grpc::Byt
       error = core_.OnAsk(request, MonotonicTime::Now());
       Took(bytes, !error);
     } else {
-      error = ErrorInfo{ErrorCode::kInvalidArgument, "UNDECODABLE", "request", "request: not a goad.v1.AskRequest", 0};
+      error = MakeError(ErrorCode::kInvalidArgument, Refusal::kUndecodable, "request", "not a goad.v1.AskRequest");
     }
     if (error) {
-      ports_.session.metrics->Refused("BAD_ASK");
+      ports_.session.metrics->Refused(Refusal::kBadAsk);
       return End(*error);
     }
     Pump();

@@ -96,9 +96,7 @@ Outbox::PutResult Outbox::PutTokens(Slot& slot, const TokensEvent& event) {
   if (Full(bytes)) {
     FailedEvent failed;
     failed.id = event.id;
-    failed.error.code = ErrorCode::kSlowConsumer;
-    failed.error.reason = "OUTBOX_FULL";
-    failed.error.message = "the device did not read its answer";
+    failed.error = MakeError(ErrorCode::kSlowConsumer, Refusal::kOutboxFull, "", "the device did not read its answer");
     failed.text_bytes = event.text_offset;
     result.terminal = Terminal::kFailed;
     result.frame = EncodeEvent(failed, slot.query_id, {});

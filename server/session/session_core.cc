@@ -9,13 +9,8 @@
 namespace goad::server {
 namespace {
 
-ErrorInfo Precondition(const char* reason, std::string field, std::string message) {
-  ErrorInfo error;
-  error.code = ErrorCode::kFailedPrecondition;
-  error.reason = reason;
-  error.message = absl::StrCat(field, ": ", message);
-  error.field = std::move(field);
-  return error;
+ErrorInfo Precondition(const char* reason, std::string field, const std::string& message) {
+  return MakeError(ErrorCode::kFailedPrecondition, reason, std::move(field), message);
 }
 
 std::string QueryIdOf(const v1::DeviceFrame& frame) {
@@ -34,7 +29,7 @@ SessionCore::SessionCore(std::shared_ptr<Session> session, Caller caller, const 
     : session_(std::move(session)), ports_(ports), caller_(std::move(caller)) {}
 
 void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
-  ports_.metrics->Refused("BAD_FRAME");
+  ports_.metrics->Refused(Refusal::kBadFrame);
   session_->outbox.PutIfRoom(EncodeProtocolError(error, frames_, CheckQueryId(query_id, "") ? "" : query_id));
 }
 
@@ -42,13 +37,11 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
   ++frames_;
   const double rate = ports_.config->Current()->limits.frames_per_second;
   if (const absl::Duration wait = frame_bucket_.Take(1, rate, rate, now); wait > absl::ZeroDuration()) {
-    ports_.metrics->Refused("FRAMES_PER_SECOND");
-    ErrorInfo error;
-    error.code = ErrorCode::kResourceExhausted;
-    error.reason = "FRAMES_PER_SECOND";
-    error.message = absl::StrCat("limits.frames_per_second: this session sent more than ", rate, " a second");
-    error.retry_after_s = absl::ToDoubleSeconds(
-        Jittered(ports_.config->Current()->limits.retry_after, static_cast<uint64_t>(session_->id)));
+    ports_.metrics->Refused(Refusal::kFramesPerSecond);
+    const ErrorInfo error =
+        MakeError(ErrorCode::kResourceExhausted, Refusal::kFramesPerSecond, "",
+                  absl::StrCat("limits.frames_per_second: this session sent more than ", rate, " a second"),
+                  RetryHint(ports_.config->Current()->limits.retry_after, static_cast<uint64_t>(session_->id)));
     session_->outbox.Close(error, now);
     OnEnd(now);
     return false;
@@ -86,9 +79,9 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
 void SessionCore::OnHello(const v1::Hello& hello) {
   greeted_ = true;
   identity_ = absl::StrCat(caller_.identity, "/",
-                           !hello.device_name().empty()  ? absl::StrCat("device ", hello.device_name())
-                           : caller_.identity.empty() ? session_->Name()
-                                                      : "");
+                           !hello.device_name().empty() ? absl::StrCat("device ", hello.device_name())
+                           : caller_.identity.empty()   ? session_->Name()
+                                                        : "");
   ports_.registry->Describe(session_->id, identity_, hello.device_name());
   const auto config = ports_.config->Current();
   session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.tau()));
@@ -112,28 +105,9 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   submit.meta.tenant = caller_.tenant;
   submit.meta.traceparent = caller_.traceparent;
 
-  const uint64_t fingerprint = QueryFingerprint(query);
-  const QueryMemory::Answer memory =
-      ports_.memory->Begin(identity_, query.query_id(), fingerprint, session_->id, now);
-  switch (memory.recall) {
-    case QueryMemory::Recall::kNew: break;
-    case QueryMemory::Recall::kConflict: {
-      ErrorInfo error = Precondition("ID_REUSED", "query.query_id",
-                                     absl::StrCat("\"", query.query_id(), "\" was used for another query"));
-      error.code = ErrorCode::kInvalidArgument;
-      return error;
-    }
-    case QueryMemory::Recall::kElsewhere: {
-      ErrorInfo error = Precondition("LIVE_ELSEWHERE", "query.query_id",
-                                     absl::StrCat("\"", query.query_id(), "\" is live on another stream"));
-      error.retry_after_s = absl::ToDoubleSeconds(Jittered(absl::Seconds(1), fingerprint));
-      return error;
-    }
-    case QueryMemory::Recall::kLive:
-    case QueryMemory::Recall::kFinished:
-      if (memory.frame) session_->outbox.PutIfRoom(*memory.frame);
-      return std::nullopt;
-  }
+  bool asked_before = false;
+  if (auto error = Recall(query, now, &asked_before)) return error;
+  if (asked_before) return std::nullopt;
 
   Outbox::Slot slot;
   slot.id = submit.id = QueryId{ports_.next_query_id->fetch_add(1, std::memory_order_relaxed)};
@@ -142,46 +116,67 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
   slot.received = submit.received = now;
   submit.session = session_->id;
-  const char* refused = nullptr;
-  absl::Duration retry_after = config->limits.retry_after;
-  sched::Reason reason = sched::Reason::kOverload;
-  if (session_->outbox.leaving()) {
-    refused = "DRAINING";
-    reason = sched::Reason::kDraining;
-  } else if (const absl::Duration wait = TenantWait(*config, submit.meta.prompt_tokens, now); wait > absl::ZeroDuration()) {
-    refused = "TENANT_RATE";
-    reason = sched::Reason::kQuota;
-    retry_after = std::max(retry_after, wait);
-  } else if (session_->outbox.live() >= static_cast<size_t>(config->limits.queries_per_session)) {
-    refused = "QUERIES_PER_SESSION";
-  } else if (!HoldInlinePrompt(config->limits.inline_prompt_bytes, &submit.inline_prompt)) {
-    refused = "INLINE_PROMPTS";
-  }
+  std::optional<TurnedAway> away = TurnAway(*config, &submit, now);
   const QueryId id = submit.id;
   const double local_delay_s = submit.meta.local_delay_s;
   switch (session_->outbox.OpenSlot(std::move(slot))) {
     case Outbox::Opened::kOpen: break;
     case Outbox::Opened::kClosed: return std::nullopt;  // the stream is gone
-    case Outbox::Opened::kNoRoom: {                     // nothing of what it was sent is read: no room for an answer either
+    case Outbox::Opened::kNoRoom:
       ports_.memory->Forget(identity_, query.query_id());
-      ports_.metrics->Refused("OUTBOX");
-      ErrorInfo error = Precondition("OUTBOX_FULL", "query", "there is no room for its answer; read what was sent before");
-      error.code = ErrorCode::kResourceExhausted;
-      error.retry_after_s = absl::ToDoubleSeconds(Jittered(retry_after, static_cast<uint64_t>(id)));
-      return error;
-    }
+      ports_.metrics->Refused(Refusal::kOutboxFull);
+      return MakeError(ErrorCode::kResourceExhausted, Refusal::kOutboxFull, "query",
+                       "there is no room for its answer; read what was sent before",
+                       RetryHint(config->limits.retry_after, static_cast<uint64_t>(id)));
   }
-  if (refused == nullptr) {
+  if (!away) {
     if (ports_.inbox->Push(std::move(submit))) return std::nullopt;
-    refused = "WAITING_QUERIES";
+    away = TurnedAway{Refusal::kWaitingQueries};
   }
-  ports_.metrics->Refused(refused);
-  DecisionEvent refusal;
-  refusal.id = id;
-  refusal.reason = reason;
-  refusal.predicted_local_s = local_delay_s;
-  refusal.retry_after_s = absl::ToDoubleSeconds(Jittered(retry_after, static_cast<uint64_t>(id)));
-  ports_.registry->Deliver(session_->id, refusal);
+  ports_.metrics->Refused(away->why);
+  DecisionEvent local;
+  local.id = id;
+  local.reason = away->reason;
+  local.predicted_local_s = local_delay_s;
+  local.retry_after_s = RetryHint(std::max(config->limits.retry_after, away->at_least), static_cast<uint64_t>(id));
+  ports_.registry->Deliver(session_->id, local);
+  return std::nullopt;
+}
+
+// Whether this id was asked before, and what the device hears then.
+std::optional<ErrorInfo> SessionCore::Recall(const v1::Query& query, MonotonicTime now, bool* asked_before) {
+  const uint64_t fingerprint = QueryFingerprint(query);
+  const QueryMemory::Answer memory = ports_.memory->Begin(identity_, query.query_id(), fingerprint, session_->id, now);
+  switch (memory.recall) {
+    case QueryMemory::Recall::kNew: break;
+    case QueryMemory::Recall::kConflict:
+      return MakeError(ErrorCode::kInvalidArgument, "ID_REUSED", "query.query_id",
+                       absl::StrCat("\"", query.query_id(), "\" was used for another query"));
+    case QueryMemory::Recall::kElsewhere:
+      return MakeError(ErrorCode::kFailedPrecondition, "LIVE_ELSEWHERE", "query.query_id",
+                       absl::StrCat("\"", query.query_id(), "\" is live on another stream"),
+                       RetryHint(absl::Seconds(1), fingerprint));
+    case QueryMemory::Recall::kLive:
+    case QueryMemory::Recall::kFinished:
+      *asked_before = true;
+      if (memory.frame) session_->outbox.PutIfRoom(*memory.frame);
+  }
+  return std::nullopt;
+}
+
+// What keeps a query from the engine, if anything; else its inline prompt is counted from now on.
+std::optional<SessionCore::TurnedAway> SessionCore::TurnAway(const Config& config, SubmitQuery* submit,
+                                                             MonotonicTime now) {
+  if (session_->outbox.leaving()) return TurnedAway{Refusal::kDraining, sched::Reason::kDraining};
+  if (const absl::Duration wait = TenantWait(config, submit->meta.prompt_tokens, now); wait > absl::ZeroDuration()) {
+    return TurnedAway{Refusal::kTenantRate, sched::Reason::kQuota, wait};
+  }
+  if (session_->outbox.live() >= static_cast<size_t>(config.limits.queries_per_session)) {
+    return TurnedAway{Refusal::kQueriesPerSession};
+  }
+  if (!HoldInlinePrompt(config.limits.inline_prompt_bytes, &submit->inline_prompt)) {
+    return TurnedAway{Refusal::kInlinePrompts};
+  }
   return std::nullopt;
 }
 
@@ -210,23 +205,22 @@ std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
   if (auto error = CheckQueryId(prompt.query_id(), "prompt.query_id")) return error;
   const std::optional<Outbox::Slot> slot = session_->outbox.FindSlot(prompt.query_id());
   if (!slot) {
-    ports_.metrics->Refused("LATE_PROMPT");
-    ErrorInfo error = Precondition("NO_SUCH_QUERY", "prompt.query_id",
-                                   absl::StrCat("\"", prompt.query_id(), "\" is not a live query of this session"));
-    error.code = ErrorCode::kNotFound;
-    return error;
+    ports_.metrics->Refused(Refusal::kLatePrompt);
+    return MakeError(ErrorCode::kNotFound, "NO_SUCH_QUERY", "prompt.query_id",
+                     absl::StrCat("\"", prompt.query_id(), "\" is not a live query of this session"));
   }
   if (slot->state == Outbox::SlotState::kPending) {
     return Precondition("NOT_GRANTED", "prompt.query_id",
                         absl::StrCat("\"", prompt.query_id(), "\" has no OFFLOAD decision yet"));
   }
   const auto twice = [&] {
-    return Precondition("PROMPT_TWICE", "prompt.query_id", absl::StrCat("\"", prompt.query_id(), "\" already has its prompt"));
+    return Precondition("PROMPT_TWICE", "prompt.query_id",
+                        absl::StrCat("\"", prompt.query_id(), "\" already has its prompt"));
   };
   if (slot->state == Outbox::SlotState::kPrompted) return twice();  // whatever is in it: the answer that runs goes on
   std::shared_ptr<const PromptBody> body;
   if (const auto error = DecodePrompt(prompt, "prompt", slot->chat, slot->prompt_bytes, &body)) {
-    ports_.metrics->Refused("BAD_PROMPT");
+    ports_.metrics->Refused(Refusal::kBadPrompt);
     FailedEvent failed;
     failed.id = slot->id;
     failed.error = *error;
@@ -252,9 +246,7 @@ std::optional<ErrorInfo> SessionCore::OnAsk(const v1::AskRequest& request, Monot
   identity_ = caller_.identity.empty() ? session_->Name() : absl::StrCat(caller_.identity, "/");
   ports_.registry->Describe(session_->id, identity_, "Ask");
   if (!request.query().has_inline_prompt()) {
-    ErrorInfo error = Precondition("NO_PROMPT", "query.inline_prompt", "is required by Ask");
-    error.code = ErrorCode::kInvalidArgument;
-    return error;
+    return MakeError(ErrorCode::kInvalidArgument, "NO_PROMPT", "query.inline_prompt", "is required by Ask");
   }
   if (auto error = OnLinks(request.links(), now)) Refuse(*error, "");  // the others of the report count
   v1::Query query = request.query();

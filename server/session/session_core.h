@@ -26,11 +26,11 @@ struct SessionPorts {  // not owned, outlive every session
   std::atomic<int64_t>* inline_prompt_bytes = nullptr;  // held by queries that came with their prompt
   TenantLimiter* limiter = nullptr;
   OutboxBudget* outboxes = nullptr;
-  std::function<double()> tau;                          // in force now
+  std::function<double()> tau;  // in force now
 };
 
-// States: before Hello -> open -> ended. Thread-compatible: frames come one at a time; OnEnd may come at any moment from
-// another thread and is idempotent. The caller pumps the stream after each call.
+// States: before Hello -> open -> ended. Thread-compatible: frames come one at a time; OnEnd may come at any moment
+// from another thread and is idempotent. The caller pumps the stream after each call.
 class SessionCore {
  public:
   // Query ids are scoped to the caller's identity and the device name; without either to the session.
@@ -53,13 +53,20 @@ class SessionCore {
   absl::Duration TenantWait(const Config& config, int prompt_tokens, MonotonicTime now);
   bool HoldInlinePrompt(int64_t most, std::shared_ptr<const PromptBody>* prompt);
   void OnCancel(const v1::Cancel& cancel);
+  struct TurnedAway {  // a query, with a decision that says so
+    Refusal why;
+    sched::Reason reason = sched::Reason::kOverload;
+    absl::Duration at_least;  // before it may be asked again
+  };
   void Refuse(const ErrorInfo& error, const std::string& query_id);
+  std::optional<ErrorInfo> Recall(const v1::Query& query, MonotonicTime now, bool* asked_before);
+  std::optional<TurnedAway> TurnAway(const Config& config, SubmitQuery* submit, MonotonicTime now);
   void Forget();
 
   const std::shared_ptr<Session> session_;
   const SessionPorts ports_;
   const Caller caller_;
-  std::string identity_;               // scope of query ids
+  std::string identity_;  // scope of query ids
   TokenBucket frame_bucket_;
   double tx_power_w_ = 0.2;
   bool greeted_ = false;

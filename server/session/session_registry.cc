@@ -38,21 +38,21 @@ void SessionRegistry::SetConfig(std::shared_ptr<const Config> config) {
 std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream,
                                               Holder holder, const LimitsConfig& limits) {
   const SessionId id = session->id;
-  const auto refuse = [&](ErrorCode code, const char* reason, std::string message) {
-    return ErrorInfo{code, reason, "", std::move(message),
-                     absl::ToDoubleSeconds(Jittered(limits.retry_after, static_cast<uint64_t>(id)))};
+  const auto refuse = [&](ErrorCode code, Refusal why, const std::string& message) {
+    metrics_->Refused(why);
+    return MakeError(code, why, "", message, RetryHint(limits.retry_after, static_cast<uint64_t>(id)));
   };
   size_t open = 0;
   {
     MutexLock lock(mutex_);
-    if (draining_) return refuse(ErrorCode::kUnavailable, "DRAINING", "draining: reconnect later");
+    if (draining_) return refuse(ErrorCode::kUnavailable, Refusal::kDraining, "draining: reconnect later");
     if (entries_.size() >= static_cast<size_t>(limits.sessions)) {
-      return refuse(ErrorCode::kResourceExhausted, "SESSIONS",
+      return refuse(ErrorCode::kResourceExhausted, Refusal::kSessions,
                     absl::StrCat("limits.sessions: ", limits.sessions, " sessions are open"));
     }
     const auto held = held_.find(holder.holder);
     if (held != held_.end() && held->second >= limits.SessionsPerIdentity()) {
-      return refuse(ErrorCode::kResourceExhausted, "SESSIONS_PER_IDENTITY",
+      return refuse(ErrorCode::kResourceExhausted, Refusal::kSessionsPerIdentity,
                     absl::StrCat("limits.sessions_per_identity: ", held->second, " sessions of yours are open"));
     }
     ++held_[holder.holder];
@@ -126,12 +126,12 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
 }
 
 void SessionRegistry::SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message) {
-  const absl::Duration after = Jittered(reconnect_after, static_cast<uint64_t>(entry.session->id));
+  const double after_s = RetryHint(reconnect_after, static_cast<uint64_t>(entry.session->id));
   v1::ServerFrame goodbye;
-  goodbye.mutable_goodbye()->set_reconnect_after_s(absl::ToDoubleSeconds(after));
+  goodbye.mutable_goodbye()->set_reconnect_after_s(after_s);
   goodbye.mutable_goodbye()->set_message(message);
-  entry.session->outbox.SayGoodbye(
-      std::move(goodbye), ErrorInfo{ErrorCode::kUnavailable, "DRAINING", "", message, absl::ToDoubleSeconds(after)});
+  entry.session->outbox.SayGoodbye(std::move(goodbye),
+                                   MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "", message, after_s));
   wake_(entry.stream);
 }
 
@@ -158,7 +158,12 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
   }
   for (auto& [session, flow] : flows) flow = session->outbox.flow();
   std::vector<Entry> aged, over;
-  std::vector<std::pair<std::shared_ptr<SessionStream>, ErrorInfo>> ended;
+  struct Ended {
+    std::shared_ptr<SessionStream> stream;
+    Refusal why;
+    ErrorInfo error;
+  };
+  std::vector<Ended> ended;
   {
     MutexLock lock(mutex_);
     for (const auto& [session, flow] : flows) {
@@ -168,19 +173,19 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
       if (!flow.waiting || flow.writes_done != entry.writes_done) entry.stuck_since = now;
       entry.writes_done = flow.writes_done;
       const absl::Duration age = now - session->opened;
-      const auto end = [&](ErrorCode code, const char* reason, const char* field, std::string message) {
-        if (!std::exchange(entry.ended, true))
-          ended.emplace_back(entry.stream, ErrorInfo{code, reason, field, std::move(message), 0});
+      const auto end = [&](ErrorCode code, Refusal why, const char* field, const std::string& message) {
+        if (std::exchange(entry.ended, true)) return;
+        ended.push_back({entry.stream, why, MakeError(code, why, field, message)});
       };
       if (now - entry.stuck_since > limits.slow_consumer) {
         entry.ended &= entry.cut;  // also one that was ended before, and does not read that either
         entry.cut = true;
-        end(ErrorCode::kSlowConsumer, "SLOW_CONSUMER", "",
+        end(ErrorCode::kSlowConsumer, Refusal::kSlowConsumer, "",
             absl::StrCat("limits.slow_consumer: nothing of what waits for it was read for ",
                          absl::FormatDuration(limits.slow_consumer)));
       } else if (!entry.greeted && age > kHello) {
-        end(ErrorCode::kDeadlineExceeded, "HELLO_FIRST", "hello",
-            absl::StrCat("hello: did not come within ", absl::FormatDuration(kHello)));
+        end(ErrorCode::kDeadlineExceeded, Refusal::kHelloFirst, "hello",
+            absl::StrCat("did not come within ", absl::FormatDuration(kHello)));
       } else if (entry.goodbye != MonotonicTime::Infinite()) {
         if (now - entry.goodbye > kLastQueries) over.push_back(entry);
       } else if (limits.session_max_age > absl::ZeroDuration() &&
@@ -196,9 +201,9 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
     entry.session->outbox.EndGoodbye();
     wake_(entry.stream);
   }
-  for (const auto& [stream, why] : ended) {
-    metrics_->Refused(why.reason.c_str());
-    stream->End(why);
+  for (const auto& [stream, why, error] : ended) {
+    metrics_->Refused(why);
+    stream->End(error);
   }
 }
 
@@ -212,8 +217,8 @@ size_t SessionRegistry::Recheck(const Config& config) {
     }
   }
   for (const Entry& entry : strangers) {
-    entry.stream->End({ErrorCode::kUnauthenticated, "UNAUTHENTICATED", "authorization",
-                       "authorization: what it showed is not known here any more, or is somebody else's", 0});
+    entry.stream->End(MakeError(ErrorCode::kUnauthenticated, Refusal::kUnauthenticated, "authorization",
+                                "what it showed is not known here any more, or is somebody else's"));
   }
   return strangers.size();
 }
@@ -227,7 +232,7 @@ bool SessionRegistry::Kick(const std::string& name) {
     }
   }
   if (stream == nullptr) return false;
-  stream->End({ErrorCode::kUnavailable, "KICKED", "", "an operator ended this session", 0});
+  stream->End(MakeError(ErrorCode::kUnavailable, "KICKED", "", "an operator ended this session"));
   return true;
 }
 

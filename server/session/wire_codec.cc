@@ -10,13 +10,8 @@
 namespace goad::server {
 namespace {
 
-ErrorInfo Invalid(std::string field, std::string message) {
-  ErrorInfo error;
-  error.code = ErrorCode::kInvalidArgument;
-  error.reason = "OUT_OF_RANGE";
-  error.message = absl::StrCat(field, ": ", message);
-  error.field = std::move(field);
-  return error;
+ErrorInfo Invalid(std::string field, const std::string& message) {
+  return MakeError(ErrorCode::kInvalidArgument, "OUT_OF_RANGE", std::move(field), message);
 }
 
 // Refuses NaN too: the comparison is then false.
@@ -88,11 +83,8 @@ std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& conf
   size_t j = 0;
   while (j < config.sites.size() && (config.sites[j].name != link.site() || config.sites[j].presence.removed())) ++j;
   if (j == config.sites.size()) {
-    ErrorInfo error = Invalid("link_report.links.site",
-                              absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
-    error.code = ErrorCode::kNotFound;
-    error.reason = "UNKNOWN_SITE";
-    return error;
+    return MakeError(ErrorCode::kNotFound, "UNKNOWN_SITE", "link_report.links.site",
+                     absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
   }
   const SiteConfig& site = config.sites[j];
   for (const LinkMeasurement& other : before) {
@@ -124,12 +116,10 @@ std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& conf
   }
   const bool rate = link.measurement_case() == v1::SiteLink::kUplinkBps;
   if (rate != (uplink.model == sched::UplinkModel::kMeasured)) {
-    ErrorInfo error = Invalid("link_report.links.measurement",
-                              absl::StrCat("site \"", site.name, "\" predicts from ",
-                                           rate ? "gain_db, rsrp_dbm or uplink_snr_db, not from uplink_bps"
-                                                : "uplink_bps, not from gain_db, rsrp_dbm or uplink_snr_db"));
-    error.reason = "MEASUREMENT_NOT_USED";
-    return error;
+    return MakeError(ErrorCode::kInvalidArgument, "MEASUREMENT_NOT_USED", "link_report.links.measurement",
+                     absl::StrCat("site \"", site.name, "\" predicts from ",
+                                  rate ? "gain_db, rsrp_dbm or uplink_snr_db, not from uplink_bps"
+                                       : "uplink_bps, not from gain_db, rsrp_dbm or uplink_snr_db"));
   }
   measurement->site = sched::ToSite(j);
   measurement->measured_at = now - absl::Seconds(link.age_s());

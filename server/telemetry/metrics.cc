@@ -32,10 +32,6 @@ const Buckets kErrorSeconds = {-10, -1, -0.25, -0.1, -0.05, -0.01, 0, 0.01, 0.05
 const Buckets kCandidates = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000};
 const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 
-// Zero from the start, so that a rate over them is right from the first one on.
-constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT",         "BAD_ASK",         "UNDECODABLE",
-                                     "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
-                                     "INLINE_PROMPTS", "TENANT_RATE", "FRAMES_PER_SECOND", "SESSIONS_PER_IDENTITY", "UNAUTHENTICATED"};
 constexpr std::array<const char*, 4> kSnapshotParts = {"whole", "site", "candidate", "resident"};
 constexpr std::array<const char*, 5> kFaults = {"prompt", "configuration", "backend", "busy", "loading"};
 constexpr std::array<const char*, 5> kBackendStates = {"unknown", "up", "loading", "down", "half-open"};
@@ -197,6 +193,7 @@ struct Metrics::Families {
   Counter& slow_consumers = OneCounter(r, "goad_slow_consumers_total", "Answers given up because the device did not read.");
   prometheus::Family<Counter>& refused = BuildCounter().Name("goad_refused_total")
       .Help("Frames and queries refused at the door, by reason.").Register(r);
+  std::array<Counter*, kRefusalCount> refusals{};
 
   prometheus::Family<Counter>& tenant_decisions = BuildCounter().Name("goad_tenant_decisions_total")
       .Help("Decisions by tenant and verdict.").Register(r);
@@ -272,7 +269,9 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
         {{"verdict", "LOCAL"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", ""}});
   }
   for (const char* part : kSnapshotParts) f_->snapshot_faults.Add({{"part", part}});
-  for (const char* reason : kRefusals) f_->refused.Add({{"reason", reason}});
+  for (int k = 0; k < kRefusalCount; ++k) {  // zero from the start, so that a rate over them is right from the first one on
+    f_->refusals[static_cast<size_t>(k)] = &f_->refused.Add({{"reason", ToString(static_cast<Refusal>(k))}});
+  }
   for (size_t t = 0; t < kTerminals.size(); ++t) {
     f_->duration[t] = &f_->durations.Add({{"outcome", kTerminals[t]}}, kLongSeconds);
   }
@@ -357,7 +356,7 @@ void ListenerMetrics::Heard(bool heard) const { heard_->Set(heard ? 1 : 0); }
 void Metrics::Sessions(size_t open) { f_->sessions.Set(static_cast<double>(open)); }
 void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cast<double>(delta)); }
 void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
-void Metrics::Refused(const char* reason) { f_->refused.Add({{"reason", reason}}).Increment(); }
+void Metrics::Refused(Refusal refusal) { f_->refusals[static_cast<size_t>(refusal)]->Increment(); }
 void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
 void Metrics::DecisionLogLost(uint64_t lines) { f_->log_lost.Increment(static_cast<double>(lines)); }
 void Metrics::CertificateExpires(absl::Time at) { f_->certificate_expires.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch())); }

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "scheduler/snapshot_check.h"
 #include "scheduler/types.h"
+#include "server/base/refusal.h"
 
 namespace prometheus {
 class Collectable;
@@ -94,7 +95,7 @@ class Metrics {
   void Sessions(size_t open);
   void OutboxBytes(int64_t delta);
   void SlowConsumer();
-  void Refused(const char* reason);  // from a closed set of literals
+  void Refused(Refusal refusal);
 
   // Configuration.
   void ConfigReload(bool ok);
