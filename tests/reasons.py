@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Every reason that goad gives a device, caller or metric (a literal in UPPER_SNAKE in server/) is named by a test, in a
-string of its own or in a longer one. Exit status 1 lists those that are not."""
+"""Every reason that goad gives a device, caller or metric (a literal in UPPER_SNAKE in server/) is named by a test, in
+a string of its own or in a longer one. Exit status 1 lists those that are not."""
 import os
 import re
 import subprocess
