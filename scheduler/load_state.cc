@@ -22,7 +22,7 @@ LoadState::PairCost LoadState::Evaluate(size_t i, size_t j) const {
   const SiteState& site = snapshot_.sites[j];
   const Candidate& candidate = snapshot_.candidates[i];
   PairCost cost;
-  if (!site.accepting || (candidate.chat && !site.chat)) return cost;
+  if (!(site.accepting || site.draining) || (candidate.chat && !site.chat)) return cost;
   double uplink_bps = kUnknown;
   if (candidate.prompt_bits > 0) {
     if (site.uplink == UplinkModel::kMeasured) {
@@ -32,6 +32,7 @@ LoadState::PairCost LoadState::Evaluate(size_t i, size_t j) const {
       return cost.eligibility = Eligibility::kNoLink, cost;
     }
   }
+  if (!site.accepting) return cost.eligibility = Eligibility::kSiteDraining, cost;
   if (queries_[j] >= site.max_queries) return cost.eligibility = Eligibility::kSiteFull, cost;
   if (TenantFull(i)) return cost.eligibility = Eligibility::kQuota, cost;
   cost.upload_s = UploadSeconds(site, candidate, snapshot_.Gain(i, j), uplink_bps, interference_w_[j], uplinks_[j] + 1);
@@ -77,6 +78,7 @@ Reason LoadState::LocalReason(size_t i) const {
   }
   switch (furthest) {
     case Eligibility::kNoSite: return Reason::kNoSite;
+    case Eligibility::kSiteDraining: return Reason::kSiteDraining;
     case Eligibility::kNoLink: return snapshot_.candidates[i].link_stale ? Reason::kLinkStale : Reason::kNoLink;
     case Eligibility::kSiteFull: return snapshot_.Forced(i) ? Reason::kTauInfeasible : Reason::kSiteFull;
     case Eligibility::kQuota: return Reason::kQuota;

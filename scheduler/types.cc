@@ -20,6 +20,7 @@ const char* ToString(Reason reason) {
     case Reason::kDraining: return "DRAINING";
     case Reason::kPolicy: return "POLICY";
     case Reason::kUplinkBusy: return "UPLINK_BUSY";
+    case Reason::kSiteDraining: return "SITE_DRAINING";
   }
   return "UNKNOWN";
 }

@@ -34,7 +34,7 @@ enum class Reason {
   kNoGain,         // local: no site is predicted to be faster
   kNoLink,         // local: no usable link to any site (never reported, or zero)
   kLinkStale,      // local: the last report is older than link_max_age
-  kNoSite,         // local: no site is up, not draining and able to take this prompt kind
+  kNoSite,         // local: no site is up and able to take this prompt kind
   kSiteFull,       // local: every usable site is at max_queries
   kTauInfeasible,  // local although uncertainty > tau: every usable site stayed at max_queries for mandatory_wait
   kDeadline,       // local: every usable site is predicted past the query's deadline
@@ -43,8 +43,9 @@ enum class Reason {
   kDraining,       // local: the daemon is shutting down
   kPolicy,         // a baseline policy (all-edge, all-local, random) that does not look at gain
   kUplinkBusy,     // local: the device's radio is busy with its own earlier prompt
+  kSiteDraining,   // local: the site that could take it is being drained
 };
-inline constexpr int kReasonCount = static_cast<int>(Reason::kUplinkBusy) + 1;
+inline constexpr int kReasonCount = static_cast<int>(Reason::kSiteDraining) + 1;
 
 const char* ToString(Verdict verdict);
 const char* ToString(Reason reason);
@@ -80,6 +81,7 @@ struct SiteState {
   double resident_interference_w = 0;  // carried over: power received here from uploads to other sites, >= 0
   int max_queries = kUnlimited;        // active_queries may not exceed this by a decision; >= 0
   bool accepting = true;               // up and not draining
+  bool draining = false;               // not accepting, because an operator wants it so (names the reason)
   bool chat = true;                    // can take chat prompts
 };
 

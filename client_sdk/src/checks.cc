@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "client_sdk/openai/json_text.h"
 
 namespace goad::internal {
@@ -49,6 +53,28 @@ absl::Status CheckPrintable(const char* field, const std::string& value, size_t 
     return Bad(field, absl::StrCat("byte ", k, " is 0x", absl::Hex(byte, absl::kZeroPad2),
                                    ", want printable ASCII without blanks",
                                    newline_last ? " (the newline that ends a file is no part of it)" : ""));
+  }
+  return absl::OkStatus();
+}
+
+// Of a gRPC target (HOST[:PORT], [ADDRESS]:PORT, dns://SERVER/HOST:PORT, ipv4:ADDRESS:PORT,...) the ports, which gRPC
+// itself takes modulo 65536. What follows unix: is a path, and what follows other schemes is theirs.
+absl::Status CheckPorts(std::string_view target) {
+  for (const std::string_view scheme : {"dns:", "ipv4:", "ipv6:"}) {
+    if (target.substr(0, scheme.size()) != scheme) continue;
+    target.remove_prefix(scheme.size());
+    target.remove_prefix(target.find_last_of('/') + 1);  // npos + 1 = 0
+  }
+  if (target.substr(0, 5) == "unix:" || target.find("://") != target.npos) return absl::OkStatus();
+  for (const absl::string_view part : absl::StrSplit(absl::string_view(target.data(), target.size()), ',')) {
+    const size_t colon = part.rfind(':'), bracket = part.rfind(']');
+    if (colon == part.npos || (bracket != part.npos && colon < bracket)) continue;
+    if (bracket == part.npos && part.find(':') != colon) continue;  // a bare IPv6 address
+    const absl::string_view port = part.substr(colon + 1);
+    int number = 0;
+    const bool digits = !port.empty() && port.size() <= 5 && std::all_of(port.begin(), port.end(), absl::ascii_isdigit);
+    if (digits && absl::SimpleAtoi(port, &number) && number >= 1 && number <= 65535) continue;
+    return Bad("address", absl::StrCat("port \"", port.substr(0, 16), "\" is not in 1..65535"));
   }
   return absl::OkStatus();
 }
@@ -105,6 +131,7 @@ absl::Status CheckQueryId(const std::string& id) { return CheckName("id", id, 1,
 absl::Status CheckOptions(const ClientOptions& options) {
   if (options.address.empty()) return Bad("address", "is empty");
   GOAD_RETURN_IF_BAD(CheckPrintable("address", options.address, 1024));
+  GOAD_RETURN_IF_BAD(CheckPorts(options.address));
   GOAD_RETURN_IF_BAD(CheckPrintable("token", options.token, 4096));
   GOAD_RETURN_IF_BAD(CheckName("device_name", options.device_name, 0, 128));
   GOAD_RETURN_IF_BAD(CheckName("local_model", options.local_model, 0, 128));

@@ -102,10 +102,11 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
       if (last) return;
       core.Tick(Now());
       Apply();
-      if (greeted != core.greeted()) {
+      if (welcomes != core.welcomes() || greeted != core.greeted()) {
         std::lock_guard<std::mutex> lock(mutex);
         sites = core.sites();
         limits = core.limits();
+        welcomes = core.welcomes();
         greeted = core.greeted();
       }
     }
@@ -204,6 +205,7 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
   std::thread thread;
   std::thread::id worker;
   std::atomic<bool> greeted{false};
+  uint64_t welcomes = 0;  // the worker's: those that `sites` is of
 
   std::mutex mutex;  // guards the rest
   std::condition_variable wake;

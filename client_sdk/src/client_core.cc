@@ -226,13 +226,18 @@ void ClientCore::OnWelcome(const v1::Welcome& welcome, Instant now) {
   backoff_ = options_.backoff_first;
   away_.clear();
   limits_ = ReadLimits(welcome.limits());
+  OnSites(welcome.sites(), now);
+  RejectWaiting(now);  // the limits may be other ones
+}
+
+void ClientCore::OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& sites, Instant now) {
   sites_.clear();
-  for (const v1::SiteInfo& site : welcome.sites()) {
+  for (const v1::SiteInfo& site : sites) {
     sites_.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
   }
+  ++welcomes_;
   links_.Again();
   SendLinks(now);
-  RejectWaiting(now);  // the limits may be other ones
 }
 
 void ClientCore::OnGoodbye(const v1::Goodbye& goodbye, Instant now) {
@@ -285,6 +290,9 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
       break;
     }
     case v1::ServerFrame::kGoodbye: OnGoodbye(frame.goodbye(), now); break;
+    case v1::ServerFrame::kSites:
+      if (state_ == StreamState::kReady || state_ == StreamState::kLeaving) OnSites(frame.sites().sites(), now);
+      break;
     case v1::ServerFrame::FRAME_NOT_SET: break;
   }
   AskWaiting(now);

@@ -64,6 +64,7 @@ class ClientCore {
   const std::vector<Site>& sites() const { return sites_; }
   const std::optional<Limits>& limits() const { return limits_; }
   bool greeted() const { return state_ == StreamState::kReady; }
+  uint64_t welcomes() const { return welcomes_; }  // grows whenever sites() may be others
 
  private:
   enum class StreamState { kDown, kGreeting, kReady, kLeaving };  // kLeaving: after Goodbye
@@ -81,6 +82,7 @@ class ClientCore {
   };
 
   void Open(Instant now);
+  void OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& sites, Instant now);
   void OnWelcome(const v1::Welcome& welcome, Instant now);
   void OnGoodbye(const v1::Goodbye& goodbye, Instant now);
   void OnDecision(Live& live, const v1::Decision& decision, Instant now);
@@ -124,6 +126,7 @@ class ClientCore {
   Problems problems_;
   std::optional<Limits> limits_;
   std::vector<Site> sites_;
+  uint64_t welcomes_ = 0;
   std::vector<Action> actions_;
 };
 

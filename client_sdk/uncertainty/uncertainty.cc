@@ -23,6 +23,8 @@ std::string AnswerNamed(const std::string& token, size_t entry) {
   return absl::AsciiStrToLower(word);
 }
 
+std::string Shown(const std::string& token) { return absl::CHexEscape(token.substr(0, 40)); }
+
 void CutToBest(std::vector<TokenProbability>* top) {
   std::stable_sort(top->begin(), top->end(),
                    [](const auto& a, const auto& b) { return a.probability > b.probability; });
@@ -33,8 +35,7 @@ absl::StatusOr<std::vector<TokenProbability>> BestOf(const openai::TokenLogprob&
   std::vector<TokenProbability> top;
   for (const openai::TokenLogprob& entry : first.top) top.push_back({entry.token, std::exp(entry.logprob)});
   if (top.size() < 2) {
-    return absl::InvalidArgumentError(absl::StrCat("first token \"", absl::CHexEscape(first.token.substr(0, 40)),
-                                                   "\": ", top.size(),
+    return absl::InvalidArgumentError(absl::StrCat("first token \"", Shown(first.token), "\": ", top.size(),
                                                    " candidates, want at least 2 (ask for top_logprobs)"));
   }
   CutToBest(&top);
@@ -61,6 +62,12 @@ absl::StatusOr<double> MarginUncertainty(std::vector<TokenProbability> top) {
     sum += top[k].probability;
   }
   if (sum == 0) return absl::InvalidArgumentError("first_token.top: probabilities sum to 0, want above 0");
+  const auto possible = std::count_if(merged.begin(), merged.end(), [](const auto& word) { return word.second > 0; });
+  if (possible < 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("first_token.top: ", top.size(), " entries are 1 answer (\"", Shown(top[0].token),
+                     "\") with a probability above 0, want at least 2: one alone says nothing"));
+  }
   double first = 0, second = 0;
   for (const auto& [word, p] : merged) {
     if (p > first) {

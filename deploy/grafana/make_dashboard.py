@@ -40,6 +40,10 @@ ROWS = [
     ]),
     ("Sites and backends", [
         ("Backends up", "short", [("{{site}} {{backend}}", g("goad_backend_up", "site, backend"))]),
+        ("Backends by state", "short", [("{{state}}", g("goad_backend_state", "state"))]),
+        ("Slots in force, and queries", "short", [("slots of {{site}}", g("goad_backend_slots", "site")),
+                                                  ("queries at {{site}}", g("goad_running_queries", "site"))]),
+        ("Requests not answered, by fault", "reqps", [("{{site}} {{fault}}", r("goad_backend_failures_total", "site, fault"))]),
         ("Requests to backends", "reqps", [("{{site}} {{code}}", r("goad_backend_requests_total", "site, code"))]),
         ("Failovers", "reqps", [("failovers", r("goad_backend_failovers_total"))]),
         ("Output tokens", "short", [("{{site}}", r("goad_tokens_total", "site"))]),
@@ -47,6 +51,9 @@ ROWS = [
         ("Time per further token", "s", [("p50", p(0.5, "goad_request_tpot_seconds")), ("p99", p(0.99, "goad_request_tpot_seconds"))]),
     ]),
     ("Devices and links", [
+        ("Open connections", "short", [("{{listener}}", g("goad_connections", "listener"))]),
+        ("Connections refused or cut off", "reqps", [("{{reason}}", r("goad_connections_refused_total", "reason", 'listener="devices"'))]),
+        ("Ports that answer a look from outside", "short", [("{{listener}}", g("goad_listener_up", "listener"))]),
         ("Upload of a prompt", "s", [("p50", p(0.5, "goad_upload_seconds")), ("p99", p(0.99, "goad_upload_seconds"))]),
         ("Age of link reports", "s", [("p50", p(0.5, "goad_link_report_age_seconds")), ("p99", p(0.99, "goad_link_report_age_seconds"))]),
         ("Left local for a stale link", "reqps", [("queries", r("goad_stale_links_total"))]),
@@ -68,6 +75,12 @@ ROWS = [
         ("Time inside the policy", "s", [("{{policy}} p99", p(0.99, "goad_solver_duration_seconds", "policy"))]),
         ("Candidates of an epoch", "short", [("p50", p(0.5, "goad_epoch_candidates")), ("p99", p(0.99, "goad_epoch_candidates"))]),
         ("Slow consumers, late events", "reqps", [("slow consumers", r("goad_slow_consumers_total")), ("late", r("goad_late_terminals_total"))]),
+        ("Left out of snapshots, lost of the decision log", "reqps", [("{{part}}", r("goad_snapshot_faults_total", "part")),
+                                                                      ("log lines", r("goad_decision_log_lost_total"))]),
+        ("Memory", "bytes", [("resident", 'sum (process_resident_memory_bytes{job="goad", instance=~"$instance"})')]),
+        ("Descriptors", "short", [("open", 'sum (process_open_fds{job="goad", instance=~"$instance"})'),
+                                  ("most", 'sum (process_max_fds{job="goad", instance=~"$instance"})')]),
+        ("Versions", "short", [("{{version}}", g("goad_build_info", "version"))]),
         ("Configuration", "short", [("version", g("goad_config_version")), ("reloads {{result}}", g("goad_config_reloads_total", "result"))]),
     ]),
 ]

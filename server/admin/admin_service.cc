@@ -26,6 +26,7 @@ v1::Reason ToWire(sched::Reason reason) { return static_cast<v1::Reason>(static_
 const char* ToString(sched::Eligibility eligibility) {
   switch (eligibility) {
     case sched::Eligibility::kNoSite: return "NO_SITE";
+    case sched::Eligibility::kSiteDraining: return "SITE_DRAINING";
     case sched::Eligibility::kNoLink: return "NO_LINK";
     case sched::Eligibility::kSiteFull: return "SITE_FULL";
     case sched::Eligibility::kQuota: return "QUOTA";
@@ -36,14 +37,14 @@ const char* ToString(sched::Eligibility eligibility) {
 }
 
 // What the policy saw and chose for candidate i.
-void FillExplanation(const EpochRecord& record, size_t i, const Config& config, v1::ExplainResponse* response) {
+void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* response) {
   const sched::Candidate& candidate = record.snapshot.candidates[i];
   const sched::Decision& decision = record.result.decisions[i];
   if (!record.held[i]) {
     response->set_verdict(decision.verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL);
   }
   response->set_reason(ToWire(decision.reason));
-  if (decision.site != sched::SiteIndex::kNone) response->set_site(config.sites[sched::ToIndex(decision.site)].name);
+  response->set_site(record.SiteName(decision.site));
   response->set_uncertainty(candidate.uncertainty);
   response->set_forced(record.snapshot.Forced(i));
   response->set_local_delay_s(candidate.local_delay_s);
@@ -58,7 +59,7 @@ void FillExplanation(const EpochRecord& record, size_t i, const Config& config, 
   for (size_t j = 0; j < explanation.sites.size(); ++j) {
     const sched::SiteCost& cost = explanation.sites[j];
     v1::SiteCost& row = *response->add_sites();
-    row.set_site(config.sites[j].name);
+    row.set_site(record.SiteName(sched::ToSite(j)));
     row.set_eligibility(ToString(cost.cost.eligibility));
     row.set_upload_s(cost.cost.upload_s);
     row.set_compute_s(cost.cost.compute_s);
@@ -216,16 +217,23 @@ class AdminService final : public v1::Admin::CallbackService {
       const auto config = ports_.config->Current();
       const auto backends = ports_.backends();
       for (size_t j = 0; j < engine.sites.size(); ++j) {
+        const bool removed = config->sites[j].presence.removed();
+        if (removed && engine.sites[j].active_queries == 0) continue;
         v1::SiteStatus& site = *response->add_sites();
         site.set_name(config->sites[j].name);
+        site.set_draining(config->sites[j].presence.drained);
+        site.set_removed(removed);
         site.set_accepting(engine.sites[j].accepting);
         site.set_active_queries(static_cast<uint32_t>(engine.sites[j].active_queries));
         site.set_active_uplinks(static_cast<uint32_t>(engine.sites[j].active_uplinks));
         site.set_max_queries(static_cast<uint32_t>(engine.sites[j].max_queries));
         if (j >= backends.size()) continue;
         for (const auto& row : backends[j]) {
+          if (row.removed && row.in_flight == 0) continue;
           v1::BackendStatus& backend = *site.add_backends();
           backend.set_url(row.url);
+          backend.set_removed(row.removed);
+          backend.set_draining(row.drained);
           backend.set_up(row.state == "up");
           backend.set_state(row.state);
           backend.set_state_s(row.state_s);
@@ -273,7 +281,7 @@ class AdminService final : public v1::Admin::CallbackService {
     response->set_policy(found.record->policy);
     response->set_tau(found.record->snapshot.tau);
     if (found.candidate) {
-      FillExplanation(*found.record, *found.candidate, *ports_.config->Current(), response);
+      FillExplanation(*found.record, *found.candidate, response);
     } else {
       for (const EarlyDecline& early : found.record->early) {
         if (early.query_id != request->query_id()) continue;
@@ -308,6 +316,13 @@ class AdminService final : public v1::Admin::CallbackService {
     const absl::Status status = ports_.check_policy(request->policy());
     if (status.ok()) ports_.inbox->Push(goad::server::SetPolicy{request->policy()});
     reactor->Finish(ToGrpc(status));
+    return reactor;
+  }
+
+  ServerUnaryReactor* DrainSite(CallbackServerContext* context, const v1::DrainSiteRequest* request,
+                                v1::DrainSiteResponse*) override {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpc(ports_.drain_site(request->site(), request->backend(), !request->resume())));
     return reactor;
   }
 

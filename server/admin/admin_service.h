@@ -32,7 +32,9 @@ struct AdminPorts {  // not owned, outlive the service
     int64_t outbox_bytes = 0;
   };
   struct BackendRow {
-    std::string url, state, last_error, slots_from;
+    std::string url;
+    bool removed = false, drained = false;
+    std::string state, last_error, slots_from;
     double state_s = 0, last_error_s = 0;
     int slots = 0, configured_slots = 0, reported_slots = 0, in_flight = 0;
     double foreign = 0;
@@ -48,6 +50,8 @@ struct AdminPorts {  // not owned, outlive the service
   std::function<std::vector<std::vector<BackendRow>>()> backends;
   std::function<absl::Status(const std::string& name)> check_policy;
   std::function<absl::StatusOr<Reloaded>()> reload;
+  // `backend`: a URL or a place; empty = the whole site. NOT_FOUND names those there are.
+  std::function<absl::Status(const std::string& site, const std::string& backend, bool drained)> drain_site;
   std::function<void()> drain;                           // starts it and returns
 };
 

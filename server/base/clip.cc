@@ -32,38 +32,43 @@ bool IsControl(std::string_view code_point) {
     const auto last = static_cast<unsigned char>(code_point[2]);
     return (last >= 0x8B && last <= 0x8F) || (last >= 0xA8 && last <= 0xAE);
   }
-  if (lead == 0xE2 && code_point[1] == '\x81') return static_cast<unsigned char>(code_point[2]) <= 0xAF && static_cast<unsigned char>(code_point[2]) >= 0xA0;
+  if (lead == 0xE2 && code_point[1] == '\x81')
+    return static_cast<unsigned char>(code_point[2]) <= 0xAF && static_cast<unsigned char>(code_point[2]) >= 0xA0;
   return code_point == "\xEF\xBB\xBF";
+}
+
+// The code point or byte at `*at` as it is shown; `*at` goes behind it.
+std::string Shown(std::string_view text, size_t* at) {
+  static const char kHex[] = "0123456789abcdef";
+  const size_t length = CodePoint(text.substr(*at));
+  const std::string_view piece = text.substr(*at, length == 0 ? 1 : length);
+  *at += piece.size();
+  if (piece == "\n" || piece == "\r" || piece == "\t") return " ";
+  if (length != 0 && !IsControl(piece)) return std::string(piece);
+  std::string out;
+  for (const char c : piece) {
+    const auto byte = static_cast<unsigned char>(c);
+    out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+  }
+  return out;
 }
 
 }  // namespace
 
 std::string Printable(std::string_view text) {
-  static const char kHex[] = "0123456789abcdef";
   std::string out;
-  for (size_t at = 0; at < text.size();) {
-    const size_t length = CodePoint(text.substr(at));
-    const std::string_view piece = text.substr(at, length == 0 ? 1 : length);
-    at += piece.size();
-    if (piece == "\n" || piece == "\r" || piece == "\t") {
-      out += ' ';
-    } else if (length != 0 && !IsControl(piece)) {
-      out += piece;
-    } else {
-      for (const char c : piece) {
-        const auto byte = static_cast<unsigned char>(c);
-        out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
-      }
-    }
-  }
+  for (size_t at = 0; at < text.size();) out += Shown(text, &at);
   return out;
 }
 
 std::string Clip(std::string_view text, size_t most) {
-  if (text.size() <= most) return Printable(text);
-  size_t end = most;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return Printable(text.substr(0, end == 0 ? most : end)) + "...";
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const std::string shown = Shown(text, &at);
+    if (out.size() + shown.size() > most) return out + "...";
+    out += shown;
+  }
+  return out;
 }
 
 bool HasControlCharacter(std::string_view text) {

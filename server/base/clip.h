@@ -14,7 +14,7 @@ inline constexpr size_t kQuotedBytes = 64;
 // one blank. At most four times as long.
 std::string Printable(std::string_view text);
 
-// The first `most` bytes, cut between code points, made printable; "..." where cut.
+// Made printable, of that at most `most` bytes, cut between code points; "..." where cut.
 std::string Clip(std::string_view text, size_t most = kQuotedBytes);
 
 // Whether `text` holds a control character, which a name must not.

@@ -126,6 +126,8 @@ std::string UrlProblem(const std::string& url) {
 std::string SameUrl(const std::string& url) {
   Url parsed;
   (void)ParseUrl(url, &parsed);
+  if (parsed.host.size() > 1 && parsed.host.back() == '.') parsed.host.pop_back();
+  if (parsed.host == "localhost") parsed.host = "127.0.0.1";
   return absl::StrCat(parsed.https ? "https://" : "http://", parsed.host, ":", parsed.port, parsed.path);
 }
 

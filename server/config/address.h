@@ -10,8 +10,8 @@ namespace goad::server {
 // http[s]://HOST[:PORT][/PATH], HOST a name, an IPv4 address or an IPv6 address in brackets, without the /v1 path.
 std::string UrlProblem(const std::string& url);
 
-// Equal for URLs of the same server: the host in lower case, an IPv6 address in its shortest form, the port always
-// there. REQUIRES: UrlProblem(url) is "".
+// Equal for URLs of the same server: the host in lower case without a last dot, an IPv6 address in its shortest form,
+// localhost as 127.0.0.1, the port always there. REQUIRES: UrlProblem(url) is "".
 std::string SameUrl(const std::string& url);
 
 // What is wrong with HOST:PORT, or where `unix_too` unix:PATH; "" = nothing. Port 0 = one that is free.

@@ -1,9 +1,10 @@
 // The daemon's configuration as plain structs; deploy/goad.yaml is its reference for people.
 // Defaults are set here and nowhere else. "hot" fields change by reload; the others need a restart, and a reload that
-// changes one is refused by name. SI units; dB and dBm appear as they do in the file, converted where they are used.
+// changes one is refused by name. Sites and backends are hot as a whole, and keep their places: see place.h. SI units; dB and dBm appear as they do in the file, converted where they are used.
 #ifndef GOAD_SERVER_CONFIG_CONFIG_H_
 #define GOAD_SERVER_CONFIG_CONFIG_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "scheduler/types.h"
+#include "server/base/monotonic_time.h"
 
 namespace goad::server {
 
@@ -37,18 +39,28 @@ struct ProbeConfig {                          // hot
   absl::Duration timeout = absl::Seconds(4);  // to connect and answer; 10ms..1h
 };
 
-struct BackendConfig {         // restart-only, but for what says hot
+// What became of a site or backend since it was read from the file. Never in the file.
+struct Presence {
+  bool drained = false;                                  // by an operator: nothing new until it is resumed
+  MonotonicTime removed_at = MonotonicTime::Infinite();  // not in the file any more: what runs there is finished
+
+  bool removed() const { return removed_at != MonotonicTime::Infinite(); }
+  bool leaving() const { return drained || removed(); }
+};
+
+struct BackendConfig {         // hot
   std::string url;             // http:// or https://, without the /v1 path
   std::string model = "llm";   // the `model` field of requests; 1..128 bytes
   BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
   int slots = 0;               // most at once, 1..4096; less where it says less; 0 = auto: what it says, else 4
   bool gateway = false;        // several servers answer here: one's slots and load are not taken for all
-  absl::Duration first_byte;   // hot; to the first token; 0 = dispatch.first_byte; 0..1h
+  absl::Duration first_byte;   // to the first token; 0 = dispatch.first_byte; 0..1h
   ProbeConfig probe;
   std::string api_key_file;                   // file with the bearer token, read again at every reload; empty = none
   std::string ca_file;                        // PEM for https, read again at every reload; empty = the system's
-  std::string api_key;                        // what api_key_file holds; hot; never printed
-  std::shared_ptr<const std::string> ca_pem;  // what ca_file holds; hot; null = the system's
+  std::string api_key;                        // what api_key_file holds; never printed
+  std::shared_ptr<const std::string> ca_pem;  // what ca_file holds; null = the system's
+  Presence presence;
 };
 
 struct UplinkConfig {          // hot
@@ -73,13 +85,21 @@ struct ComputeConfig {         // hot
   double parameters = 0;                  // equal_share: 2 * parameters FLOP per token; >= 0
 };
 
-struct SiteConfig {
-  std::string name;            // restart-only; 1..63 of a-z 0-9 - _ . ; a metric label
+struct SiteConfig {            // hot
+  std::string name;            // 1..63 of a-z 0-9 - _ . ; a metric label
   UplinkConfig uplink;
   ComputeConfig compute;
-  int max_queries = 0;         // hot; granted and running at once; 0 = the slots of its backends; never more than those
-  std::vector<BackendConfig> backends;  // restart-only; 1..64
+  int max_queries = 0;         // granted and running at once; 0 = the slots of its backends; never more than those
+  std::vector<BackendConfig> backends;  // 1..64, removed ones included
+  Presence presence;
 };
+
+// Whether a backend that is there speaks chat.
+inline bool TakesChat(const SiteConfig& site) {
+  return std::any_of(site.backends.begin(), site.backends.end(), [](const BackendConfig& backend) {
+    return backend.api == BackendApi::kChat && !backend.presence.leaving();
+  });
+}
 
 struct EpochConfig {           // hot
   absl::Duration period = absl::Milliseconds(20);      // an epoch runs this long after the oldest arrival; 1ms..10s
@@ -170,7 +190,7 @@ struct Config {
   PolicyConfig policy;
   AuthConfig auth;
   std::vector<TenantConfig> tenants;                        // 0..1000
-  std::vector<SiteConfig> sites;                            // 1..64
+  std::vector<SiteConfig> sites;                            // 1..64, removed ones included
   LimitsConfig limits;
   DispatchConfig dispatch;
   DecisionLogConfig decision_log;

@@ -1,11 +1,6 @@
 #include "server/config/config_files.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <map>
 
 #include "absl/strings/ascii.h"
@@ -70,7 +65,8 @@ class Reader {
     std::string crl;
     if (tls.crl.empty() || tls.client_ca_pem.empty() || !Text("listen.tls.crl", tls.crl, kMostPem, &crl)) return;
     std::vector<std::string> warnings;
-    if (const std::string problem = CrlProblem(crl, tls.client_ca_pem, now_, &warnings, &tls.revoked); !problem.empty()) {
+    if (const std::string problem = CrlProblem(crl, tls.client_ca_pem, now_, &warnings, &tls.revoked);
+        !problem.empty()) {
       Bad("listen.tls.crl", absl::StrCat(tls.crl, ": ", problem));
     }
     std::sort(tls.revoked.begin(), tls.revoked.end());
@@ -150,25 +146,6 @@ std::vector<ConfigProblem> ReadConfigFiles(Config* config) {
     }
   }
   return std::move(reader.problems);
-}
-
-std::string DecisionLogProblem(const DecisionLogConfig& config) {
-  if (config.path.empty()) return "";
-  struct stat info {};
-  if (stat(config.path.c_str(), &info) == 0) {
-    if (S_ISDIR(info.st_mode) || S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode)) {
-      return absl::StrCat(config.path, ": is a directory, FIFO or socket, want a file");
-    }
-    return access(config.path.c_str(), W_OK) == 0
-               ? ""
-               : absl::StrCat(config.path, ": cannot be written: ", std::strerror(errno));
-  }
-  const size_t slash = config.path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : config.path.substr(0, slash);
-  if (stat(folder.c_str(), &info) != 0 || access(folder.c_str(), W_OK | X_OK) != 0) {
-    return absl::StrCat(config.path, ": its folder cannot be written: ", std::strerror(errno));
-  }
-  return S_ISDIR(info.st_mode) ? "" : absl::StrCat(config.path, ": ", folder, " is not a folder");
 }
 
 }  // namespace goad::server

@@ -16,10 +16,6 @@ namespace goad::server {
 // token.
 std::vector<ConfigProblem> ReadConfigFiles(Config* config);
 
-// What stands in the way of writing decision_log.path, "" = nothing. It is opened at start only, so a reload does not
-// ask.
-std::string DecisionLogProblem(const DecisionLogConfig& config);
-
 }  // namespace goad::server
 
 #endif  // GOAD_SERVER_CONFIG_CONFIG_FILES_H_

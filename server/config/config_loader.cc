@@ -1,15 +1,21 @@
 #include "server/config/config_loader.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
+#include <sstream>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/base/clip.h"
 #include "server/base/read_file.h"
 #include "server/config/config_files.h"
 #include "server/config/config_validator.h"
+#include "server/config/start_check.h"
 #include "server/config/yaml_section.h"
 
 namespace goad::server {
@@ -190,18 +196,42 @@ std::string TooMuch(const std::string& yaml, YAML::Mark* mark) {
   return "";
 }
 
-// One line of the answer, clipped, with nothing in it that ends a line or moves the cursor.
-std::string Line(const std::string& source, const YAML::Mark& mark, const std::string& text) {
-  std::string shown = text.substr(0, kMostLine);
-  std::replace_if(
-      shown.begin(), shown.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; }, '?');
-  return absl::StrCat(source, ":", std::max(0, mark.line) + 1, ":", std::max(0, mark.column) + 1, ": ", shown,
-                      text.size() > kMostLine ? "..." : "");
+// Counts documents; of one that the library cannot get past (a comma at its start) it makes any number.
+class DocumentCounter final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    ++count;
+    last = mark;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+  int count = 0;
+  YAML::Mark last;
+};
+
+std::optional<YAML::Mark> SecondDocument(const std::string& yaml) {
+  std::istringstream text(yaml);
+  YAML::Parser parser(text);
+  DocumentCounter documents;
+  while (documents.count < 2 && parser.HandleNextDocument(documents)) {
+  }
+  return documents.count < 2 ? std::nullopt : std::optional<YAML::Mark>(documents.last);
 }
 
-}  // namespace
+// One line of the answer, clipped, with nothing in it that ends a line or moves the cursor.
+std::string Line(const std::string& source, const YAML::Mark& mark, const std::string& text) {
+  return absl::StrCat(source, ":", std::max(0, mark.line) + 1, ":", std::max(0, mark.column) + 1, ": ",
+                      Clip(text, kMostLine));
+}
 
-absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml) {
+absl::StatusOr<Config> Parse(const std::string& source, const std::string& yaml, bool starting) {
   YamlDocument document;
   Config config;
   YAML::Mark from;
@@ -209,15 +239,13 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
     return absl::InvalidArgumentError(Line(source, from, absl::StrCat("configuration: ", problem)));
   }
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
     {
-      YamlSection section(documents.empty() ? YAML::Node() : documents[0], "", &document);
+      YamlSection section(YAML::Load(yaml), "", &document);
       ReadRoot(section, &config);
     }
-    if (documents.size() > 1) {
-      document.Add(
-          documents[1].Mark(), "configuration",
-          absl::StrCat(documents.size(), " YAML documents (--- begins one), want one: the others would be ignored"));
+    if (const std::optional<YAML::Mark> second = SecondDocument(yaml)) {
+      document.Add(*second, "configuration",
+                   "2 YAML documents or more (--- begins one), want one: the others would be ignored");
     }
     for (const ConfigProblem& problem : ReadConfigFiles(&config)) {
       document.Add(document.MarkOf(problem.path), problem.path, problem.message);
@@ -226,6 +254,9 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
     for (const auto& [mark, text] : document.problems) already.insert(text.substr(0, text.find(": ")));
     for (const ConfigProblem& problem : ValidateConfig(config)) {
       if (already.count(problem.path) == 0) document.Add(document.MarkOf(problem.path), problem.path, problem.message);
+    }
+    for (const ConfigProblem& problem : starting ? StartProblems(config) : std::vector<ConfigProblem>()) {
+      document.Add(document.MarkOf(problem.path), problem.path, problem.message);
     }
   } catch (const YAML::Exception& error) {
     document.problems = {{error.mark, absl::StrCat("YAML: ", error.msg)}};
@@ -243,15 +274,15 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
   return absl::InvalidArgumentError(absl::StrJoin(lines, "\n"));
 }
 
+}  // namespace
+
+absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml) {
+  return Parse(source, yaml, /*starting=*/false);
+}
+
 absl::StatusOr<Config> LoadConfig(const std::string& path, bool starting) {
   absl::StatusOr<std::string> yaml = ReadFile(path, kMostYaml);
-  if (!yaml.ok()) return yaml.status();
-  absl::StatusOr<Config> config = ParseConfig(path, *yaml);
-  if (!config.ok() || !starting) return config;
-  if (const std::string problem = DecisionLogProblem(config->decision_log); !problem.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(path, ": decision_log.path: ", problem));
-  }
-  return config;
+  return yaml.ok() ? Parse(path, *yaml, starting) : yaml.status();
 }
 
 }  // namespace goad::server

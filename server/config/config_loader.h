@@ -14,8 +14,8 @@ namespace goad::server {
 // duplicate keys, a second document, tags and merge keys are problems.
 absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string& yaml);
 
-// The file is read by ReadFile, whose errors name it. `starting`: what is opened at start only (the decision log) is
-// looked at too.
+// The file is read by ReadFile, whose errors name it. `starting`: what is opened at start only is looked at too
+// (StartProblems).
 absl::StatusOr<Config> LoadConfig(const std::string& path, bool starting = true);
 
 }  // namespace goad::server

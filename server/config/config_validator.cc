@@ -1,16 +1,19 @@
 #include "server/config/config_validator.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "scheduler/policy.h"
+#include "server/base/clip.h"
 #include "server/config/address.h"
 
 namespace goad::server {
 namespace {
+
+constexpr size_t kMostQuoted = 200;  // bytes of a value in an error
 
 class Problems {
  public:
@@ -35,9 +38,20 @@ bool IsName(const std::string& name) {
   return true;
 }
 
-void CheckSite(const SiteConfig& site, const std::string& path, Problems& problems) {
+// In quotes, as it may be shown.
+std::string Quoted(const std::string& text) { return absl::StrCat("\"", Clip(text, kMostQuoted), "\""); }
+
+// Where a server (SameUrl) has been configured already, in which site and for which model.
+struct UsedUrl {
+  std::string path;
+  size_t site = 0;
+  std::string model;
+};
+
+void CheckSite(const SiteConfig& site, size_t index, std::multimap<std::string, UsedUrl>& urls, Problems& problems) {
+  const std::string path = absl::StrCat("sites[", index, "]");
   if (!IsName(site.name)) {
-    problems.Add(path + ".name", absl::StrCat("\"", site.name, "\" is not 1 to 63 of a-z 0-9 - _ ."));
+    problems.Add(path + ".name", absl::StrCat(Quoted(site.name), " is not 1 to 63 of a-z 0-9 - _ ."));
   }
   if (site.uplink.model == sched::UplinkModel::kShannon) {
     problems.Range(path + ".uplink.bandwidth", site.uplink.bandwidth_hz, 1, 1e15);
@@ -59,19 +73,31 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
   if (site.backends.empty() || site.backends.size() > 64) {
     problems.Add(path + ".backends", absl::StrCat(site.backends.size(), " entries, want 1 to 64"));
   }
-  std::set<std::string> urls;
   for (size_t b = 0; b < site.backends.size(); ++b) {
     const BackendConfig& backend = site.backends[b];
     const std::string at = absl::StrCat(path, ".backends[", b, "]");
     if (const std::string problem = UrlProblem(backend.url); !problem.empty()) {
       const bool secret = backend.url.find('@') != std::string::npos;  // never quoted
-      problems.Add(at + ".url",
-                   secret ? absl::StrCat("the URL ", problem) : absl::StrCat("\"", backend.url, "\" ", problem));
-    } else if (!urls.insert(SameUrl(backend.url)).second) {
-      problems.Add(at + ".url", absl::StrCat("\"", backend.url, "\" is given twice: its slots would count twice"));
+      problems.Add(at + ".url", absl::StrCat(secret ? "the URL" : Quoted(backend.url), " ", problem));
+    } else {
+      // A metric is told apart by site and URL, so in a site it must differ; in two sites one server may have two
+      // models.
+      const std::string same = SameUrl(backend.url);
+      const auto [from, to] = urls.equal_range(same);
+      const auto used = std::find_if(from, to, [&](const auto& other) {
+        return other.second.site == index || other.second.model == backend.model;
+      });
+      if (used != to) {
+        problems.Add(at + ".url", absl::StrCat(Quoted(backend.url), " is given twice, also as ", used->second.path,
+                                               ".url: its slots would count twice"));
+      }
+      urls.emplace(same, UsedUrl{at, index, backend.model});
     }
     if (backend.model.empty() || backend.model.size() > 128) {
       problems.Add(at + ".model", absl::StrCat(backend.model.size(), " bytes, want 1 to 128"));
+    } else if (Printable(backend.model) != backend.model) {
+      problems.Add(at + ".model",
+                   absl::StrCat(Quoted(backend.model), " holds a control character or what is no UTF-8"));
     }
     problems.Range(at + ".slots", backend.slots, 0, 4096);
     problems.Range(at + ".first_byte", backend.first_byte, absl::ZeroDuration(), absl::Hours(1));
@@ -81,7 +107,7 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
         std::all_of(probe.begin(), probe.end(), [](char c) { return c > ' ' && c < 127 && c != '#'; });
     if (!probe.empty() && (probe[0] != '/' || probe.size() > 256 || !printable)) {
       problems.Add(at + ".probe.path",
-                   absl::StrCat("\"", probe, "\" is not / and at most 255 printable characters without #"));
+                   absl::StrCat(Quoted(probe), " is not / and at most 255 printable characters without #"));
     }
   }
 }
@@ -91,7 +117,7 @@ void CheckSite(const SiteConfig& site, const std::string& path, Problems& proble
 absl::Status CheckPolicyName(const std::string& name) {
   const std::vector<std::string>& usable = sched::ServingPolicyNames();
   if (std::find(usable.begin(), usable.end(), name) != usable.end()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not one of ", absl::StrJoin(usable, ", ")));
+  return absl::InvalidArgumentError(absl::StrCat(Quoted(name), " is not one of ", absl::StrJoin(usable, ", ")));
 }
 
 std::vector<ConfigProblem> ValidateConfig(const Config& config) {
@@ -106,19 +132,12 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   if (!tls.crl.empty() && tls.client_ca.empty()) problems.Add("listen.tls.crl", "needs client_ca");
   const auto address = [&](const char* field, const std::string& text, bool unix_too) {
     if (const std::string problem = AddressProblem(text, unix_too); !problem.empty()) {
-      problems.Add(field, absl::StrCat("\"", text, "\" ", problem));
+      problems.Add(field, absl::StrCat(Quoted(text), " ", problem));
     }
   };
   address("listen.address", config.listen.address, true);
   if (!config.admin_address.empty()) address("admin.address", config.admin_address, true);
   if (!config.metrics_address.empty()) address("metrics.address", config.metrics_address, false);
-  const auto same = [](const std::string& a, const std::string& b) {
-    return a == b && !a.empty() && !absl::EndsWith(a, ":0");
-  };
-  if (same(config.listen.address, config.admin_address)) problems.Add("admin.address", "is that of listen");
-  if (same(config.metrics_address, config.listen.address) || same(config.metrics_address, config.admin_address)) {
-    problems.Add("metrics.address", "is that of listen or admin");
-  }
   problems.Range("epoch.period", config.epoch.period, absl::Milliseconds(1), absl::Seconds(10));
   problems.Range("epoch.min_period", config.epoch.min_period, absl::ZeroDuration(), config.epoch.period);
   if (const absl::Status status = CheckPolicyName(config.policy.name); !status.ok()) {
@@ -134,9 +153,9 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
     const TenantConfig& tenant = config.tenants[t];
     const std::string path = absl::StrCat("tenants[", t, "]");
     if (!IsName(tenant.name)) {
-      problems.Add(path + ".name", absl::StrCat("\"", tenant.name, "\" is not 1 to 63 of a-z 0-9 - _ ."));
+      problems.Add(path + ".name", absl::StrCat(Quoted(tenant.name), " is not 1 to 63 of a-z 0-9 - _ ."));
     } else if (!tenants.insert(tenant.name).second) {
-      problems.Add(path + ".name", absl::StrCat("\"", tenant.name, "\" is used twice"));
+      problems.Add(path + ".name", absl::StrCat(Quoted(tenant.name), " is used twice"));
     }
     problems.Range(path + ".weight", tenant.weight, 0.001, 1000);
     problems.Range(path + ".max_queries", tenant.max_queries, 0, 1e6);
@@ -146,30 +165,34 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   }
   tenants.insert(kDefaultTenant);
   static const char kEmptySha256[] =
-      "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b\x78\x52\xb8\x55";
+      "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b"
+      "\x78\x52\xb8\x55";
   for (const AuthConfig::Token& token : config.auth.tokens) {
     if (token.sha256 == std::string(kEmptySha256, sizeof kEmptySha256 - 1)) {
-      problems.Add("auth.tokens_file", absl::StrCat("tenant \"", token.tenant, "\" has the SHA-256 of the empty token"));
+      problems.Add("auth.tokens_file",
+                   absl::StrCat("tenant ", Quoted(token.tenant), " has the SHA-256 of the empty token"));
       break;
     }
   }
   for (const AuthConfig::Token& token : config.auth.tokens) {
     if (tenants.count(token.tenant) != 0) continue;
-    problems.Add("auth.tokens_file", absl::StrCat("names tenant \"", token.tenant, "\", which is not listed under tenants"));
+    problems.Add("auth.tokens_file",
+                 absl::StrCat("names tenant ", Quoted(token.tenant), ", which is not listed under tenants"));
     break;
   }
   if (config.auth.required && config.auth.tokens.empty() && config.listen.tls.client_ca.empty()) {
-    problems.Add("auth.required", "is true, but there are neither tokens nor listen.tls.client_ca: nobody could come in");
+    problems.Add("auth.required",
+                 "is true, but there are neither tokens nor listen.tls.client_ca: nobody could come in");
   }
   if (config.sites.empty() || config.sites.size() > 64) {
     problems.Add("sites", absl::StrCat(config.sites.size(), " entries, want 1 to 64"));
   }
   std::set<std::string> seen;
+  std::multimap<std::string, UsedUrl> urls;
   for (size_t j = 0; j < config.sites.size(); ++j) {
-    const std::string path = absl::StrCat("sites[", j, "]");
-    CheckSite(config.sites[j], path, problems);
+    CheckSite(config.sites[j], j, urls, problems);
     if (!seen.insert(config.sites[j].name).second) {
-      problems.Add(path + ".name", absl::StrCat("\"", config.sites[j].name, "\" is used twice"));
+      problems.Add(absl::StrCat("sites[", j, "].name"), absl::StrCat(Quoted(config.sites[j].name), " is used twice"));
     }
   }
   const LimitsConfig& limits = config.limits;
@@ -205,7 +228,7 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   problems.Range("decision_log.max_files", config.decision_log.max_files, 1, 100);
   const std::set<std::string> levels = {"trace", "debug", "info", "warn", "error"};
   if (levels.count(config.log.level) == 0) {
-    problems.Add("log.level", absl::StrCat("\"", config.log.level, "\" is not one of trace, debug, info, warn, error"));
+    problems.Add("log.level", absl::StrCat(Quoted(config.log.level), " is not one of trace, debug, info, warn, error"));
   }
   problems.Range("drain_timeout", config.drain_timeout, absl::ZeroDuration(), hour);
   return problems.list;
@@ -231,20 +254,30 @@ std::vector<std::string> RestartOnlyChanges(const Config& running, const Config&
   const DecisionLogConfig &a = running.decision_log, &b = next.decision_log;
   check("decision_log", a.path == b.path && a.snapshot_every == b.snapshot_every &&
                             a.max_size_bytes == b.max_size_bytes && a.max_files == b.max_files);
-  check("sites", running.sites.size() == next.sites.size());
-  for (size_t j = 0; j < std::min(running.sites.size(), next.sites.size()); ++j) {
-    const auto &old_site = running.sites[j], &new_site = next.sites[j];
-    bool same = old_site.backends.size() == new_site.backends.size();
-    for (size_t k = 0; same && k < old_site.backends.size(); ++k) {
-      const auto &x = old_site.backends[k], &y = new_site.backends[k];
-      same = x.url == y.url && x.model == y.model && x.api == y.api && x.slots == y.slots && x.gateway == y.gateway &&
-             x.api_key_file == y.api_key_file && x.ca_file == y.ca_file;
-    }
-    if (old_site.name != new_site.name) paths.push_back(absl::StrCat("sites[", j, "].name"));
-    if (!same) paths.push_back(absl::StrCat("sites[", j, "].backends"));
-  }
   return paths;
 }
+
+namespace {
+
+std::set<std::string> PresentSites(const Config& config) {
+  std::set<std::string> names;
+  for (const SiteConfig& site : config.sites) {
+    if (!site.presence.removed()) names.insert(site.name);
+  }
+  return names;
+}
+
+std::set<std::string> PresentBackends(const Config& config, const std::set<std::string>& of_sites) {
+  std::set<std::string> names;
+  for (const SiteConfig& site : config.sites) {
+    for (const BackendConfig& backend : site.backends) {
+      if (of_sites.count(site.name) != 0 && !backend.presence.removed()) names.insert(absl::StrCat(site.name, " ", backend.url));
+    }
+  }
+  return names;
+}
+
+}  // namespace
 
 std::vector<std::string> ReloadWarnings(const Config& running, const Config& next) {
   std::vector<std::string> warnings;
@@ -272,6 +305,9 @@ std::vector<std::string> ReloadWarnings(const Config& running, const Config& nex
   for (const TenantConfig& tenant : running.tenants) before.insert(tenant.name);
   for (const TenantConfig& tenant : next.tenants) after.insert(tenant.name);
   gone("tenants that are listed no more, their limits with them", before, after);
+  gone("sites that are listed no more (what runs there is finished)", PresentSites(running), PresentSites(next));
+  gone("backends that are listed no more (what runs there is finished)", PresentBackends(running, PresentSites(next)),
+       PresentBackends(next, PresentSites(next)));
   for (const AuthConfig::Token& token : running.auth.tokens) token_before.insert(token.tenant);
   for (const AuthConfig::Token& token : next.auth.tokens) token_after.insert(token.tenant);
   if (!next.auth.tokens.empty()) gone("tenants that have no token any more", token_before, token_after);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "server/base/clip.h"
 
 namespace goad::server {
 namespace {
@@ -13,10 +14,6 @@ constexpr size_t kMostKeys = 100;      // of a map; the largest has some twenty
 constexpr size_t kMostText = 4096;     // bytes of a value
 constexpr size_t kMostQuoted = 200;    // bytes of a value or key in an error
 constexpr size_t kMostProblems = 100;  // listed
-
-std::string Clip(const std::string& text) {
-  return text.size() <= kMostQuoted ? text : absl::StrCat(text.substr(0, kMostQuoted), "... (", text.size(), " bytes)");
-}
 
 // yaml-cpp gives plain scalars the tag "?", quoted ones "!", and null none; any other stands in the file.
 bool HasTag(const YAML::Node& node) { return node.Tag() != "?" && node.Tag() != "!" && !node.Tag().empty(); }
@@ -87,7 +84,8 @@ YamlSection::YamlSection(const YAML::Node& node, std::string path, YamlDocument*
     return;
   }
   if (HasTag(node))
-    document_->Add(node.Mark(), name, absl::StrCat("has the tag ", Clip(node.Tag()), "; tags are not read"));
+    document_->Add(node.Mark(), name,
+                   absl::StrCat("has the tag ", Clip(node.Tag(), kMostQuoted), "; tags are not read"));
   if (node.size() > kMostKeys) {
     document_->Add(node.Mark(), name, absl::StrCat("has ", node.size(), " keys, want at most ", kMostKeys));
     return;
@@ -98,7 +96,7 @@ YamlSection::YamlSection(const YAML::Node& node, std::string path, YamlDocument*
       document_->Add(mark, name, "a key is not text");
       continue;
     }
-    const std::string key = Clip(entry.first.Scalar());
+    const std::string key = Clip(entry.first.Scalar(), kMostQuoted);
     if (!entries_.emplace(key, entry.second).second) {
       document_->Add(mark, PathOf(key), "is given twice");
       continue;
@@ -193,14 +191,14 @@ std::optional<YamlSection::Found> YamlSection::Scalar(const char* key) {
     return std::nullopt;
   };
   if (!node->IsScalar()) return refuse(node->IsNull() ? "has no value" : "is not a single value");
-  if (HasTag(*node)) return refuse(absl::StrCat("has the tag ", Clip(node->Tag()), "; tags are not read"));
+  if (HasTag(*node)) return refuse(absl::StrCat("has the tag ", Clip(node->Tag(), kMostQuoted), "; tags are not read"));
   if (node->Scalar().size() > kMostText)
     return refuse(absl::StrCat("has ", node->Scalar().size(), " bytes, want at most ", kMostText));
   return Found{node->Mark(), node->Scalar()};
 }
 
 void YamlSection::Bad(const Found& found, const std::string& key, const std::string& want) {
-  document_->Add(found.mark, PathOf(key), absl::StrCat("\"", Clip(found.text), "\" is not ", want));
+  document_->Add(found.mark, PathOf(key), absl::StrCat("\"", Clip(found.text, kMostQuoted), "\" is not ", want));
 }
 
 const YAML::Node* YamlSection::Find(const char* key) {
@@ -216,7 +214,8 @@ bool YamlSection::IsList(const char* key, const YAML::Node& node, size_t most) {
     return false;
   }
   if (HasTag(node))
-    document_->Add(mark, PathOf(key), absl::StrCat("has the tag ", Clip(node.Tag()), "; tags are not read"));
+    document_->Add(mark, PathOf(key),
+                   absl::StrCat("has the tag ", Clip(node.Tag(), kMostQuoted), "; tags are not read"));
   if (node.size() <= most) return true;
   document_->Add(mark, PathOf(key), absl::StrCat(node.size(), " entries, want at most ", most));
   return false;

@@ -78,13 +78,14 @@ int Sites(const Context& context, const std::string&) {
                "FROM", ">OTHERS'"});
   std::string remarks;
   for (const v1::SiteStatus& site : sites.sites()) {
-    std::vector<std::string> row = {site.name(), site.accepting() ? "up" : "DOWN", absl::StrCat(site.active_queries()),
+    std::vector<std::string> row = {site.name(), StateOf(site), absl::StrCat(site.active_queries()),
                                     absl::StrCat(site.max_queries()), absl::StrCat(site.active_uplinks())};
     for (const v1::BackendStatus& backend : site.backends()) {
       const std::string state =
           backend.state().empty() ? (backend.up() ? "up" : "down") : backend.state();  // an older goad
       std::vector<std::string> whole = row;
-      whole.insert(whole.end(), {backend.url(), state == "down" ? "DOWN" : state, Ago(backend.state_s()),
+      const std::string leaving = backend.removed() ? "removed" : backend.draining() ? "draining" : "";
+      whole.insert(whole.end(), {backend.url(), !leaving.empty() ? leaving : state == "down" ? "DOWN" : state, Ago(backend.state_s()),
                                  absl::StrCat(backend.in_flight()), absl::StrCat(backend.slots()), backend.slots_from(),
                                  absl::StrCat(backend.foreign())});
       table.Add(std::move(whole));
@@ -245,6 +246,33 @@ int Kick(const Context& context, const std::string& session) {
   return kOk;
 }
 
+int DrainSite(const Context& context, v1::DrainSiteRequest request, const std::string& what, const std::string& verb) {
+  if (verb != "drain" && verb != "resume") {
+    std::cerr << "goadctl: \"" << verb << "\" is not drain or resume\n";
+    return kUsage;
+  }
+  request.set_resume(verb == "resume");
+  v1::DrainSiteResponse response;
+  if (const int failed = Call(context, &v1::Admin::Stub::DrainSite, request, &response)) return failed;
+  std::cout << what
+            << (request.resume() ? " takes queries again\n"
+                                 : " takes nothing new, and finishes what it has; a reload leaves it so, a restart does not\n");
+  return kOk;
+}
+
+int Site(const Context& context, const std::string& site) {
+  v1::DrainSiteRequest request;
+  request.set_site(site);
+  return DrainSite(context, request, site, context.arguments[1]);
+}
+
+int Backend(const Context& context, const std::string& site) {
+  v1::DrainSiteRequest request;
+  request.set_site(site);
+  request.set_backend(context.arguments[1]);
+  return DrainSite(context, request, absl::StrCat(site, " ", context.arguments[1]), context.arguments[2]);
+}
+
 int Drain(const Context& context, const std::string&) {
   v1::DrainResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::Drain, v1::DrainRequest(), &response)) return failed;
@@ -323,6 +351,8 @@ const std::vector<Command>& Commands() {
       {"tau", "[TAU]", "show tau, or set it (0..1) until the next reload", true, &Tau},
       {"policy", "[NAME]", "show the policy, or set it until the next reload", true, &Policy},
       {"kick", "SESSION", "end one session (its name as in sessions); the device may come again", true, &Kick},
+      {"site", "SITE drain|resume", "nothing new to a site, what runs there is finished; or take it back", true, &Site},
+      {"backend", "SITE URL drain|resume", "the same for one of its LLM servers, by URL or number from 0", true, &Backend},
       {"drain", "", "no new queries, finish what runs, stop", true, &Drain},
       {"reload", "", "read the configuration file again", true, &Reload},
       {"health", "", "exit status 0 when it serves; ask the device listener: --address HOST:7443", true, &Health},
@@ -359,6 +389,18 @@ std::string Completion(const std::string& shell) {
                         "\n  else _describe command commands; fi\n}\ncompdef _goadctl goadctl\n");
   }
   return "";
+}
+
+std::string StateOf(const v1::SiteStatus& site) {
+  if (site.removed()) return "removed";
+  if (site.draining()) return "draining";
+  if (site.accepting()) return "up";
+  for (const char* state : {"loading", "half-open"}) {
+    for (const v1::BackendStatus& backend : site.backends()) {
+      if (backend.state() == state) return state;
+    }
+  }
+  return "DOWN";
 }
 
 }  // namespace goad::ctl

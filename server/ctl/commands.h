@@ -11,12 +11,15 @@ namespace goad::ctl {
 
 struct Command {
   const char* name;
-  const char* argument;     // "" = none; "[X]" = may be left out
+  const char* argument;     // words; "" = none; "[X]" = may be left out
   const char* help;
   bool remote;              // needs goad
-  int (*run)(const Context& context, const std::string& argument);  // an exit status
+  int (*run)(const Context& context, const std::string& argument);  // the first; an exit status
 };
 const std::vector<Command>& Commands();
+
+// "up", "draining", "removed", or what its backends wait for: "loading", "half-open"; else "DOWN".
+std::string StateOf(const v1::SiteStatus& site);
 
 int Top(const Context& context, const std::string& argument);  // top.cc
 

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "goad/v1/admin.grpc.pb.h"
@@ -24,6 +25,7 @@ struct Context {
   bool watch = false;
   bool colours = false;     // standard output is a terminal
   uint32_t limit = 0;
+  std::vector<std::string> arguments;  // of the command, all of them
 };
 
 // Prints what is wrong to standard error; the result is an exit status.

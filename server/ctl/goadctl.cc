@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "server/base/read_file.h"
 #include "server/ctl/commands.h"
 
@@ -31,7 +32,7 @@ using goad::ctl::kUsage;
 std::string Usage() {
   std::string text = "looks at a running goad and turns its knobs.\n\n  goadctl [flags] COMMAND [ARGUMENT]\n\n";
   for (const Command& command : Commands()) {
-    absl::StrAppendFormat(&text, "  %-18s %s\n", absl::StrCat(command.name, " ", command.argument), command.help);
+    absl::StrAppendFormat(&text, "  %-32s %s\n", absl::StrCat(command.name, " ", command.argument), command.help);
   }
   return absl::StrCat(text, "\nExit status: 0 done, 1 refused by goad, 2 wrong usage, 3 goad does not answer.");
 }
@@ -69,7 +70,9 @@ int main(int argc, char** argv) {
     std::cerr << "goadctl: \"" << name << "\" is not a command (goadctl --help lists them)\n";
     return kUsage;
   }
-  const size_t most = *command->argument == 0 ? 2 : 3, least = *command->argument == 0 || *command->argument == '[' ? 2 : 3;
+  const std::vector<std::string> wanted = absl::StrSplit(command->argument, ' ', absl::SkipEmpty());
+  const auto optional = std::count_if(wanted.begin(), wanted.end(), [](const std::string& word) { return word[0] == '['; });
+  const size_t most = 2 + wanted.size(), least = most - static_cast<size_t>(optional);
   if (words.size() > most || words.size() < least) {
     std::cerr << "goadctl: usage: goadctl " << name << " " << command->argument << "\n";
     return kUsage;
@@ -81,6 +84,7 @@ int main(int argc, char** argv) {
   context.watch = absl::GetFlag(FLAGS_watch);
   context.limit = absl::GetFlag(FLAGS_limit);
   context.colours = isatty(STDOUT_FILENO) != 0;
+  context.arguments.assign(words.begin() + 2, words.end());
   if (command->remote) {
     std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
     if (!absl::GetFlag(FLAGS_ca).empty()) {

@@ -111,7 +111,7 @@ std::string Page(const v1::StatusResponse& status, const v1::SitesResponse& site
   Table table({"SITE", "STATE", ">QUERIES", "LOAD", ">UPLOADS", ">BACKENDS UP"});
   for (const v1::SiteStatus& site : sites.sites()) {
     const long up = std::count_if(site.backends().begin(), site.backends().end(), [](const auto& backend) { return backend.up(); });
-    table.Add({site.name(), site.accepting() ? "up" : "DOWN", absl::StrCat(site.active_queries(), "/", site.max_queries()),
+    table.Add({site.name(), StateOf(site), absl::StrCat(site.active_queries(), "/", site.max_queries()),
                Bar(site.max_queries() == 0 ? 0 : static_cast<double>(site.active_queries()) / site.max_queries(), 20),
                absl::StrCat(site.active_uplinks()), absl::StrCat(up, "/", site.backends_size())});
   }

@@ -20,9 +20,11 @@
 #include "prometheus/exposer.h"
 #include "prometheus/registry.h"
 #include "server/admin/admin_service.h"
+#include "server/base/clip.h"
 #include "server/config/config_loader.h"
 #include "server/config/config_store.h"
 #include "server/config/config_validator.h"
+#include "server/config/place.h"
 #include "server/daemon/grpc_log.h"
 #include "server/daemon/resources.h"
 #include "server/daemon/tls_files.h"
@@ -52,9 +54,9 @@ constexpr absl::Duration kLastFrames = absl::Seconds(1);  // that a drain waits 
 MetricsLabels LabelsOf(const Config& config) {
   MetricsLabels labels;
   for (const SiteConfig& site : config.sites) {
-    labels.sites.push_back(site.name);
+    labels.sites.push_back(site.presence.removed() ? "" : site.name);
     auto& urls = labels.backends.emplace_back();
-    for (const BackendConfig& backend : site.backends) urls.push_back(backend.url);
+    for (const BackendConfig& backend : site.backends) urls.push_back(backend.presence.removed() ? "" : backend.url);
   }
   return labels;
 }
@@ -97,7 +99,7 @@ struct Daemon::Rooms {
         config_store(std::move(config)),
         metrics(LabelsOf(*config_store.Current())),
         inbox(config_store.Current()->limits.waiting_queries),
-        registry(config_store.Current()->sites, &metrics, &memory, &MonotonicTime::Now,
+        registry(config_store.Current(), &metrics, &memory, &MonotonicTime::Now,
                  [this](std::shared_ptr<SessionStream> stream) { writer->Wake(std::move(stream)); }),
         writer(std::make_unique<SessionWriter>(
             [this] { registry.Watch(*config_store.Current(), MonotonicTime::Now()); })) {
@@ -111,6 +113,8 @@ struct Daemon::Rooms {
     return status.get();
   }
   void Stop();
+  std::shared_ptr<const Config> Apply(Config next, bool keep_overrides);
+  bool IsInUse(size_t site, std::optional<size_t> backend);
 
   const Options options;
   const MonotonicTime started = MonotonicTime::Now();
@@ -201,9 +205,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   r.engine = std::make_unique<Engine>(c, std::move(ports));
   r.engine_thread = std::make_unique<EngineThread>(r.engine.get(), &r.inbox, &r.metrics);
   if (!c->decision_log.path.empty()) {
-    std::vector<std::string> names;
-    for (const SiteConfig& site : c->sites) names.push_back(site.name);
-    auto log = DecisionLog::Open(c->decision_log, std::move(names), &r.epochs, &r.metrics);
+    auto log = DecisionLog::Open(c->decision_log, &r.epochs, &r.metrics);
     if (!log.ok()) return log.status();
     r.decision_log = std::move(*log);
   }
@@ -215,7 +217,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
     } catch (const std::exception&) {
       return absl::FailedPreconditionError(absl::StrCat("metrics.address: ", c->metrics_address, ": cannot be bound"));
     }
-    r.exposer->RegisterCollectable(r.metrics.registry());
+    r.exposer->RegisterCollectable(r.metrics.page());
     r.exposer->RegisterCollectable(r.process_metrics);
     r.metrics_port = r.exposer->GetListeningPorts().at(0);
   }
@@ -250,7 +252,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
     for (const auto& site : r.dispatch->Backends()) {
       auto& rows = sites.emplace_back();
       for (const auto& backend : site) {
-        rows.push_back({backend.url, ToString(backend.state), backend.last_error, backend.slots_from,
+        rows.push_back({backend.url, backend.removed, backend.drained, ToString(backend.state), backend.last_error, backend.slots_from,
                         SecondsBetween(backend.state_since, now), SecondsBetween(backend.last_error_since, now),
                         backend.slots, backend.configured_slots, backend.reported_slots, backend.in_flight,
                         backend.foreign});
@@ -265,6 +267,16 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
     if (!version.ok()) return version.status();
     done.version = *version;
     return done;
+  };
+  admin.drain_site = [&r](const std::string& site, const std::string& backend, bool drained) {
+    std::lock_guard<std::mutex> lock(r.reload_mutex);
+    Config next = *r.config_store.Current();
+    absl::Status status = SetDrained(site, backend, drained, &next);
+    if (!status.ok()) return status;
+    spdlog::warn("{} {}{}{} by an operator", drained ? "drained" : "resumed", site, backend.empty() ? "" : " backend ",
+                 Clip(backend));
+    r.Apply(std::move(next), /*keep_overrides=*/true);
+    return absl::OkStatus();
   };
   admin.drain = [&r] {
     if (r.options.on_drain_requested) r.options.on_drain_requested();
@@ -337,6 +349,12 @@ absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* told) {
     return refuse(absl::FailedPreconditionError("started without a configuration file"));
   absl::StatusOr<Config> next = LoadConfig(r.options.config_path, /*starting=*/false);
   if (!next.ok()) return refuse(next.status());
+  if (absl::Status status = KeepPlaces(
+          *r.config_store.Current(), [&r](size_t s, std::optional<size_t> b) { return r.IsInUse(s, b); },
+          MonotonicTime::Now(), &*next);
+      !status.ok()) {
+    return refuse(std::move(status));
+  }
   const std::vector<std::string> fixed = RestartOnlyChanges(*r.config_store.Current(), *next);
   if (!fixed.empty()) {
     return refuse(absl::FailedPreconditionError(absl::StrCat("needs a restart: ", absl::StrJoin(fixed, ", "))));
@@ -349,22 +367,43 @@ absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* told) {
   warnings.insert(warnings.end(), next->warnings.begin(), next->warnings.end());
   for (const std::string& warning : warnings) spdlog::warn("{}: {}", r.options.config_path, warning);
   if (told != nullptr) *told = warnings;
-  const std::shared_ptr<const Config> published = r.config_store.Publish(std::move(*next));
-  r.inbox.set_max_submits(published->limits.waiting_queries);
-  r.devices->acceptor().SetLimits(DeviceLimits(*published));
-  r.inbox.Push(ApplyConfig{published});
-  r.dispatch->SetConfig(published);
-  r.outboxes.most = published->limits.outboxes_bytes;
+  const std::shared_ptr<const Config> published = r.Apply(std::move(*next), /*keep_overrides=*/false);
   if (const size_t ended = r.registry.Recheck(*published); ended > 0) {
     spdlog::warn("reload ended {} sessions: what their callers showed is not known any more, or is somebody else's",
                  ended);
   }
   spdlog::set_level(spdlog::level::from_str(published->log.level));
   r.metrics.ConfigReload(true);
-  r.metrics.ConfigVersion(published->version);
   spdlog::info("reloaded config_version={} policy={} tau={}", published->version, published->policy.name,
                published->policy.tau);
   return published->version;
+}
+
+// Those that name a site or count for it know it before those that decide for it.
+std::shared_ptr<const Config> Daemon::Rooms::Apply(Config next, bool keep_overrides) {
+  metrics.SetLabels(LabelsOf(next));
+  std::shared_ptr<const Config> published = config_store.Publish(std::move(next));
+  registry.SetConfig(published);
+  inbox.set_max_submits(published->limits.waiting_queries);
+  devices->acceptor().SetLimits(DeviceLimits(*published));
+  inbox.Push(ApplyConfig{published, keep_overrides});
+  dispatch->SetConfig(published);
+  outboxes.most = published->limits.outboxes_bytes;
+  metrics.ConfigVersion(published->version);
+  return published;
+}
+
+bool Daemon::Rooms::IsInUse(size_t site, std::optional<size_t> backend) {
+  const auto backends = dispatch->Backends();
+  const auto busy = [&](size_t b) {
+    return site < backends.size() && b < backends[site].size() && backends[site][b].in_flight > 0;
+  };
+  if (backend) return busy(*backend);
+  for (size_t b = 0; site < backends.size() && b < backends[site].size(); ++b) {
+    if (busy(b)) return true;
+  }
+  const EngineStatus status = InspectEngine();
+  return site < status.sites.size() && status.sites[site].active_queries > 0;
 }
 
 void Daemon::DrainAndStop() {

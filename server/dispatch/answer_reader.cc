@@ -25,14 +25,20 @@ bool IsDone(std::string_view text) {
 
 }  // namespace
 
-AnswerReader::AnswerReader(int max_output_tokens, bool logprobs_wanted)
-    : max_output_tokens_(max_output_tokens),
-      logprobs_wanted_(logprobs_wanted),
-      sse_(kMaxEvent + (logprobs_wanted ? kMaxLogprobs : 0)) {}
+AnswerReader::AnswerReader(std::shared_ptr<const PromptBody> prompt, int max_output_tokens)
+    : prompt_(std::move(prompt)),
+      max_output_tokens_(max_output_tokens),
+      logprobs_wanted_(prompt_->top_logprobs > 0),
+      sse_(kMaxEvent + (logprobs_wanted_ ? kMaxLogprobs : 0)) {}
 
 void AnswerReader::Fail(Blame blame, std::string code, std::string words, std::string detail) {
   state_ = State::kFailed;
-  error_ = {blame, std::move(code), std::move(words), "", std::move(detail)};
+  error_ = {blame, false, std::move(code), std::move(words), "", std::move(detail)};
+}
+
+void AnswerReader::Refused(const std::string& body, bool says_when_to_retry) {
+  state_ = State::kFailed;
+  error_ = ReadServerError(head_.status, says_when_to_retry, body, *prompt_);
 }
 
 void AnswerReader::OnHead(const HttpHead& head) { head_ = head; }
@@ -55,10 +61,7 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
   body_bytes_ += bytes.size();
   if (!is_answer()) {
     kept_ += bytes.substr(0, kMaxErrorBody - std::min(kept_.size(), kMaxErrorBody));
-    if (body_bytes_ > kMaxIdle) {
-      error_ = ReadServerError(head_.status, head_.retry_after > absl::ZeroDuration(), kept_);
-      state_ = State::kFailed;
-    }
+    if (body_bytes_ > kMaxIdle) Refused(kept_, head_.retry_after > absl::ZeroDuration());
     return part;
   }
   if (form_ == Form::kUnknown) {
@@ -92,11 +95,7 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
 }
 
 void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
-  if (event.type == "error") {
-    state_ = State::kFailed;
-    error_ = ReadServerError(head_.status, false, event.data);
-    return;
-  }
+  if (event.type == "error") return Refused(event.data, false);
   // An event of another name counts when it holds a chunk all the same, as some gateways name theirs.
   const bool named = !event.type.empty() && event.type != "message";
   if (IsBlank(event.data) || (named && !IsChunk(event.data))) {
@@ -113,15 +112,11 @@ void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
     return;
   }
   if (!chunk.ok()) return Fail(Blame::kBackend, "garbage", std::string(chunk.status().message()));
+  if (chunk->is_error) return Refused(event.data, false);
   OnChunk(*std::move(chunk), event.data.size(), part);
 }
 
 void AnswerReader::OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part) {
-  if (chunk.error) {
-    state_ = State::kFailed;
-    error_ = *std::move(chunk.error);
-    return;
-  }
   if (chunk.usage) usage_ = chunk.usage;
   if (chunk.text.size() > kMaxEvent) return Fail(Blame::kBackend, "garbage", "an event has more than 64 KiB of text");
   if (chunk.finish_reason) finish_reason_ = *chunk.finish_reason;
@@ -147,7 +142,8 @@ void AnswerReader::OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part
 
 void AnswerReader::OnWholeJson(AnswerPart* part) {
   absl::StatusOr<CompletionChunk> chunk = ParseChunk(kept_, logprobs_wanted_);
-  if (!chunk.ok() || (!chunk->error && !chunk->has_choice)) {
+  if (chunk.ok() && chunk->is_error) return Refused(kept_, false);
+  if (!chunk.ok() || !chunk->has_choice) {
     return Fail(Blame::kBackend, "garbage", "the answer is no event stream, and no JSON answer or error");
   }
   OnChunk(*std::move(chunk), 0, part);
@@ -176,8 +172,7 @@ AnswerPart AnswerReader::OnEnd(TransportEnd end, const std::string& detail) {
     return part;
   }
   if (!is_answer() && head_.status != 0) {  // its status says enough, cut or not
-    error_ = ReadServerError(head_.status, head_.retry_after > absl::ZeroDuration(), kept_);
-    state_ = State::kFailed;
+    Refused(kept_, head_.retry_after > absl::ZeroDuration());
     return part;
   }
   // A connection that breaks is an end like another where there is no other way to tell the end.

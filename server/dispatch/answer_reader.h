@@ -2,6 +2,7 @@
 #ifndef GOAD_SERVER_DISPATCH_ANSWER_READER_H_
 #define GOAD_SERVER_DISPATCH_ANSWER_READER_H_
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,7 +38,7 @@ class AnswerReader {
   static constexpr size_t kMaxBody = 16 << 20, kBodyPerToken = 8 << 10;
   static constexpr size_t kMaxErrorBody = 64 << 10;
 
-  AnswerReader(int max_output_tokens, bool logprobs_wanted);
+  AnswerReader(std::shared_ptr<const PromptBody> prompt, int max_output_tokens);
 
   void OnHead(const HttpHead& head);
   AnswerPart OnBody(std::string_view bytes);
@@ -58,11 +59,13 @@ class AnswerReader {
   bool IsChunk(const std::string& data) const;
   void OnEvent(const SseEvent& event, AnswerPart* part);
   void OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part);
+  void Refused(const std::string& body, bool says_when_to_retry);
   void OnWholeJson(AnswerPart* part);
   void BecomeWhole(AnswerPart* part);
   void Fail(Blame blame, std::string code, std::string words, std::string detail = "");
   SseParser::OnEvent Into(AnswerPart* part);
 
+  const std::shared_ptr<const PromptBody> prompt_;
   const int max_output_tokens_;
   const bool logprobs_wanted_;
   State state_ = State::kReading;

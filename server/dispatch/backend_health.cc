@@ -4,9 +4,8 @@
 #include <array>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/dispatch/server_error.h"
 
 namespace goad::server {
 namespace {
@@ -39,8 +38,13 @@ const char* ToString(BackendState state) {
 }
 
 int BackendHealth::usable_slots(int slots, MonotonicTime now) const {
-  if (state_ == BackendState::kUp) return slots;
-  return state_ == BackendState::kHalfOpen && next_try_ <= now ? 1 : 0;
+  if (next_try() > now) return 0;
+  return requests_ == BackendState::kUp ? slots : 1;
+}
+
+MonotonicTime BackendHealth::next_try() const {
+  if (probes_ != BackendState::kUp) return MonotonicTime::Infinite();
+  return requests_ == BackendState::kUp ? MonotonicTime() : next_try_;
 }
 
 std::string BackendHealth::StartProbe(const Settings& settings) {
@@ -75,7 +79,7 @@ BackendHealth::Asked BackendHealth::ProbeDone(const ProbeAnswer& answer, const S
   if (NotHere(answer.status)) path_ = 0;
   tried_ = 0;
   const bool good = (answer.status >= 200 && answer.status < 300) || answer.status == 429;
-  if (!good && answer.late && answer.busy && state_ == BackendState::kUp) return Asked::kHealth;
+  if (!good && answer.late && answer.busy && state() == BackendState::kUp) return Asked::kHealth;
   ProbeAnswer told = answer;
   told.words = absl::StrCat("GET ", path, ": ", answer.words);
   RoundWas(good, told, settings, now);
@@ -85,53 +89,60 @@ BackendHealth::Asked BackendHealth::ProbeDone(const ProbeAnswer& answer, const S
 void BackendHealth::RoundWas(bool good, const ProbeAnswer& answer, const Settings& settings, MonotonicTime now) {
   if (!good) {
     Note(answer.words, now);
-    if (answer.status == 503 && absl::StrContains(absl::AsciiStrToLower(answer.words), "loading")) {
+    const bool loads = answer.status == 503 && SaysLoading(answer.words);
+    if (loads || probes_ != BackendState::kUp) next_probe_ = now + std::min(settings.period, kAwayPeriod);
+    if (loads) {
       bad_rounds_ = 0;
-      next_probe_ = now + std::min(settings.period, kAwayPeriod);
-      return Enter(BackendState::kLoading, now);
-    }
-    if (state_ != BackendState::kUp) next_probe_ = now + std::min(settings.period, kAwayPeriod);
-    if (++bad_rounds_ >= settings.failures_to_open || state_ == BackendState::kUnknown ||
-        state_ == BackendState::kLoading) {
-      Enter(BackendState::kDown, now);
+      Enter(BackendState::kLoading, requests_, now);
+    } else if (++bad_rounds_ >= settings.failures_to_open || probes_ == BackendState::kUnknown ||
+               probes_ == BackendState::kLoading) {
+      Enter(BackendState::kDown, requests_, now);
     }
     return;
   }
-  const bool was_away = state_ != BackendState::kUp && state_ != BackendState::kHalfOpen;
   bad_rounds_ = 0;
-  if (was_away) {
+  if (probes_ != BackendState::kUp) {
     ask_props_ = has_metrics_ = !settings.gateway;
     ask_models_ = !knows_models_;
-    failed_requests_ = 0;
+    failed_requests_ = told_of_loading_ = 0;
     next_try_ = now;  // it was away, and may be another server by now
   }
   if (std::exchange(props_again_, false)) ask_props_ = !settings.gateway;
   ask_metrics_ = has_metrics_ && !settings.gateway;
   if (ask_props_ || ask_models_ || ask_metrics_) next_probe_ = now;
-  if (!open_) in_error_ = false;
-  Enter(open_ ? BackendState::kHalfOpen : BackendState::kUp, now);
+  if (requests_ == BackendState::kUp) in_error_ = false;
+  Enter(BackendState::kUp, requests_, now);
 }
 
 void BackendHealth::RequestFailed(const std::string& words, const Settings& settings, MonotonicTime now) {
   Note(words, now);
-  ++failed_requests_;
-  if (open_) {
-    if (next_try_ <= now) Pause(settings, now);  // else it was sent before: no try has failed
-    return;
+  told_of_loading_ = 0;
+  if (++failed_requests_ >= settings.failures_to_open || requests_ != BackendState::kUp) {
+    Open(failed_requests_ >= settings.failures_to_open ? BackendState::kHalfOpen : requests_, settings, now);
   }
-  if (failed_requests_ < settings.failures_to_open) return;
-  open_ = true;
-  pauses_ = 0;
-  Pause(settings, now);
-  if (state_ == BackendState::kUp) Enter(BackendState::kHalfOpen, now);
+}
+
+void BackendHealth::RequestToldOfLoading(const std::string& words, const Settings& settings, MonotonicTime now) {
+  Note(words, now);
+  failed_requests_ = 0;
+  const int enough = settings.gateway ? settings.failures_to_open : 1;
+  if (++told_of_loading_ >= enough || requests_ != BackendState::kUp) Open(BackendState::kLoading, settings, now);
 }
 
 void BackendHealth::RequestSucceeded(MonotonicTime now) {
-  failed_requests_ = 0;
-  open_ = false;
-  bad_rounds_ = 0;
-  if (state_ == BackendState::kHalfOpen || state_ == BackendState::kUp) in_error_ = false;
-  if (state_ == BackendState::kHalfOpen) Enter(BackendState::kUp, now);
+  failed_requests_ = told_of_loading_ = bad_rounds_ = 0;
+  if (probes_ == BackendState::kUp) in_error_ = false;
+  Enter(probes_, BackendState::kUp, now);
+}
+
+void BackendHealth::Open(BackendState as, const Settings& settings, MonotonicTime now) {
+  if (requests_ == BackendState::kUp) {
+    pauses_ = 0;
+    Pause(settings, now);
+  } else if (next_try_ <= now) {
+    Pause(settings, now);  // else it was sent before: no try has failed
+  }
+  Enter(probes_, as, now);
 }
 
 // The probe period, doubled with each pause up to the longest, give or take a quarter.
@@ -144,10 +155,11 @@ void BackendHealth::Pause(const Settings& settings, MonotonicTime now) {
   next_try_ = now + pause * (0.75 + 0.5 * static_cast<double>(mixed % 1024) / 1024);
 }
 
-void BackendHealth::Enter(BackendState state, MonotonicTime now) {
-  if (state_ == state) return;
-  state_ = state;
-  state_since_ = now;
+void BackendHealth::Enter(BackendState probes, BackendState requests, MonotonicTime now) {
+  const BackendState before = state();
+  probes_ = probes;
+  requests_ = requests;
+  if (state() != before) state_since_ = now;
 }
 
 void BackendHealth::Note(const std::string& words, MonotonicTime now) {

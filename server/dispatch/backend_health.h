@@ -12,9 +12,9 @@ namespace goad::server {
 enum class BackendState {
   kUnknown,  // not yet asked
   kUp,
-  kLoading,   // it says that it loads its model (503); takes nothing, is not down
+  kLoading,   // it says that it loads its model (503), to probes or to requests; is not down
   kDown,      // probes fail
-  kHalfOpen,  // probes are good and requests fail: one request at a time, after a pause, until one answer is whole
+  kHalfOpen,  // probes are good and requests fail
 };
 const char* ToString(BackendState state);
 
@@ -28,7 +28,8 @@ const char* ToString(BackendState state);
 //
 // `failures_to_open` bad rounds in a row are kDown, and one good round ends that; one that is away is asked every 2 s
 // at least. As many failed requests in a row are kHalfOpen, whatever probes say (the key has expired, the model is
-// gone); only a whole answer ends that. The pause before each try doubles up to 30 s.
+// gone), and one that is told of loading is kLoading (behind a gateway, where others may serve: as many in a row). It
+// takes one request at a time, after a pause, until one answer is whole. The pause doubles up to 30 s.
 class BackendHealth {
  public:
   enum class Asked { kHealth, kProps, kModels, kMetrics };
@@ -48,10 +49,10 @@ class BackendHealth {
   // `seed` makes the pauses of different backends differ.
   explicit BackendHealth(uint64_t seed = 0) : seed_(seed) {}
 
-  BackendState state() const { return state_; }
+  BackendState state() const { return probes_ == BackendState::kUp ? requests_ : probes_; }
   int usable_slots(int slots, MonotonicTime now) const;  // that it may fill now, of `slots`
   MonotonicTime next_probe() const { return probing_ ? MonotonicTime::Infinite() : next_probe_; }
-  MonotonicTime next_try() const { return next_try_; }  // when kHalfOpen
+  MonotonicTime next_try() const;  // from when on there are usable slots, as far as is known
 
   std::string StartProbe(const Settings& settings);  // the path to ask for now; the answer must be reported
   Asked ProbeDone(const ProbeAnswer& answer, const Settings& settings, MonotonicTime now);
@@ -59,6 +60,7 @@ class BackendHealth {
   void AskPropsAgain() { props_again_ = true; }  // after the next good round
 
   void RequestFailed(const std::string& words, const Settings& settings, MonotonicTime now);
+  void RequestToldOfLoading(const std::string& words, const Settings& settings, MonotonicTime now);
   void RequestSucceeded(MonotonicTime now);
   void Refused(const std::string& words, MonotonicTime now) { Note(words, now); }  // said, and no failure
 
@@ -68,21 +70,22 @@ class BackendHealth {
   MonotonicTime state_since() const { return state_since_; }
 
  private:
-  void Enter(BackendState state, MonotonicTime now);
+  void Enter(BackendState probes, BackendState requests, MonotonicTime now);
   void Note(const std::string& words, MonotonicTime now);
   void RoundWas(bool good, const ProbeAnswer& answer, const Settings& settings, MonotonicTime now);
+  void Open(BackendState as, const Settings& settings, MonotonicTime now);
   void Pause(const Settings& settings, MonotonicTime now);
 
   uint64_t seed_;
-  BackendState state_ = BackendState::kUnknown;
+  BackendState probes_ = BackendState::kUnknown;  // what they say: kUnknown, kUp, kLoading or kDown
+  BackendState requests_ = BackendState::kUp;     // the same: kUp, kLoading or kHalfOpen
   MonotonicTime state_since_;
   bool probing_ = false;
   size_t path_ = 0;                                                    // of the paths, the one to ask for
   size_t tried_ = 0;                                                   // paths of this round that led to the next
   bool ask_props_ = false, ask_models_ = false, ask_metrics_ = false;  // in this round, still
   bool has_metrics_ = true, knows_models_ = false, props_again_ = false;
-  int bad_rounds_ = 0, failed_requests_ = 0;
-  bool open_ = false;  // by requests
+  int bad_rounds_ = 0, failed_requests_ = 0, told_of_loading_ = 0;  // in a row
   int pauses_ = 0;
   MonotonicTime next_probe_, next_try_;
   bool in_error_ = false;

@@ -32,27 +32,52 @@ BackendPool::BackendPool(std::shared_ptr<const Config> config, HttpTransport* tr
     : transport_(transport),
       metrics_(metrics),
       to_engine_(std::move(to_engine)),
-      on_capacity_(std::move(on_capacity)),
-      config_(std::move(config)) {
-  uint64_t seed = 0;
-  for (const SiteConfig& site_config : config_->sites) {
-    Site& site = sites_.emplace_back();
-    for (const BackendConfig& backend : site_config.backends) {
-      Backend& added = site.backends.emplace_back(++seed << 32);
-      added.config = &backend;
-    }
-  }
+      on_capacity_(std::move(on_capacity)) {
+  SetConfig(std::move(config), MonotonicTime());
 }
 
-void BackendPool::SetConfig(std::shared_ptr<const Config> config) {
-  config_.swap(config);  // the old one lives to the end of this
+void BackendPool::SetConfig(std::shared_ptr<const Config> config, MonotonicTime now) {
+  const std::shared_ptr<const Config> before = std::exchange(config_, std::move(config));
+  sites_.resize(config_->sites.size());
   for (size_t s = 0; s < sites_.size(); ++s) {
-    for (size_t b = 0; b < sites_[s].backends.size(); ++b)
-      sites_[s].backends[b].config = &config_->sites[s].backends[b];
+    const SiteConfig& site = config_->sites[s];
+    std::vector<Backend>& backends = sites_[s].backends;
+    if (!backends.empty() && before->sites[s].name != site.name) {  // another's place: nothing runs there
+      for (Backend& backend : backends) DropProbe(backend);
+      sites_[s] = Site();
+    }
+    for (size_t b = 0; b < site.backends.size(); ++b) {
+      if (b == backends.size()) backends.emplace_back(++next_seed_ << 32);
+      const BackendConfig& next = site.backends[b];
+      const BackendConfig* last = std::exchange(backends[b].config, &next);
+      if (next.presence.removed()) DropProbe(backends[b]);
+      if (last == nullptr || (last->presence.removed() == next.presence.removed() && last->url == next.url)) {
+        continue;
+      }
+      if (next.presence.removed()) continue;
+      // Another server, or one that is back: what is known of it is old.
+      DropProbe(backends[b]);
+      Backend fresh(++next_seed_ << 32);
+      fresh.config = &next;
+      fresh.in_flight = backends[b].in_flight;
+      backends[b] = std::move(fresh);
+    }
+    sites_[s].leaving = std::all_of(site.backends.begin(), site.backends.end(),
+                                    [](const BackendConfig& backend) { return backend.presence.leaving(); });
   }
+  if (before == nullptr) return;
+  ++changes_;
+  Report(now);
+  for (size_t s = 0; s < sites_.size(); ++s) on_capacity_(s, now);
 }
 
-int BackendPool::Pick(size_t site, bool chat, const std::vector<bool>& tried, int preferred, MonotonicTime now,
+void BackendPool::DropProbe(Backend& backend) {
+  if (!backend.probe) return;
+  transport_->Abort(backend.probe->call);
+  backend.probe.reset();
+}
+
+int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now,
                       bool* all_tried) const {
   const std::vector<Backend>& backends = sites_[site].backends;
   int best = -1;
@@ -61,7 +86,8 @@ int BackendPool::Pick(size_t site, bool chat, const std::vector<bool>& tried, in
   for (size_t b = 0; b < backends.size(); ++b) {
     const Backend& backend = backends[b];
     const int slots = OpenSlots(backend, now);
-    if (slots == 0 || tried[b]) continue;
+    if (slots == 0 || (tried >> b & 1) != 0) continue;
+    if (backend.config->presence.leaving() && !sites_[site].leaving) continue;
     if (chat && backend.config->api != BackendApi::kChat) continue;
     *all_tried = false;
     if (backend.in_flight >= slots) continue;
@@ -96,19 +122,25 @@ void BackendPool::Succeeded(size_t site, int backend, MonotonicTime now) {
   Report(now);
 }
 
-void BackendPool::Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now) {
-  metrics_->BackendFailure(sched::ToSite(site), static_cast<size_t>(backend), static_cast<size_t>(blame));
+void BackendPool::Failed(size_t site, int backend, const ServerError& error, const std::string& words,
+                         MonotonicTime now) {
+  metrics_->BackendFailure(sched::ToSite(site), static_cast<size_t>(backend), static_cast<size_t>(error.blame));
   Backend& target = At(site, backend);
-  if (blame == Blame::kPrompt || blame == Blame::kBusy) {  // not its fault; but when it answers nobody, an operator wants to know
+  if (error.blame == Blame::kPrompt || error.blame == Blame::kBusy || error.doubtful) {
+    // Not its fault; but when it answers nobody, an operator wants to know.
     if (++target.refusals == config_->dispatch.failures_to_open) {
       target.health.Refused(absl::StrCat("POST ", words), now);
-      spdlog::warn("backend={} url={} refused {} requests in a row and answered none since, cause=\"{}\"", name(site, backend),
-                   config(site, backend).url, target.refusals, words);
+      spdlog::warn("backend={} url={} refused {} requests in a row and answered none since, cause=\"{}\"",
+                   name(site, backend), config(site, backend).url, target.refusals, words);
     }
     return;
   }
   spdlog::debug("request failed backend={} url={} {}", name(site, backend), config(site, backend).url, words);
-  target.health.RequestFailed(absl::StrCat("POST ", words), Settings(target), now);
+  if (error.blame == Blame::kLoading) {
+    target.health.RequestToldOfLoading(absl::StrCat("POST ", words), Settings(target), now);
+  } else {
+    target.health.RequestFailed(absl::StrCat("POST ", words), Settings(target), now);
+  }
   Report(now);
 }
 
@@ -135,7 +167,7 @@ MonotonicTime BackendPool::ProbeLimit(const Backend& backend) const {
 void BackendPool::Probe::OnBody(std::string_view bytes, MonotonicTime now) {
   body += bytes.substr(0, kMaxProbeBody - body.size());
   if (body.size() < kMaxProbeBody) return;
-  pool->transport_->Abort(call);  // more than any answer to a probe: what is here must do
+  pool->transport_->Abort(call);                    // more than any answer to a probe: what is here must do
   pool->ProbeEnded(site, backend, "", false, now);  // ends this, too
 }
 
@@ -156,7 +188,8 @@ void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure,
   answer.status = answered ? probe.http_status : 0;
   answer.late = late;
   if (answered) backend.heard = now;
-  answer.busy = backend.in_flight > 0 && now - backend.heard < first_byte(site, index);  // else it is no excuse any more
+  answer.busy =
+      backend.in_flight > 0 && now - backend.heard < first_byte(site, index);  // else it is no excuse any more
   answer.words = answered ? absl::StrCat("HTTP ", probe.http_status, " ", FirstWords(probe.body)) : failure;
   switch (backend.health.ProbeDone(answer, Settings(backend), now)) {
     case BackendHealth::Asked::kHealth: break;
@@ -210,6 +243,7 @@ void BackendPool::Tick(MonotonicTime now) {
   for (size_t s = 0; s < sites_.size(); ++s) {
     for (size_t b = 0; b < sites_[s].backends.size(); ++b) {
       Backend& backend = sites_[s].backends[b];
+      if (backend.config->presence.removed()) continue;
       if (backend.probe && ProbeLimit(backend) <= now) {
         transport_->Abort(backend.probe->call);
         ProbeEnded(s, static_cast<int>(b),
@@ -227,14 +261,10 @@ MonotonicTime BackendPool::NextWake() const {
   MonotonicTime wake = MonotonicTime::Infinite();
   for (const Site& site : sites_) {
     for (const Backend& backend : site.backends) {
+      if (backend.config->presence.removed()) continue;
       if (backend.probe) wake = std::min(wake, ProbeLimit(backend));
       wake = std::min(wake, backend.health.next_probe());
-      if (backend.open_slots != 0) continue;
-      if (backend.health.state() == BackendState::kHalfOpen) {
-        wake = std::min(wake, std::max(backend.health.next_try(), backend.rests_until));
-      } else if (backend.health.state() == BackendState::kUp) {
-        wake = std::min(wake, backend.rests_until);
-      }
+      if (backend.open_slots == 0) wake = std::min(wake, std::max(backend.health.next_try(), backend.rests_until));
     }
   }
   return wake;
@@ -263,19 +293,28 @@ void BackendPool::Log(size_t site, int index) {
 void BackendPool::Report(MonotonicTime now) {
   for (size_t s = 0; s < sites_.size(); ++s) {
     Site& site = sites_[s];
-    SiteHealth health{sched::ToSite(s), 0, 0};
+    SiteHealth health{sched::ToSite(s), 0, 0, false};
     for (size_t b = 0; b < site.backends.size(); ++b) {
       Backend& backend = site.backends[b];
       Log(s, static_cast<int>(b));
-      metrics_->BackendUp(health.site, b, backend.health.state() == BackendState::kUp);
       backend.open_slots = OpenSlots(backend, now);
+      if (!backend.config->presence.removed()) {  // else the place may be another's by now
+        metrics_->Backend(health.site, b, static_cast<size_t>(backend.health.state()), backend.open_slots);
+      }
       if (backend.open_slots == 0) continue;
+      health.draining |= backend.config->presence.drained;
+      if (backend.config->presence.leaving()) continue;
       ++health.backends_up;
       health.slots += backend.open_slots;
     }
-    if (health.backends_up == site.reported_up && health.slots == site.reported_slots) continue;
+    health.draining &= health.backends_up == 0;
+    if (health.backends_up == site.reported_up && health.slots == site.reported_slots &&
+        health.draining == site.reported_draining) {
+      continue;
+    }
     site.reported_up = health.backends_up;
     site.reported_slots = health.slots;
+    site.reported_draining = health.draining;
     to_engine_(health);
   }
 }
@@ -287,6 +326,8 @@ std::vector<std::vector<BackendPool::View>> BackendPool::Views() const {
     for (const Backend& backend : site.backends) {
       View& view = row.emplace_back();
       view.url = backend.config->url;
+      view.removed = backend.config->presence.removed();
+      view.drained = backend.config->presence.drained;
       view.state = backend.health.state();
       view.state_since = backend.health.state_since();
       view.last_error = backend.health.last_error();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/dispatch/backend_health.h"
+#include "server/dispatch/completion_json.h"
 #include "server/dispatch/http_transport.h"
 #include "server/dispatch/server_error.h"
 #include "server/engine/events.h"
@@ -26,20 +27,22 @@ class BackendPool final {
   // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and from its probes.
   BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
               std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity);
-  // Keys, authorities, time limits and probes are those of `config` from now on. REQUIRES: the same sites and backends.
-  void SetConfig(std::shared_ptr<const Config> config);
+  // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that was
+  // removed is not asked any more.
+  void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);
 
-  // A backend of `site` that is up and has a free slot, among those not in `tried` (and, if `chat`, that speak chat);
-  // -1 when there is none, and then *all_tried says that waiting cannot help. `preferred`, if it is one of those, goes
+  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that speak chat);
+  // -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or removed gets what
+  // was admitted before, where the site has no other. `preferred`, if it is one of those, goes
   // before the least loaded: it has read the beginning of this conversation; -1 = none.
-  int Pick(size_t site, bool chat, const std::vector<bool>& tried, int preferred, MonotonicTime now,
+  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now,
            bool* all_tried) const;
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
   void Succeeded(size_t site, int backend, MonotonicTime now);
-  // `words` are for operators. Neither the query's own fault nor a busy backend is a failure.
-  void Failed(size_t site, int backend, Blame blame, const std::string& words, MonotonicTime now);
+  // `words` are for operators. Neither the query's own fault nor a busy backend is a failure, nor what is in doubt.
+  void Failed(size_t site, int backend, const ServerError& error, const std::string& words, MonotonicTime now);
   void Rest(size_t site, int backend, absl::Duration retry_after,
             MonotonicTime now);  // by its own Retry-After; at most 30 s
 
@@ -48,7 +51,12 @@ class BackendPool final {
     return *sites_[site].backends[static_cast<size_t>(backend)].config;
   }
 
-  void Heard(size_t site, int backend, MonotonicTime now) { At(site, backend).heard = now; }  // something of an answer came
+  // In which it last took a request.
+  RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
+
+  void Heard(size_t site, int backend, MonotonicTime now) {
+    At(site, backend).heard = now;
+  }  // something of an answer came
   absl::Duration first_byte(size_t site, int backend) const;
 
   // "cell-a/0": a backend's name for devices and for messages that they may read.
@@ -59,6 +67,7 @@ class BackendPool final {
 
   struct View {
     std::string url;
+    bool removed = false, drained = false;
     BackendState state = BackendState::kUnknown;
     MonotonicTime state_since;
     std::string last_error;  // "" = none yet
@@ -94,18 +103,19 @@ class BackendPool final {
   struct Backend {
     explicit Backend(uint64_t seed) : health(seed) {}
 
-    const BackendConfig* config = nullptr;
+    const BackendConfig* config = nullptr;  // null until SetConfig
     BackendHealth health;
     std::unique_ptr<Probe> probe;  // under way
     int reported_slots = 0;
     int open_slots = 0;  // as the engine was told
     int in_flight = 0;
-    int refusals = 0;     // requests in a row that it refused, by the prompt or as busy
+    int refusals = 0;  // requests in a row that it did not answer, without a fault of its own
     double foreign = 0;
     MonotonicTime heard;  // when it last answered a probe, or sent something of an answer
     BackendState logged = BackendState::kUnknown;
     int logged_slots = 0;
     MonotonicTime rests_until;
+    RequestDialect dialect;
 
     int slots() const;
     const char* slots_from() const;
@@ -113,6 +123,8 @@ class BackendPool final {
   struct Site {
     std::vector<Backend> backends;
     int reported_up = -1, reported_slots = -1;
+    bool reported_draining = false;
+    bool leaving = false;  // all of its backends are
   };
 
   Backend& At(size_t site, int backend) { return sites_[site].backends[static_cast<size_t>(backend)]; }
@@ -120,6 +132,7 @@ class BackendPool final {
     return backend.rests_until <= now ? backend.health.usable_slots(backend.slots(), now) : 0;
   }
   BackendHealth::Settings Settings(const Backend& backend) const;
+  void DropProbe(Backend& backend);
   void StartProbe(size_t site, int backend, MonotonicTime now);
   MonotonicTime ProbeLimit(const Backend& backend) const;
   void ProbeEnded(size_t site, int backend, const std::string& failure, bool late, MonotonicTime now);
@@ -137,6 +150,7 @@ class BackendPool final {
   std::shared_ptr<const Config> config_;  // keeps the BackendConfigs alive
   uint64_t changes_ = 0;
   std::vector<Site> sites_;
+  uint64_t next_seed_ = 0;
 };
 
 }  // namespace goad::server

@@ -278,7 +278,7 @@ absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprob
   const json* choices = Find(event, "choices");
   if ((error != nullptr && *error != false && *error != "" && !error->empty()) || Text(event, "object") == "error" ||
       (choices == nullptr && Find(event, "detail") != nullptr)) {
-    chunk.error = ReadServerError(200, false, data);
+    chunk.is_error = true;
     return chunk;
   }
   if (const json* usage = Find(event, "usage")) {

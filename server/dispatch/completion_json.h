@@ -53,7 +53,7 @@ struct CompletionChunk {
   std::optional<std::string> finish_reason;
   std::optional<Usage> usage;  // nothing when a number in it is out of range
   std::vector<TokenLogprob> logprobs;
-  std::optional<ServerError> error;
+  bool is_error = false;  // and nothing else: ReadServerError reads it
 };
 // INVALID_ARGUMENT for what is no JSON object, too deep, or has choices that are no list. An object that has nothing of
 // an answer is an empty chunk (progress, roles, pings).

@@ -45,7 +45,7 @@ void DispatchThread::Resume(SessionId session) {
   Post([session](Dispatcher& d, MonotonicTime now) { d.Resume(session, now); });
 }
 void DispatchThread::SetConfig(std::shared_ptr<const Config> config) {
-  Post([config = std::move(config)](Dispatcher& d, MonotonicTime) { d.SetConfig(config); });
+  Post([config = std::move(config)](Dispatcher& d, MonotonicTime now) { d.SetConfig(config, now); });
 }
 
 std::vector<std::vector<BackendPool::View>> DispatchThread::Backends() const {

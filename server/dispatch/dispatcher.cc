@@ -12,7 +12,8 @@
 namespace goad::server {
 namespace {
 
-constexpr absl::Duration kTerminator = absl::Seconds(2);  // that an answer with its finish_reason waits for [DONE] or the body's end
+constexpr absl::Duration kTerminator =
+    absl::Seconds(2);  // that an answer with its finish_reason waits for [DONE] or the body's end
 
 // llama-server frees the slot of a closed stream 5 to 15 ms later (observed); until then a new request would be queued
 // there, where it cannot be aborted.
@@ -29,15 +30,18 @@ Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* tran
       config_(config),
       pool_(config, transport, metrics, to_engine_,
             [this](size_t site, MonotonicTime now) { FillFreeSlots(site, now); }),
-      waiting_(config->sites.size()) {
-  for (size_t site = 0; site < config->sites.size(); ++site) dialects_.emplace_back(pool_.backends(site));
+      waiting_(config->sites.size()) {}
+
+void Dispatcher::SetConfig(std::shared_ptr<const Config> config, MonotonicTime now) {
+  waiting_.resize(config->sites.size());
+  config_ = config;
+  pool_.SetConfig(std::move(config), now);
 }
 
 // --- queries -------------------------------------------------------------------------------------------------
 
 void Dispatcher::Start(DispatchRequest request, MonotonicTime now) {
   auto query = std::make_unique<Query>();
-  query->tried.resize(pool_.backends(sched::ToIndex(request.site)));
   query->request = std::move(request);
   Query& started = *query;
   queries_[started.request.id] = std::move(query);
@@ -77,9 +81,9 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
     return Over(query, QueryReturned{query.request, std::move(error)}, now);
   }
   query.waits_since = MonotonicTime::Infinite();
-  query.tried[static_cast<size_t>(backend)] = true;
+  query.tried |= uint64_t{1} << backend;
   pool_.Take(site, backend);
-  Send(query, backend, dialects_[site][static_cast<size_t>(backend)], now);
+  Send(query, backend, pool_.dialect(site, backend), now);
 }
 
 void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, MonotonicTime now) {
@@ -100,7 +104,8 @@ bool Dispatcher::SendInOtherDialect(Query& query, const ServerError& error, Mono
   const std::optional<RequestDialect> other = OtherDialect(attempt.dialect, *query.request.prompt, error);
   if (!other) return false;
   spdlog::info("backend={} refused a field of a request, asking without it: {}",
-               pool_.name(sched::ToIndex(query.request.site), attempt.backend), error.words);
+               pool_.name(sched::ToIndex(query.request.site), attempt.backend),
+               WithoutPrompt(error.words, *query.request.prompt));
   Send(query, attempt.backend, *other, now);
   return true;
 }
@@ -112,7 +117,7 @@ Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, co
       backend(on_backend),
       dialect(in_dialect),
       sent(now),
-      reader(of_query->request.max_output_tokens, of_query->request.prompt->top_logprobs > 0) {}
+      reader(of_query->request.prompt, of_query->request.max_output_tokens) {}
 
 void Dispatcher::Attempt::OnHead(const HttpHead& head, MonotonicTime) {
   retry_after = head.retry_after;
@@ -171,12 +176,13 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(request.site);
   pool_.Succeeded(site, attempt.backend, now);
   if (request.prompt->chat) last_backends_.Remember(request.session, site, attempt.backend);
-  // Of its dialect what every request needs is remembered; what this query's own seed, log-probabilities or temperature made it leave
-  // out is no matter of others.
-  RequestDialect& known = dialects_[site][static_cast<size_t>(attempt.backend)];
+  // Of its dialect what every request needs is remembered; what this query's own seed, log-probabilities or temperature
+  // made it leave out is no matter of others.
+  RequestDialect& known = pool_.dialect(site, attempt.backend);
   known.stream_options = attempt.dialect.stream_options;
   known.max_completion_tokens = attempt.dialect.max_completion_tokens;
-  if (attempt.dialect.temperature == RequestDialect::Temperature::kAboveZero) known.temperature = attempt.dialect.temperature;
+  if (attempt.dialect.temperature == RequestDialect::Temperature::kAboveZero)
+    known.temperature = attempt.dialect.temperature;
   metrics_->BackendRequest(request.site, attempt.backend, "200");
   CompletedEvent event;
   event.id = request.id;
@@ -218,9 +224,10 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
     pool_.Rest(site, backend, attempt.retry_after, now);
   }
   const std::string detail = error.detail.empty() ? "" : absl::StrCat(": ", Clip(error.detail, 200));
-  pool_.Failed(site, backend, error.blame, error.words + detail, now);
+  pool_.Failed(site, backend, error, WithoutPrompt(error.words, *query.request.prompt) + detail, now);
   LeaveAttempt(query, now);
-  // What a server says of the prompt is for the device; what it says of keys, models and itself ("HTTP 401: Incorrect API key ...") is not.
+  // What a server says of the prompt is for the device; what it says of keys, models and itself ("HTTP 401: Incorrect
+  // API key ...") is not.
   const BackendConfig& config = pool_.config(site, backend);
   std::string words = WithoutAddresses(error.words, config.url);
   if (!config.api_key.empty()) words = absl::StrReplaceAll(words, {{config.api_key, "(key)"}});
@@ -309,7 +316,8 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   if (attempt.paused_since != MonotonicTime::Infinite()) {
     consider(attempt.paused_since + config_->limits.slow_consumer, Limit::Kind::kSlowConsumer);
   } else if (attempt.reader.is_at_its_end()) {
-    consider(attempt.last_alive.value_or(attempt.sent) + std::min(limits.between_tokens, kTerminator), Limit::Kind::kTerminator);
+    consider(attempt.last_alive.value_or(attempt.sent) + std::min(limits.between_tokens, kTerminator),
+             Limit::Kind::kTerminator);
   } else if (!attempt.last_alive) {
     consider(attempt.sent + pool_.first_byte(sched::ToIndex(query.request.site), attempt.backend),
              Limit::Kind::kFirstByte);
@@ -337,13 +345,13 @@ void Dispatcher::PastLimit(Query& query, Limit::Kind kind, MonotonicTime now) {
       return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "dispatch.total passed", now);
     case Limit::Kind::kFirstByte:
       if (!was_sent) return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "first_byte passed", now);
-      return AttemptFailed(query, {Blame::kBackend, "timeout", "first_byte passed"}, now);
+      return AttemptFailed(query, {Blame::kBackend, false, "timeout", "first_byte passed"}, now);
     case Limit::Kind::kTerminator: {
       AnswerPart last = query.attempt->reader.OnEnd(TransportEnd::kComplete, "");
       return Take(query, std::move(last), now);
     }
     case Limit::Kind::kBetweenTokens:
-      return AttemptFailed(query, {Blame::kBackend, "timeout", "dispatch.between_tokens passed"}, now);
+      return AttemptFailed(query, {Blame::kBackend, false, "timeout", "dispatch.between_tokens passed"}, now);
   }
 }
 

@@ -36,10 +36,7 @@ class Dispatcher final {
   void Start(DispatchRequest request, MonotonicTime now);
   void Abort(QueryId id, MonotonicTime now);
   void Resume(SessionId session, MonotonicTime now);
-  void SetConfig(std::shared_ptr<const Config> config) {
-    pool_.SetConfig(config);
-    config_ = std::move(config);
-  }
+  void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);  // see BackendPool
 
   // Time limits, and the pool's probes. NextWake: when Tick must be called at the latest.
   void Tick(MonotonicTime now);
@@ -70,7 +67,7 @@ class Dispatcher final {
   };
   struct Query {
     DispatchRequest request;
-    std::vector<bool> tried;           // of the site's backends
+    uint64_t tried = 0;                // of the site's backends, a bit each
     std::unique_ptr<Attempt> attempt;  // null = waits for a slot
     MonotonicTime waits_since = MonotonicTime::Infinite();
     std::string last_error;
@@ -119,7 +116,6 @@ class Dispatcher final {
 
   std::shared_ptr<const Config> config_;
   BackendPool pool_;
-  std::vector<std::vector<RequestDialect>> dialects_;  // per site and backend: in which it last took a request
   LastBackends last_backends_;
   std::vector<std::deque<QueryId>> waiting_;  // per site, for a free slot; bounded by the site's max_queries
   std::unordered_map<QueryId, std::unique_ptr<Query>> queries_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <optional>
+#include <unordered_set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -19,6 +21,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxWords = 300;
+constexpr size_t kMaxField = 64;
 constexpr size_t kMaxErrorJson = 64 << 10;
 
 // What servers say of a prompt that is too long for them or that their chat template refuses. In lower case.
@@ -31,15 +34,75 @@ constexpr std::array<std::string_view, 28> kPromptWords = {
     "input length",         "longer than the model", "larger than the max",  "jinja",
     "template error",       "chat template",         "roles must alternate", "raise_exception"};
 // A 400 that says one of these is not the prompt's: the same would be said of every one.
-constexpr std::array<std::string_view, 13> kConfigurationWords = {
-    "invalid model",     "invalid_model",         "model_not_found",       "unknown model",    "unsupported_model",
-    "invalid api key",   "incorrect api key",     "api key not valid",     "does not support chat", "default chat template",
-    "llm provider not provided", "plain http request was sent to https port", "no chat template"};
+constexpr std::array<std::string_view, 12> kConfigurationWords = {"invalid model",
+                                                                  "unknown model",
+                                                                  "unsupported model",
+                                                                  "model not found",
+                                                                  "invalid api key",
+                                                                  "incorrect api key",
+                                                                  "api key not valid",
+                                                                  "does not support chat",
+                                                                  "default chat template",
+                                                                  "no chat template",
+                                                                  "llm provider not provided",
+                                                                  "plain http request was sent to https port"};
+constexpr std::array<std::string_view, 4> kLoadingWords = {"loading", "warming up", "starting up", "is starting"};
+// Of a 503, or of the 529 that some send: full, without a Retry-After (Ollama's queue, others' admission).
+constexpr std::array<std::string_view, 6> kBusyWords = {"server busy",   "server is busy", "overloaded",
+                                                        "queue is full", "at capacity",    "pending requests"};
+// Of a type or code, which no prompt gets into.
+constexpr std::array<std::string_view, 2> kPromptKinds = {"context", "template"};
+constexpr std::array<std::string_view, 7> kConfigurationKinds = {
+    "invalid_model",   "model_not_found", "unsupported_model", "unknown_model",
+    "invalid_api_key", "api_key_invalid", "authentication"};
 
 template <size_t n>
 bool SaysAnyOf(std::string_view text, const std::array<std::string_view, n>& words) {
   return std::any_of(words.begin(), words.end(), [&](std::string_view word) { return text.find(word) != text.npos; });
 }
+
+// Letters and digits alone, in lower case: however a server writes a prompt that it repeats, these are the same.
+std::string Letters(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (absl::ascii_isalnum(static_cast<unsigned char>(c))) out += absl::ascii_tolower(static_cast<unsigned char>(c));
+  }
+  return out;
+}
+
+// A server's message beside the prompt that it answers.
+class Message {
+ public:
+  enum class Says { kNo, kPerhaps, kYes };  // kPerhaps: in words that may be the prompt's
+
+  Message(std::string_view text, const PromptBody& prompt)
+      : text_(absl::AsciiStrToLower(std::string(text))), prompt_(prompt) {}
+
+  template <size_t n>
+  Says AnyOf(const std::array<std::string_view, n>& words) {
+    Says says = Says::kNo;
+    for (const std::string_view word : words) {
+      if (text_.find(word) == text_.npos) continue;
+      if (!PromptHolds(word)) return Says::kYes;
+      says = Says::kPerhaps;
+    }
+    return says;
+  }
+
+ private:
+  bool PromptHolds(std::string_view word) {
+    if (!asked_) {
+      asked_ = Letters(prompt_.text);
+      for (const auto& [role, content] : prompt_.messages) *asked_ += Letters(content);
+      for (const std::string& stop : prompt_.stop) *asked_ += Letters(stop);
+    }
+    return asked_->find(Letters(word)) != std::string::npos;
+  }
+
+  const std::string text_;
+  const PromptBody& prompt_;
+  std::optional<std::string> asked_;  // the prompt's letters, made when first needed
+};
 
 std::string Text(const json& object, const char* field) {
   const auto at = object.find(field);
@@ -123,36 +186,40 @@ Parts ReadParts(std::string_view body) {
   return parts;
 }
 
-// Without what stands in double quotes, which may be the prompt's.
-std::string Unquoted(std::string_view text) {
-  std::string out;
-  bool quoted = false;
-  for (const char c : text) {
-    if (c == '"') quoted = !quoted;
-    if (!quoted) out += c;
-  }
-  return out;
-}
+struct Verdict {
+  Blame blame = Blame::kBackend;
+  bool doubtful = false;
+};
 
-Blame BlameOf(int status, bool says_when_to_retry, std::string_view words, std::string_view kind) {
-  const bool is_refusal_of_prompt = SaysAnyOf(words, kPromptWords) || kind.find("context") != kind.npos;
+Verdict VerdictOf(int status, bool says_when_to_retry, const Parts& parts, const PromptBody& prompt) {
+  using Says = Message::Says;
+  Message message(parts.message, prompt);
   switch (status) {
     case 401:
     case 403:
     case 404:
-    case 405: return Blame::kConfiguration;
-    case 408: return Blame::kBackend;
-    case 429: return Blame::kBusy;
+    case 405: return {Blame::kConfiguration};
+    case 408: return {Blame::kBackend};
+    case 429: return {Blame::kBusy};
     case 400:
     case 413:
     case 422:
-      return SaysAnyOf(absl::StrCat(std::string(kind), " ", Unquoted(words)), kConfigurationWords) ? Blame::kConfiguration : Blame::kPrompt;
+      if (SaysAnyOf(parts.kind, kPromptKinds)) return {Blame::kPrompt};
+      if (SaysAnyOf(parts.kind, kConfigurationKinds) || parts.field == "model") return {Blame::kConfiguration};
+      return {message.AnyOf(kConfigurationWords) == Says::kYes || message.AnyOf(kConfigurationKinds) == Says::kYes
+                  ? Blame::kConfiguration
+                  : Blame::kPrompt};
     default: break;
   }
-  if (status >= 300 && status < 500) return Blame::kConfiguration;
-  if (is_refusal_of_prompt) return Blame::kPrompt;
-  if (status == 503 && (says_when_to_retry || words.find("loading") != words.npos)) return Blame::kBusy;
-  return Blame::kBackend;
+  if (status >= 300 && status < 500) return {Blame::kConfiguration};
+  if (SaysAnyOf(parts.kind, kPromptKinds)) return {Blame::kPrompt};
+  const Says prompts = message.AnyOf(kPromptWords);
+  if (prompts == Says::kYes) return {Blame::kPrompt};
+  if (status != 503 && status != 529) return {Blame::kBackend, prompts == Says::kPerhaps};
+  const Says loads = message.AnyOf(kLoadingWords), busy = message.AnyOf(kBusyWords);
+  if (loads == Says::kYes) return {Blame::kLoading};
+  if (says_when_to_retry || busy == Says::kYes) return {Blame::kBusy};
+  return {Blame::kBackend, prompts == Says::kPerhaps || loads == Says::kPerhaps || busy == Says::kPerhaps};
 }
 
 std::string_view Trimmed(std::string_view text) {
@@ -201,19 +268,47 @@ std::string WithoutAddresses(std::string_view text, std::string_view url) {
   return out;
 }
 
-ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body) {
+std::string WithoutPrompt(std::string_view words, const PromptBody& prompt) {
+  constexpr size_t kRun = 8;
+  std::unordered_set<std::string_view> runs, repeated;
+  for (size_t k = 0; k + kRun <= words.size(); ++k) runs.insert(words.substr(k, kRun));
+  const auto look = [&](std::string_view text) {
+    for (size_t k = 0; k + kRun <= text.size(); ++k) {
+      if (const auto run = runs.find(text.substr(k, kRun)); run != runs.end()) repeated.insert(*run);
+    }
+  };
+  look(prompt.text);
+  for (const auto& [role, content] : prompt.messages) look(content);
+  for (const std::string& stop : prompt.stop) look(stop);
+  std::string out;
+  size_t end = 0;  // of what is the prompt's
+  for (size_t k = 0; k < words.size(); ++k) {
+    if (repeated.count(words.substr(k, kRun)) > 0) {
+      if (end < k || k == 0) out += "(prompt)";
+      end = k + kRun;
+    }
+    if (k >= end) out += words[k];
+  }
+  return Printable(out);  // half a character may be left over
+}
+
+bool SaysLoading(std::string_view words) { return SaysAnyOf(absl::AsciiStrToLower(std::string(words)), kLoadingWords); }
+
+ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body, const PromptBody& prompt) {
   const Parts parts = ReadParts(body);
   // A status of the answer counts before what the body says, but for a 5xx around somebody else's 4xx.
   const bool from_body = http_status < 300 || (http_status >= 500 && parts.status >= 400 && parts.status < 500);
   const int status = !from_body ? http_status : parts.status != 0 ? parts.status : 500;
   ServerError error;
-  error.words = Clip(Trimmed(parts.message), kMaxWords - 13);
-  error.blame = BlameOf(status, says_when_to_retry, absl::AsciiStrToLower(error.words), parts.kind);
-  error.words = absl::StrCat("HTTP ", http_status, error.words.empty() ? "" : ": ", error.words);
+  const Verdict verdict = VerdictOf(status, says_when_to_retry, parts, prompt);
+  error.blame = verdict.blame;
+  error.doubtful = verdict.doubtful;
+  const std::string words = Clip(Trimmed(parts.message), kMaxWords - 13);
+  error.words = absl::StrCat("HTTP ", http_status, words.empty() ? "" : ": ", words);
   error.code = http_status >= 300 && http_status <= 599 ? absl::StrCat(http_status)
                : http_status == 200                     ? "error"
                                                         : "other";
-  error.field = Clip(Trimmed(parts.field));
+  error.field = Clip(Trimmed(parts.field), kMaxField - 3);
   return error;
 }
 

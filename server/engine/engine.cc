@@ -31,7 +31,7 @@ FailedEvent Failure(QueryId id, ErrorCode code, const char* reason, std::string 
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Config> config, Ports ports)
-    : ports_(std::move(ports)), config_(config), links_(config->sites.size()), sites_(config->sites.size()) {
+    : ports_(std::move(ports)), config_(config) {
   ApplyConfig apply{std::move(config)};
   On(apply, MonotonicTime());
 }
@@ -179,6 +179,7 @@ SiteIndex Engine::OtherSite(const Query& query, MonotonicTime now, double* predi
 void Engine::On(SiteHealth& event, MonotonicTime now) {
   SiteLoad& site = sites_[sched::ToIndex(event.site)];
   site.backends_up = event.backends_up;
+  site.backends_draining = event.draining;
   site.slots = event.slots;
   WakeHeld(now);
 }
@@ -207,11 +208,18 @@ void Engine::On(DrainExpired&, MonotonicTime now) {
 }
 
 void Engine::On(ApplyConfig& event, MonotonicTime now) {
-  config_ = std::move(event.config);
-  UsePolicy(config_->policy.name);  // validated by the config room
+  const std::shared_ptr<const Config> before = std::exchange(config_, std::move(event.config));
+  sites_.resize(config_->sites.size());
+  for (size_t j = 0; j < before->sites.size(); ++j) {
+    if (before->sites[j].name == config_->sites[j].name) continue;  // else the place is another's: nothing runs there
+    sites_[j] = SiteLoad();
+    links_.EraseSite(j);
+    for (auto& [id, query] : queries_) query.failed_sites &= ~(uint64_t{1} << j);
+  }
   tenants_.SetConfig(config_->tenants);
-  tau_ = config_->policy.tau;
-  policy_overridden_ = tau_overridden_ = false;
+  if (!event.keep_overrides) policy_overridden_ = tau_overridden_ = false;
+  if (!policy_overridden_) UsePolicy(config_->policy.name);  // validated by the config room
+  if (!tau_overridden_) tau_ = config_->policy.tau;
   ports_.metrics->Tau(tau_);
   WakeHeld(now);
 }
@@ -300,6 +308,7 @@ void Engine::RunEpoch(MonotonicTime now) {
   }
   std::sort(residents.begin(), residents.end(), [](const Query* a, const Query* b) { return a->id < b->id; });
   auto record = std::make_shared<EpochRecord>();
+  record->config = config_;
   record->policy = policy_name_;
   record->lambda_s = config_->policy.lambda_s;
   record->early = std::exchange(early_, {});
@@ -419,6 +428,7 @@ void Engine::DeclineEarly(Query& query, Reason reason, MonotonicTime now) {
 void Engine::PublishEarly() {
   if (early_.empty()) return;
   auto record = std::make_shared<EpochRecord>();
+  record->config = config_;
   record->policy = policy_name_;
   record->snapshot.epoch = epoch_;
   record->snapshot.tau = tau_;
@@ -533,7 +543,7 @@ void Engine::On(Inspect& event, MonotonicTime) {
     }
   }
   for (size_t j = 0; j < sites_.size(); ++j) {
-    status.sites.push_back({sites_[j].backends_up > 0, sites_[j].active_queries, sites_[j].active_uplinks,
+    status.sites.push_back({sites_[j].backends_up > 0 && !config_->sites[j].presence.leaving(), sites_[j].active_queries, sites_[j].active_uplinks,
                             sites_[j].EffectiveMax(config_->sites[j])});
   }
   event.reply(status);

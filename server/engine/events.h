@@ -125,12 +125,14 @@ struct SiteHealth {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   int backends_up = 0;
   int slots = 0;                       // sum over the backends that are up
+  bool draining = false;               // none is up, and those that are were drained
 };
 
 struct Drain {};                       // no new admissions; what runs is finished
 struct DrainExpired {};                // fail what is left
 struct ApplyConfig {
-  std::shared_ptr<const Config> config;
+  std::shared_ptr<const Config> config;  // places as in the one before: see server/config/place.h
+  bool keep_overrides = false;           // of tau and policy
 };
 struct SetTau {
   double tau = 1;

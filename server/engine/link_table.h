@@ -11,23 +11,40 @@ namespace goad::server {
 
 class LinkTable {
  public:
-  explicit LinkTable(size_t sites) : sites_(sites) {}
-
   void Update(const LinkUpdate& update) {
     std::vector<LinkMeasurement>& row = rows_[update.session];
-    row.resize(sites_);
-    for (const LinkMeasurement& link : update.links) row[sched::ToIndex(link.site)] = link;
+    for (const LinkMeasurement& link : update.links) {
+      const size_t site = sched::ToIndex(link.site);
+      if (site >= row.size()) row.resize(site + 1);
+      row[site] = link;
+    }
   }
   void Erase(SessionId session) { rows_.erase(session); }
+  // The place is another site's from now on.
+  void EraseSite(size_t site) {
+    for (auto& [session, row] : rows_) {
+      if (site < row.size()) row[site] = {};
+    }
+  }
 
-  // One entry per site, or null when the session never reported. A site never reported has site == kNone.
-  const std::vector<LinkMeasurement>* Find(SessionId session) const {
+  // A session's links, of which any site's can be asked for. One never reported has site == kNone.
+  class Row {
+   public:
+    explicit Row(const std::vector<LinkMeasurement>* known) : known_(known) {}
+    const LinkMeasurement& operator[](size_t site) const {
+      static const LinkMeasurement kNever;
+      return known_ == nullptr || site >= known_->size() ? kNever : (*known_)[site];
+    }
+
+   private:
+    const std::vector<LinkMeasurement>* known_;
+  };
+  Row Of(SessionId session) const {
     const auto row = rows_.find(session);
-    return row == rows_.end() ? nullptr : &row->second;
+    return Row(row == rows_.end() ? nullptr : &row->second);
   }
 
  private:
-  const size_t sites_;
   std::unordered_map<SessionId, std::vector<LinkMeasurement>> rows_;
 };
 

@@ -12,6 +12,7 @@ namespace goad::server {
 
 struct SiteLoad {
   int backends_up = 0;      // from SiteHealth; 0 = down
+  bool backends_draining = false;
   int slots = 0;
   int active_queries = 0;   // granted, running or aborting
   int active_uplinks = 0;   // granted and transmitting

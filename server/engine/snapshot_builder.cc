@@ -23,9 +23,9 @@ sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
   site.active_uplinks = load.active_uplinks;
   site.active_queries = load.active_queries;
   site.max_queries = load.EffectiveMax(config);
-  site.accepting = load.backends_up > 0;
-  site.chat = std::any_of(config.backends.begin(), config.backends.end(),
-                          [](const BackendConfig& backend) { return backend.api == BackendApi::kChat; });
+  site.accepting = load.backends_up > 0 && !config.presence.leaving();
+  site.draining = config.presence.drained || load.backends_draining;
+  site.chat = TakesChat(config);
   return site;
 }
 
@@ -65,17 +65,17 @@ double LeftOf(MonotonicTime since, double predicted_s, MonotonicTime now) {
 void AddResident(const SnapshotInputs& inputs, const Query& query, MonotonicTime now, sched::EpochSnapshot* snapshot) {
   const size_t at = sched::ToIndex(query.site);
   const bool radio = inputs.config.sites[at].uplink.model == sched::UplinkModel::kShannon;
-  const auto* links = inputs.links.Find(query.session);
+  const LinkTable::Row links = inputs.links.Of(query.session);
   sched::Resident resident{query.site, MakeCandidate(inputs, query)};
-  if (query.state == QueryState::kGranted && query.transmits() && links != nullptr) {
+  if (query.state == QueryState::kGranted && query.transmits()) {
     for (size_t j = 0; j < inputs.config.sites.size(); ++j) {
-      const double gain = UsableGain((*links)[j], inputs.config.limits.link_max_age, now);
+      const double gain = UsableGain(links[j], inputs.config.limits.link_max_age, now);
       if (j == at) resident.gain = gain;
       if (radio && j != at && !std::isnan(gain)) {
         snapshot->sites[j].resident_interference_w += query.meta.tx_power_w * gain;
       }
     }
-    resident.uplink_bps = (*links)[at].uplink_bps;
+    resident.uplink_bps = links[at].uplink_bps;
   }
   if (query.state == QueryState::kRunning) {
     const double left = LeftOf(query.dispatched, query.predicted_compute_s, now);
@@ -110,9 +110,9 @@ sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime n
   for (const Query* query : inputs.candidates) {
     sched::Candidate candidate = MakeCandidate(inputs, *query);
     candidate.deadline_s = absl::ToDoubleSeconds(query->deadline() - now);
-    const auto* links = inputs.links.Find(query->session);
+    const LinkTable::Row links = inputs.links.Of(query->session);
     for (size_t j = 0; j < sites; ++j) {
-      const LinkMeasurement link = links == nullptr ? LinkMeasurement{} : (*links)[j];
+      const LinkMeasurement& link = links[j];
       const bool stale = link.site != sched::SiteIndex::kNone && now - link.measured_at > max_age;
       candidate.link_stale |= stale;
       snapshot.gain.push_back(UsableGain(link, max_age, now));

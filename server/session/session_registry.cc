@@ -10,9 +10,30 @@ constexpr absl::Duration kHello = absl::Seconds(5);
 constexpr absl::Duration kLastQueries = absl::Milliseconds(200);  // queries that crossed the Goodbye are still answered
 }  // namespace
 
-SessionRegistry::SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics, QueryMemory* memory,
+SessionRegistry::SessionRegistry(std::shared_ptr<const Config> config, Metrics* metrics, QueryMemory* memory,
                                  std::function<MonotonicTime()> clock, Wake wake)
-    : sites_(std::move(sites)), metrics_(metrics), memory_(memory), clock_(std::move(clock)), wake_(std::move(wake)) {}
+    : metrics_(metrics),
+      memory_(memory),
+      clock_(std::move(clock)),
+      wake_(std::move(wake)),
+      config_(std::move(config)) {}
+
+void SessionRegistry::SetConfig(std::shared_ptr<const Config> config) {
+  const v1::ServerFrame sites = EncodeSites(*config);
+  std::vector<Entry> hear;
+  {
+    MutexLock lock(mutex_);
+    const std::string before = EncodeSites(*std::exchange(config_, std::move(config))).SerializeAsString();
+    if (before == sites.SerializeAsString()) return;
+    for (const auto& [id, entry] : entries_) {
+      if (entry.greeted) hear.push_back(entry);
+    }
+  }
+  for (const Entry& entry : hear) {
+    entry.session->outbox.PutUrgent(sites);
+    wake_(entry.stream);
+  }
+}
 
 std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream,
                                               Holder holder, const LimitsConfig& limits) {
@@ -74,6 +95,7 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
   std::shared_ptr<Session> session;
   std::shared_ptr<SessionStream> stream;
   std::string identity;
+  std::shared_ptr<const Config> config;
   {
     MutexLock lock(mutex_);
     const auto found = entries_.find(id);
@@ -81,8 +103,9 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
     session = found->second.session;
     stream = found->second.stream;
     identity = found->second.identity;
+    config = config_;
   }
-  Outbox::PutResult put = session->outbox.Put(event, sites_);
+  Outbox::PutResult put = session->outbox.Put(event, config->sites);
   if (put.frame) {
     const MonotonicTime now = clock_();
     absl::Duration again;  // above zero: refused for now, asking again later is what we want

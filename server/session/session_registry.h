@@ -46,8 +46,11 @@ class SessionRegistry final : public SessionSink {
  public:
   using Wake = std::function<void(std::shared_ptr<SessionStream>)>;  // has Pump called soon, on another thread
 
-  SessionRegistry(std::vector<SiteConfig> sites, Metrics* metrics, QueryMemory* memory,
+  SessionRegistry(std::shared_ptr<const Config> config, Metrics* metrics, QueryMemory* memory,
                   std::function<MonotonicTime()> clock, Wake wake);
+
+  // Before anybody delivers for what is new in it. When the list of sites is another one, every session hears of it.
+  void SetConfig(std::shared_ptr<const Config> config);
 
   // Whose session it is. `holder`: an identity, or without one an address; `credentials`: to see at a reload whether it
   // may stay.
@@ -101,13 +104,13 @@ class SessionRegistry final : public SessionSink {
   void SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message);
 
   // Constant after construction.
-  const std::vector<SiteConfig> sites_;
   Metrics* const metrics_;     // not owned
   QueryMemory* const memory_;  // not owned
   const std::function<MonotonicTime()> clock_;
   const Wake wake_;
 
   mutable Mutex mutex_;
+  std::shared_ptr<const Config> config_ GOAD_GUARDED_BY(mutex_);
   std::unordered_map<SessionId, Entry> entries_ GOAD_GUARDED_BY(mutex_);
   std::unordered_map<std::string, int> held_ GOAD_GUARDED_BY(mutex_);  // sessions per holder
   bool draining_ GOAD_GUARDED_BY(mutex_) = false;

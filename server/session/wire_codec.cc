@@ -44,7 +44,9 @@ double FromDb(double db) { return std::pow(10, db / 10); }
 
 std::string SiteNames(const Config& config) {
   std::string names;
-  for (const SiteConfig& site : config.sites) absl::StrAppend(&names, names.empty() ? "" : ", ", site.name);
+  for (const SiteConfig& site : config.sites) {
+    if (!site.presence.removed()) absl::StrAppend(&names, names.empty() ? "" : ", ", site.name);
+  }
   return names;
 }
 
@@ -84,7 +86,7 @@ namespace {
 std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& config, double tx_power_w, MonotonicTime now,
                                     const std::vector<LinkMeasurement>& before, LinkMeasurement* measurement) {
   size_t j = 0;
-  while (j < config.sites.size() && config.sites[j].name != link.site()) ++j;
+  while (j < config.sites.size() && (config.sites[j].name != link.site() || config.sites[j].presence.removed())) ++j;
   if (j == config.sites.size()) {
     ErrorInfo error = Invalid("link_report.links.site",
                               absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
@@ -277,7 +279,7 @@ v1::Reason EncodeReason(sched::Reason reason) { return static_cast<v1::Reason>(s
 v1::Verdict EncodeVerdict(sched::Verdict verdict) {
   return verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL;
 }
-static_assert(static_cast<int>(sched::Reason::kUplinkBusy) + 1 == v1::REASON_UPLINK_BUSY);
+static_assert(static_cast<int>(sched::Reason::kSiteDraining) + 1 == v1::REASON_SITE_DRAINING);
 static_assert(static_cast<int>(ErrorCode::kInternal) + 1 == v1::ERROR_CODE_INTERNAL);
 
 v1::Error EncodeError(const ErrorInfo& error) {
@@ -368,6 +370,21 @@ v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_
   return frame;
 }
 
+namespace {
+
+void AddSites(const Config& config, google::protobuf::RepeatedPtrField<v1::SiteInfo>* sites) {
+  for (const SiteConfig& site : config.sites) {
+    if (site.presence.removed()) continue;
+    v1::SiteInfo& info = *sites->Add();
+    info.set_name(site.name);
+    info.set_uplink(site.uplink.model == sched::UplinkModel::kShannon ? v1::SiteInfo::UPLINK_SHANNON
+                                                                      : v1::SiteInfo::UPLINK_MEASURED);
+    info.set_chat(TakesChat(site));
+  }
+}
+
+}  // namespace
+
 v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau) {
   v1::ServerFrame frame;
   v1::Welcome& welcome = *frame.mutable_welcome();
@@ -381,13 +398,13 @@ v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& confi
   limits.set_max_output_tokens(static_cast<uint32_t>(config.limits.max_output_tokens));
   limits.set_link_max_age_s(absl::ToDoubleSeconds(config.limits.link_max_age));
   limits.set_grant_s(absl::ToDoubleSeconds(config.limits.grant));
-  for (const SiteConfig& site : config.sites) {
-    v1::SiteInfo& info = *welcome.add_sites();
-    info.set_name(site.name);
-    info.set_uplink(site.uplink.model == sched::UplinkModel::kShannon ? v1::SiteInfo::UPLINK_SHANNON
-                                                                      : v1::SiteInfo::UPLINK_MEASURED);
-    for (const BackendConfig& backend : site.backends) info.set_chat(info.chat() || backend.api == BackendApi::kChat);
-  }
+  AddSites(config, welcome.mutable_sites());
+  return frame;
+}
+
+v1::ServerFrame EncodeSites(const Config& config) {
+  v1::ServerFrame frame;
+  AddSites(config, frame.mutable_sites()->mutable_sites());
   return frame;
 }
 

@@ -54,7 +54,7 @@ class Cell final : public SessionSink, public DispatchPort {
       if (record->snapshot.candidates.empty()) return;
       ++report_.epochs;
       report_.candidates += record->snapshot.candidates.size();
-      if (log != nullptr) *log << ToJson(record->policy, record->lambda_s, record->snapshot, record->result.order) << "\n";
+      if (log != nullptr) *log << ToJson(*record) << "\n";
     };
     engine_ = std::make_unique<Engine>(config, std::move(ports));
     for (size_t j = 0; j < sites_.size(); ++j) engine_->Handle(SiteHealth{sched::ToSite(j), 1, options.max_queries}, now_);

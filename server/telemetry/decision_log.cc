@@ -38,20 +38,18 @@ json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : js
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DecisionLog>> DecisionLog::Open(const DecisionLogConfig& config,
-                                                               std::vector<std::string> site_names, EpochFeed* feed,
+absl::StatusOr<std::unique_ptr<DecisionLog>> DecisionLog::Open(const DecisionLogConfig& config, EpochFeed* feed,
                                                                Metrics* metrics) {
   std::FILE* file = OpenFile(config.path, O_APPEND);
   if (file == nullptr) {
     return absl::FailedPreconditionError(
         absl::StrCat("decision_log.path: ", config.path, ": cannot be opened: ", std::strerror(errno)));
   }
-  return std::unique_ptr<DecisionLog>(new DecisionLog(config, std::move(site_names), file, feed, metrics));
+  return std::unique_ptr<DecisionLog>(new DecisionLog(config, file, feed, metrics));
 }
 
-DecisionLog::DecisionLog(const DecisionLogConfig& config, std::vector<std::string> site_names, std::FILE* file,
-                         EpochFeed* feed, Metrics* metrics)
-    : config_(config), site_names_(std::move(site_names)), metrics_(metrics), file_(file), size_(SizeOf(file)) {
+DecisionLog::DecisionLog(const DecisionLogConfig& config, std::FILE* file, EpochFeed* feed, Metrics* metrics)
+    : config_(config), metrics_(metrics), file_(file), size_(SizeOf(file)) {
   subscription_ = feed->Subscribe(/*capacity=*/1024, [this] {
     {
       MutexLock lock(mutex_);
@@ -95,27 +93,27 @@ void DecisionLog::Write(const EpochRecord& record) {
     if (record.held[i]) continue;
     const sched::Decision& d = record.result.decisions[i];
     const sched::Candidate& c = record.snapshot.candidates[i];
-    WriteDecision(record.snapshot.epoch, record.query_ids[i], d, c.uncertainty, c.local_delay_s);
+    WriteDecision(record, record.query_ids[i], d, c.uncertainty, c.local_delay_s);
   }
   for (const EarlyDecline& early : record.early) {
     sched::Decision decision;
     decision.reason = early.reason;
-    WriteDecision(record.snapshot.epoch, early.query_id, decision, early.uncertainty, early.local_delay_s);
+    WriteDecision(record, early.query_id, decision, early.uncertainty, early.local_delay_s);
   }
   if (record.snapshot.candidates.empty()) return;
   if (config_.snapshot_every > 0 && epochs_++ % static_cast<uint64_t>(config_.snapshot_every) == 0) {
-    WriteLine(ToJson(record.policy, record.lambda_s, record.snapshot, record.result.order).dump());
+    WriteLine(ToJson(record).dump());
   }
 }
 
-void DecisionLog::WriteDecision(uint64_t epoch, const std::string& query_id, const sched::Decision& decision,
-                                double uncertainty, double local_delay_s) {
+void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& query_id,
+                                const sched::Decision& decision, double uncertainty, double local_delay_s) {
   WriteLine(json{{"kind", "decision"},
-                 {"epoch", epoch},
+                 {"epoch", record.snapshot.epoch},
                  {"query_id", query_id},
                  {"verdict", sched::ToString(decision.verdict)},
                  {"reason", sched::ToString(decision.reason)},
-                 {"site", decision.site == sched::SiteIndex::kNone ? "" : site_names_[sched::ToIndex(decision.site)]},
+                 {"site", record.SiteName(decision.site)},
                  {"uncertainty", uncertainty},
                  {"local_s", local_delay_s},
                  {"upload_s", NumberOrNull(decision.predicted_upload_s)},

@@ -24,18 +24,16 @@ namespace goad::server {
 class DecisionLog {
  public:
   // FAILED_PRECONDITION when the file cannot be opened.
-  static absl::StatusOr<std::unique_ptr<DecisionLog>> Open(const DecisionLogConfig& config,
-                                                           std::vector<std::string> site_names, EpochFeed* feed,
+  static absl::StatusOr<std::unique_ptr<DecisionLog>> Open(const DecisionLogConfig& config, EpochFeed* feed,
                                                            Metrics* metrics);
   ~DecisionLog();  // writes what is waiting
 
  private:
-  DecisionLog(const DecisionLogConfig& config, std::vector<std::string> site_names, std::FILE* file, EpochFeed* feed,
-              Metrics* metrics);
+  DecisionLog(const DecisionLogConfig& config, std::FILE* file, EpochFeed* feed, Metrics* metrics);
   void Run();
   void Write(const EpochRecord& record);
-  void WriteDecision(uint64_t epoch, const std::string& query_id, const sched::Decision& decision, double uncertainty,
-                     double local_delay_s);
+  void WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
+                     double uncertainty, double local_delay_s);
   void WriteLine(const std::string& line);
   void Lost(uint64_t lines, const char* what);
   void Rotate();
@@ -44,7 +42,6 @@ class DecisionLog {
   void Close();
 
   const DecisionLogConfig config_;
-  const std::vector<std::string> site_names_;
   Metrics* const metrics_;  // not owned
   std::FILE* file_;         // the thread's own, as the next; null = could not be opened
   int64_t size_ = 0;

@@ -2,10 +2,12 @@
 #ifndef GOAD_SERVER_TELEMETRY_EPOCH_RECORD_H_
 #define GOAD_SERVER_TELEMETRY_EPOCH_RECORD_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "scheduler/types.h"
+#include "server/config/config.h"
 
 namespace goad::server {
 
@@ -17,6 +19,7 @@ struct EarlyDecline {
 };
 
 struct EpochRecord {
+  std::shared_ptr<const Config> config;  // in force then; names the sites
   std::string policy;
   double lambda_s = 0;                  // the policy's parameter
   sched::EpochSnapshot snapshot;
@@ -25,6 +28,10 @@ struct EpochRecord {
   std::vector<bool> held;               // per candidate: forced, no eligible site, keeps waiting (no decision yet)
   std::vector<EarlyDecline> early;      // not in the snapshot
   double solver_s = 0;
+
+  std::string SiteName(sched::SiteIndex site) const {  // empty for kNone, and without a configuration
+    return site == sched::SiteIndex::kNone || config == nullptr ? "" : config->sites[sched::ToIndex(site)].name;
+  }
 };
 
 }  // namespace goad::server

@@ -2,12 +2,17 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <deque>
+#include <set>
 #include <unordered_map>
 
+#include "prometheus/collectable.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
+#include "server/base/mutex.h"
 
 namespace goad::server {
 namespace {
@@ -32,7 +37,9 @@ constexpr const char* kRefusals[] = {"BAD_FRAME",  "BAD_PROMPT", "LATE_PROMPT", 
                                      "SESSIONS",   "DRAINING",   "QUERIES_PER_SESSION", "WAITING_QUERIES",
                                      "INLINE_PROMPTS", "TENANT_RATE", "FRAMES_PER_SECOND", "SESSIONS_PER_IDENTITY", "UNAUTHENTICATED"};
 constexpr std::array<const char*, 4> kSnapshotParts = {"whole", "site", "candidate", "resident"};
-constexpr std::array<const char*, 4> kFaults = {"prompt", "configuration", "backend", "busy"};
+constexpr std::array<const char*, 5> kFaults = {"prompt", "configuration", "backend", "busy", "loading"};
+constexpr std::array<const char*, 5> kBackendStates = {"unknown", "up", "loading", "down", "half-open"};
+constexpr size_t kBackendIsUp = 1;
 constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {
@@ -45,16 +52,69 @@ Histogram& OneHistogram(Registry& r, const char* name, const char* help, const B
   return BuildHistogram().Name(name).Help(help).Register(r).Add({}, buckets);
 }
 
+// The registry without the series of what was removed: those go on counting (somebody may be about to), and come back
+// when it does.
+class Page final : public prometheus::Collectable {
+ public:
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    std::vector<prometheus::MetricFamily> families = registry.Collect();
+    MutexLock lock(mutex_);
+    for (prometheus::MetricFamily& family : families) {
+      family.metric.erase(std::remove_if(family.metric.begin(), family.metric.end(),
+                                         [this](const prometheus::ClientMetric& metric) { return Hides(metric); }),
+                          family.metric.end());
+    }
+    return families;
+  }
+  // Names of sites, and "SITE URL" of backends.
+  void Show(std::set<std::string> sites, std::set<std::string> backends) {
+    MutexLock lock(mutex_);
+    sites_ = std::move(sites);
+    backends_ = std::move(backends);
+  }
+
+  Registry registry;
+
+ private:
+  bool Hides(const prometheus::ClientMetric& metric) const GOAD_REQUIRES(mutex_) {
+    const std::string *site = nullptr, *backend = nullptr;
+    for (const auto& label : metric.label) {
+      if (label.name == "site") site = &label.value;
+      if (label.name == "backend") backend = &label.value;
+    }
+    if (site == nullptr || site->empty()) return false;
+    return sites_.count(*site) == 0 || (backend != nullptr && backends_.count(*site + " " + *backend) == 0);
+  }
+  mutable Mutex mutex_;
+  std::set<std::string> sites_ GOAD_GUARDED_BY(mutex_), backends_ GOAD_GUARDED_BY(mutex_);
+};
+
+struct BackendSeries {
+  std::string url;
+  Gauge *up = nullptr, *slots = nullptr;
+  std::array<Gauge*, kBackendStates.size()> states{};
+  std::array<Counter*, kFaults.size()> failures{};
+};
+struct SiteSeries {
+  std::string name;
+  std::array<Counter*, sched::kReasonCount> offloaded{};
+  Gauge* running = nullptr;
+  Counter* tokens = nullptr;
+  std::vector<BackendSeries> backends;
+};
+
 }  // namespace
 
 struct Metrics::Families {
-  std::shared_ptr<Registry> registry = std::make_shared<Registry>();
-  Registry& r = *registry;
-  MetricsLabels labels;
+  std::shared_ptr<Page> page = std::make_shared<Page>();
+  Registry& r = page->registry;
+  std::array<std::atomic<const SiteSeries*>, 64> sites{};  // by place
+  std::deque<SiteSeries> all_sites;  // that ever were: whoever records may still hold one. Grows by reloads that change sites
+  const SiteSeries& At(sched::SiteIndex site) const { return *sites[sched::ToIndex(site)].load(std::memory_order_acquire); }
+  void Add(size_t place, const std::string& name, const std::vector<std::string>& urls);
 
   prometheus::Family<Counter>& decisions = BuildCounter().Name("goad_decisions_total")
       .Help("Decisions sent, by verdict, reason and site.").Register(r);
-  std::vector<std::array<Counter*, sched::kReasonCount>> offloaded;  // [site][reason]
   std::array<Counter*, sched::kReasonCount> local{};
 
   prometheus::Family<Histogram>& durations = BuildHistogram().Name("goad_request_duration_seconds")
@@ -86,7 +146,6 @@ struct Metrics::Families {
   Gauge& pending = OneGauge(r, "goad_pending_queries", "Queries waiting for a decision.");
   prometheus::Family<Gauge>& running_family = BuildGauge().Name("goad_running_queries")
       .Help("Queries granted or running, by site.").Register(r);
-  std::vector<Gauge*> running;
 
   Histogram& upload = OneHistogram(r, "goad_upload_seconds", "Decision sent to prompt complete.", kLongSeconds);
   Histogram& ttft = OneHistogram(r, "goad_request_ttft_seconds", "Prompt complete to first token.", kLongSeconds);
@@ -98,7 +157,6 @@ struct Metrics::Families {
   Histogram& compute_error = errors.Add({{"part", "compute"}}, kErrorSeconds);
   prometheus::Family<Counter>& tokens_family = BuildCounter().Name("goad_tokens_total")
       .Help("Output tokens streamed, by site.").Register(r);
-  std::vector<Counter*> tokens;
   Counter& deadline_missed = OneCounter(r, "goad_deadline_missed_total", "Answers completed after their deadline.");
   Histogram& local_outcome = OneHistogram(r, "goad_local_delay_seconds",
       "Local answer time as devices report it in Outcome.", kLongSeconds);
@@ -108,7 +166,16 @@ struct Metrics::Families {
           .Name("goad_backend_up")
           .Help("1 when the backend answers its probes and its requests; 0 when down, loading or half-open.")
           .Register(r);
-  std::vector<std::vector<Gauge*>> backend_up;
+  prometheus::Family<Gauge>& backend_states =
+      BuildGauge()
+          .Name("goad_backend_state")
+          .Help("1 for the state that a backend is in: unknown, up, loading, down or half-open.")
+          .Register(r);
+  prometheus::Family<Gauge>& backend_slots =
+      BuildGauge()
+          .Name("goad_backend_slots")
+          .Help("Requests that a backend may run at once now; 0 when it is away or rests, 1 at most when half-open.")
+          .Register(r);
   prometheus::Family<Counter>& backend_requests = BuildCounter().Name("goad_backend_requests_total")
       .Help("Requests to backends by HTTP status, or by what went wrong before one.").Register(r);
   prometheus::Family<Counter>& backend_failures =
@@ -116,7 +183,6 @@ struct Metrics::Families {
           .Name("goad_backend_failures_total")
           .Help("Requests that a backend did not answer whole, by whose fault it was.")
           .Register(r);
-  std::vector<std::vector<std::array<Counter*, kFaults.size()>>> failures;  // [site][backend][fault]
   Counter& failovers = OneCounter(r, "goad_backend_failovers_total",
       "Requests moved to another backend before their first token.");
 
@@ -153,30 +219,57 @@ struct Metrics::Families {
   Gauge& config_version = OneGauge(r, "goad_config_version", "Version of the configuration in force, counted from 1.");
 };
 
-Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>()) {
-  f_->labels = labels;
-  const auto decision = [&](const char* verdict, int reason, const std::string& site) {
-    return &f_->decisions.Add({{"verdict", verdict},
-                               {"reason", sched::ToString(static_cast<sched::Reason>(reason))},
-                               {"site", site}});
-  };
-  for (int reason = 0; reason < sched::kReasonCount; ++reason) f_->local[reason] = decision("LOCAL", reason, "");
-  for (size_t j = 0; j < labels.sites.size(); ++j) {
-    auto& row = f_->offloaded.emplace_back();
-    for (int reason = 0; reason < sched::kReasonCount; ++reason) row[reason] = decision("OFFLOAD", reason, labels.sites[j]);
-    f_->running.push_back(&f_->running_family.Add({{"site", labels.sites[j]}}));
-    f_->tokens.push_back(&f_->tokens_family.Add({{"site", labels.sites[j]}}));
-    auto& up = f_->backend_up.emplace_back();
-    auto& failures = f_->failures.emplace_back();
-    for (const std::string& backend : labels.backends[j]) {
-      up.push_back(&f_->backend_up_family.Add({{"site", labels.sites[j]}, {"backend", backend}}));
-      f_->backend_requests.Add({{"site", labels.sites[j]}, {"backend", backend}, {"code", "200"}});
-      auto& by_fault = failures.emplace_back();
-      for (size_t k = 0; k < kFaults.size(); ++k) {
-        by_fault[k] =
-            &f_->backend_failures.Add({{"site", labels.sites[j]}, {"backend", backend}, {"fault", kFaults[k]}});
-      }
+// Zero from the start, all of them.
+void Metrics::Families::Add(size_t place, const std::string& name, const std::vector<std::string>& urls) {
+  SiteSeries& series = all_sites.emplace_back();
+  series.name = name;
+  for (int reason = 0; reason < sched::kReasonCount; ++reason) {
+    series.offloaded[static_cast<size_t>(reason)] = &decisions.Add(
+        {{"verdict", "OFFLOAD"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", name}});
+  }
+  series.running = &running_family.Add({{"site", name}});
+  series.tokens = &tokens_family.Add({{"site", name}});
+  for (const std::string& url : urls) {
+    BackendSeries& backend = series.backends.emplace_back();
+    backend.url = url;
+    backend.up = &backend_up_family.Add({{"site", name}, {"backend", url}});
+    backend.slots = &backend_slots.Add({{"site", name}, {"backend", url}});
+    for (size_t k = 0; k < kBackendStates.size(); ++k) {
+      backend.states[k] = &backend_states.Add({{"site", name}, {"backend", url}, {"state", kBackendStates[k]}});
     }
+    backend.states[0]->Set(1);
+    backend_requests.Add({{"site", name}, {"backend", url}, {"code", "200"}});
+    for (size_t k = 0; k < kFaults.size(); ++k) {
+      backend.failures[k] = &backend_failures.Add({{"site", name}, {"backend", url}, {"fault", kFaults[k]}});
+    }
+  }
+  sites[place].store(&series, std::memory_order_release);
+}
+
+void Metrics::SetLabels(const MetricsLabels& labels) {
+  std::set<std::string> shown, backends_shown;
+  for (size_t place = 0; place < labels.sites.size(); ++place) {
+    const std::string& name = labels.sites[place];
+    if (name.empty()) continue;  // whoever still records for it has its series
+    shown.insert(name);
+    const SiteSeries* now = f_->sites[place].load();
+    std::vector<std::string> urls = labels.backends[place];
+    bool same = now != nullptr && now->name == name && now->backends.size() == urls.size();
+    for (size_t b = 0; b < urls.size(); ++b) {
+      if (!urls[b].empty()) backends_shown.insert(name + " " + urls[b]);
+      if (urls[b].empty() && now != nullptr && now->name == name && b < now->backends.size()) urls[b] = now->backends[b].url;
+      same = same && now->backends[b].url == urls[b];
+    }
+    if (!same) f_->Add(place, name, urls);
+  }
+  f_->page->Show(std::move(shown), std::move(backends_shown));
+}
+
+Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>()) {
+  SetLabels(labels);
+  for (int reason = 0; reason < sched::kReasonCount; ++reason) {
+    f_->local[static_cast<size_t>(reason)] = &f_->decisions.Add(
+        {{"verdict", "LOCAL"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", ""}});
   }
   for (const char* part : kSnapshotParts) f_->snapshot_faults.Add({{"part", part}});
   for (const char* reason : kRefusals) f_->refused.Add({{"reason", reason}});
@@ -188,11 +281,11 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
 }
 Metrics::~Metrics() = default;
 
-std::shared_ptr<Registry> Metrics::registry() const { return f_->registry; }
+std::shared_ptr<prometheus::Collectable> Metrics::page() const { return f_->page; }
 
 void Metrics::Decision(sched::Verdict verdict, sched::Reason reason, sched::SiteIndex site) {
   const auto at = static_cast<size_t>(reason);
-  (verdict == sched::Verdict::kLocal ? f_->local[at] : f_->offloaded[sched::ToIndex(site)][at])->Increment();
+  (verdict == sched::Verdict::kLocal ? f_->local[at] : f_->At(site).offloaded[at])->Increment();
 }
 void Metrics::TerminalEvent(Terminal terminal, double duration_s) {
   f_->duration[static_cast<size_t>(terminal)]->Observe(duration_s);
@@ -214,7 +307,7 @@ void Metrics::SnapshotFault(sched::SnapshotFault::Part part) {
   f_->snapshot_faults.Add({{"part", kSnapshotParts[static_cast<size_t>(part)]}}).Increment();
 }
 void Metrics::Pending(size_t queries) { f_->pending.Set(static_cast<double>(queries)); }
-void Metrics::Running(sched::SiteIndex site, int queries) { f_->running[sched::ToIndex(site)]->Set(queries); }
+void Metrics::Running(sched::SiteIndex site, int queries) { f_->At(site).running->Set(queries); }
 void Metrics::Upload(double measured_s, double predicted_s) {
   f_->upload.Observe(measured_s);
   f_->upload_error.Observe(measured_s - predicted_s);
@@ -222,16 +315,18 @@ void Metrics::Upload(double measured_s, double predicted_s) {
 void Metrics::Compute(double measured_s, double predicted_s) { f_->compute_error.Observe(measured_s - predicted_s); }
 void Metrics::FirstToken(double ttft_s) { f_->ttft.Observe(ttft_s); }
 void Metrics::TimePerOutputToken(double tpot_s) { f_->tpot.Observe(tpot_s); }
-void Metrics::Tokens(sched::SiteIndex site, int tokens) { f_->tokens[sched::ToIndex(site)]->Increment(tokens); }
+void Metrics::Tokens(sched::SiteIndex site, int tokens) { f_->At(site).tokens->Increment(tokens); }
 void Metrics::DeadlineMissed() { f_->deadline_missed.Increment(); }
 void Metrics::LocalOutcome(double measured_s) { f_->local_outcome.Observe(measured_s); }
-void Metrics::BackendUp(sched::SiteIndex site, size_t backend, bool up) {
-  f_->backend_up[sched::ToIndex(site)][backend]->Set(up ? 1 : 0);
+void Metrics::Backend(sched::SiteIndex site, size_t backend, size_t state, int slots) {
+  const BackendSeries& gauges = f_->At(site).backends[backend];
+  gauges.up->Set(state == kBackendIsUp ? 1 : 0);
+  gauges.slots->Set(slots);
+  for (size_t k = 0; k < kBackendStates.size(); ++k) gauges.states[k]->Set(k == state ? 1 : 0);
 }
 void Metrics::BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code) {
-  const size_t j = sched::ToIndex(site);
-  f_->backend_requests.Add({{"site", f_->labels.sites[j]}, {"backend", f_->labels.backends[j][backend]}, {"code", code}})
-      .Increment();
+  const SiteSeries& series = f_->At(site);
+  f_->backend_requests.Add({{"site", series.name}, {"backend", series.backends[backend].url}, {"code", code}}).Increment();
 }
 void Metrics::TenantDecision(const std::string& tenant, double uncertainty, bool offloaded) {
   auto found = f_->tenants.find(tenant);
@@ -244,7 +339,7 @@ void Metrics::TenantDecision(const std::string& tenant, double uncertainty, bool
   found->second.uncertainty->Increment(uncertainty);
 }
 void Metrics::BackendFailure(sched::SiteIndex site, size_t backend, size_t fault) {
-  f_->failures[sched::ToIndex(site)][backend][fault]->Increment();
+  f_->At(site).backends[backend].failures[fault]->Increment();
 }
 void Metrics::BackendFailover() { f_->failovers.Increment(); }
 ListenerMetrics Metrics::Listener(const std::string& listener, const std::vector<std::string>& reasons) {

@@ -12,9 +12,9 @@
 #include "scheduler/types.h"
 
 namespace prometheus {
+class Collectable;
 class Counter;
 class Gauge;
-class Registry;
 }
 
 namespace goad::server {
@@ -22,9 +22,10 @@ namespace goad::server {
 enum class Terminal { kLocal, kCompleted, kFailed, kCancelled, kLost };  // kLost: the stream ended first
 enum class PredictedPart { kUpload, kCompute };
 
-struct MetricsLabels {                             // the closed label sets, fixed at start
-  std::vector<std::string> sites;
-  std::vector<std::vector<std::string>> backends;  // per site, their URLs
+// Names of sites and URLs of their backends, in their places. Empty = removed: its series are not exported.
+struct MetricsLabels {
+  std::vector<std::string> sites;                  // at most 64
+  std::vector<std::vector<std::string>> backends;  // per site, at most 64
 };
 
 // What one listener counts. A value of pointers into Metrics, which outlives it. Thread-safe.
@@ -40,14 +41,18 @@ class ListenerMetrics {
   std::vector<prometheus::Counter*> refused_;
 };
 
-// Thread-safe. Label sets are resolved to series when the object is made, so recording never looks anything up, with the
-// exception of backend_requests_total, whose codes are what backends answer, and of the tenants, which a reload may add to.
+// Thread-safe. Label sets are resolved to series beforehand, so recording never looks anything up, with the exception of
+// backend_requests_total, whose codes are what backends answer, and of the tenants, which a reload may add to.
 class Metrics {
  public:
   explicit Metrics(const MetricsLabels& labels);
   ~Metrics();
 
-  std::shared_ptr<prometheus::Registry> registry() const;
+  // Before anybody records for what is new in them. Series of what is removed go on counting, unseen.
+  void SetLabels(const MetricsLabels& labels);
+
+  // What is scraped. Thread-safe.
+  std::shared_ptr<prometheus::Collectable> page() const;
 
   // Decisions and epochs. Counted where an answer is accepted into a session's outbox, so that they add up to what the
   // clients were sent.
@@ -77,9 +82,9 @@ class Metrics {
   void LocalOutcome(double measured_s);
 
   // Backends.
-  void BackendUp(sched::SiteIndex site, size_t backend, bool up);
+  void Backend(sched::SiteIndex site, size_t backend, size_t state, int slots);  // state: a BackendState, in its order
   void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
-  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // prompt, configuration, backend, busy
+  void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // a Blame, in its order
   void BackendFailover();
 
   // `listener` and `reasons`: closed sets.

@@ -39,6 +39,7 @@ void Fields(const Visit& visit, SiteState& site) {
   visit.OrNeutral("max_queries", site.max_queries);
   visit.OrNeutral("accepting", site.accepting);
   visit.OrNeutral("chat", site.chat);
+  visit.OrNeutral("draining", site.draining);
 }
 
 template <typename Visit>
@@ -132,11 +133,13 @@ std::vector<double> MatrixFrom(const json& list) {
 
 }  // namespace
 
-json ToJson(const std::string& policy, double lambda_s, const sched::EpochSnapshot& s,
-            const std::vector<std::pair<uint32_t, sched::SiteIndex>>& order) {
+json ToJson(const EpochRecord& record) {
+  const sched::EpochSnapshot& s = record.snapshot;
   json sites = json::array(), candidates = json::array(), residents = json::array(), pairs = json::array();
-  for (const SiteState& site : s.sites) {
+  for (size_t j = 0; j < s.sites.size(); ++j) {
+    const SiteState& site = s.sites[j];
     json row = Write(site);
+    if (record.config != nullptr) row["name"] = record.config->sites[j].name;
     row["uplink"] = kUplinks[static_cast<size_t>(site.uplink)];
     row["compute"] = kComputes[static_cast<size_t>(site.compute)];
     sites.push_back(std::move(row));
@@ -152,11 +155,11 @@ json ToJson(const std::string& policy, double lambda_s, const sched::EpochSnapsh
     row["query"] = Write(resident.query);
     residents.push_back(std::move(row));
   }
-  for (const auto& [i, site] : order) pairs.push_back({i, static_cast<int>(site)});
+  for (const auto& [i, site] : record.result.order) pairs.push_back({i, static_cast<int>(site)});
   return {{"kind", "snapshot"},
           {"epoch", s.epoch},
-          {"policy", policy},
-          {"lambda_s", lambda_s},
+          {"policy", record.policy},
+          {"lambda_s", record.lambda_s},
           {"tau", s.tau},
           {"seed", s.seed},
           {"sites", sites},

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
 #include "scheduler/types.h"
+#include "server/telemetry/epoch_record.h"
 
 namespace goad::server {
 
@@ -23,8 +24,8 @@ struct LoggedEpoch {
   std::vector<std::pair<uint32_t, sched::SiteIndex>> order;  // of assignment, as decided then
 };
 
-nlohmann::json ToJson(const std::string& policy, double lambda_s, const sched::EpochSnapshot& snapshot,
-                      const std::vector<std::pair<uint32_t, sched::SiteIndex>>& order);
+// Site rows have names where the record knows its configuration.
+nlohmann::json ToJson(const EpochRecord& record);
 
 // INVALID_ARGUMENT says which field is missing or of the wrong type, or which model is unknown. The snapshot is not
 // checked for ranges.

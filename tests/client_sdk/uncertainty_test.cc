@@ -11,7 +11,7 @@ namespace {
 
 TEST(MarginUncertainty, HandWorked) {
   EXPECT_NEAR(*MarginUncertainty({{"a", 0.6}, {"b", 0.4}}), 0.8, 1e-12);
-  EXPECT_NEAR(*MarginUncertainty({{"a", 0.9}, {"A ", 0.1}}), 0, 1e-12);                     // one left: sure
+  EXPECT_NEAR(*MarginUncertainty({{"a", 1}, {"b", 1e-300}}), 0, 1e-12);                     // sure
   EXPECT_NEAR(*MarginUncertainty({{"a", 0.5}, {"b", 0.5}}), 1, 1e-12);                      // a tie
   EXPECT_NEAR(*MarginUncertainty({{" Yes", 0.3}, {"yes", 0.3}, {"no", 0.2}}), 0.5, 1e-12);  // merged, renormalised
   std::vector<TokenProbability> many;
@@ -26,6 +26,11 @@ TEST(MarginUncertainty, RefusesWhatIsNoProbability) {
   EXPECT_EQ(MarginUncertainty({{"a", 0.5}, {"b", -1}}).status().message(),
             "first_token.top[1].probability: -1 is not in 0..1");
   EXPECT_FALSE(MarginUncertainty({{"a", 0}, {"b", 0}}).ok());
+  for (const std::vector<TokenProbability>& alone : std::vector<std::vector<TokenProbability>>{
+           {{"a", 0.9}, {"A ", 0.1}}, {{"\n", 0.5}, {" ", 0.5}}, {{"a", 1}, {"b", 0}}, {{"b", 0}, {"a", 0.3}, {" a", 0.2}}}) {
+    const absl::Status status = MarginUncertainty(alone).status();
+    EXPECT_NE(status.message().find("1 answer"), std::string::npos) << status;
+  }
 }
 
 TEST(MarginUncertainty, AgreesWithTheRecordedWorkload) {
@@ -186,7 +191,7 @@ TEST(FirstTokenFromJson, IdentityIsIdOrBytesWhereGiven) {
             kUnsure);
   // The paper's merge goes by the text, whatever the ids; one token that is listed twice counts once.
   EXPECT_EQ(Read(R"({"logprobs":[{"token":"a","top_logprobs":[{"id":1,"token":" Yes","logprob":-0.7},
-      {"id":2,"token":"yes","logprob":-0.7}]}]})"),
+      {"id":2,"token":"yes","logprob":-0.7},{"id":3,"token":"no","logprob":-30}]}]})"),
             "0.000000");
   EXPECT_EQ(Read(R"({"logprobs":[{"token":"a","top_logprobs":[{"id":1,"token":"yes","logprob":-0.7},
       {"id":2,"token":"no","logprob":-0.7},{"id":1,"token":"yes","logprob":-0.7}]}]})"),

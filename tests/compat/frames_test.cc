@@ -275,8 +275,7 @@ class OldDevice {
   server::OutboxBudget outboxes_;
   std::atomic<uint64_t> next_query_id_{1};
   std::atomic<int64_t> inline_bytes_{0};
-  server::SessionRegistry registry_{config_.Current()->sites, &metrics_, &memory_, [this] { return now_; },
-                                    [](auto) {}};
+  server::SessionRegistry registry_{config_.Current(), &metrics_, &memory_, [this] { return now_; }, [](auto) {}};
   std::map<std::string, sched::QueryId> ids_;
   std::shared_ptr<server::Session> session_;
   server::SessionCore core_;

@@ -157,7 +157,7 @@ int Record(const std::string& path, uint64_t seed) {
   config.path = path;
   config.snapshot_every = 1;
   {
-    auto log = DecisionLog::Open(config, {"shannon", "batching", "alone"}, &feed, &metrics);
+    auto log = DecisionLog::Open(config, &feed, &metrics);
     if (!log.ok()) {
       std::cerr << log.status() << "\n";
       return 2;
@@ -170,10 +170,13 @@ int Record(const std::string& path, uint64_t seed) {
   sched::SnapshotMaker maker(seed);
   for (int k = 0; k < 16; ++k) {
     const std::string policy = k % 2 == 0 ? "goa" : "goa-relocate";
-    sched::EpochSnapshot snapshot = maker.Make(8, 3);
-    snapshot.epoch = 1000000 + static_cast<uint64_t>(k);
-    const auto decides = sched::MakePolicy(policy, {.lambda_s = 0.05});
-    out << ToJson(policy, 0.05, snapshot, (*decides)->Decide(snapshot).order).dump() << "\n";
+    EpochRecord record;
+    record.policy = policy;
+    record.lambda_s = 0.05;
+    record.snapshot = maker.Make(8, 3);
+    record.snapshot.epoch = 1000000 + static_cast<uint64_t>(k);
+    record.result = (*sched::MakePolicy(policy, {.lambda_s = record.lambda_s}))->Decide(record.snapshot);
+    out << ToJson(record).dump() << "\n";
   }
   return out.flush() ? 0 : 2;
 }

@@ -45,7 +45,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (events(0) != events(stream.empty() ? 0 : data[0] % stream.size())) abort();
   // A whole answer, the same however it is cut, and no more of it than its bounds allow.
   const auto answer = [&](size_t cut) {
-    goad::server::AnswerReader reader(/*max_output_tokens=*/8, /*logprobs_wanted=*/true);
+    auto prompt = std::make_shared<goad::server::PromptBody>();
+    prompt->top_logprobs = 2;
+    goad::server::AnswerReader reader(prompt, /*max_output_tokens=*/8);
     goad::server::HttpHead head;
     head.status = data[0] % 8 == 0 ? 400 : 200;
     head.framed = data[0] % 2 == 0;
@@ -72,9 +74,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 #elif GOAD_FUZZ_COMPLETION
   (void)goad::server::ParseChunk(std::string(bytes));
   if (const auto slots = goad::server::ParseTotalSlots(bytes); slots && (*slots < 1 || *slots > 4096)) abort();
-  for (const int status : {200, 404, 500}) {
-    const goad::server::ServerError error = goad::server::ReadServerError(status, false, bytes);
+  goad::server::PromptBody prompt;
+  prompt.text = bytes.substr(0, bytes.size() / 2);
+  for (const int status : {200, 400, 404, 500, 503}) {
+    const goad::server::ServerError error = goad::server::ReadServerError(status, false, bytes, prompt);
     const std::string shown = goad::server::WithoutAddresses(error.words, "http://gpu-7:8000");
+    if (!goad::server::IsValidUtf8(goad::server::WithoutPrompt(error.words, prompt))) abort();
     if (error.words.size() > 300 || error.field.size() > 64 || !goad::server::IsValidUtf8(error.words)) abort();
     if (!goad::server::IsValidUtf8(shown) || shown.find("://") != std::string::npos) abort();
   }

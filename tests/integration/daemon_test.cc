@@ -771,6 +771,15 @@ TEST_F(DaemonTest, AdminExplainSaysWhatStoodInAQuerysWay) {
   second.Query("full", 0.5);
   EXPECT_EQ(second.Read().decision().reason(), v1::REASON_SITE_FULL);
   EXPECT_EQ(explain("full"), "SITE_FULL");
+
+  grpc::ClientContext context;
+  v1::DrainSiteRequest drain;
+  v1::DrainSiteResponse drained;
+  drain.set_site("a");
+  ASSERT_TRUE(admin->DrainSite(&context, drain, &drained).ok());
+  second.Query("draining", 0.5);
+  EXPECT_EQ(second.Read().decision().reason(), v1::REASON_SITE_DRAINING);
+  EXPECT_EQ(explain("draining"), "SITE_DRAINING");
   backend_.Release();
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What goes wrong around a running goad, and what its operator is told: files that are no files, LLM servers that cannot serve, a
+"""What the runbook says to write; what goes wrong around a running goad, and what its operator is told: files that are no files, LLM servers that cannot serve, a
 metrics port that somebody sits on, too few descriptors or too little memory.
 
   operator_test.py BUILD_DIR
@@ -43,7 +43,7 @@ class Server:
 
     def __init__(self, pages, post=None, tls=None):
         server = self
-        self.pages, self.post, self.keys = pages, post, []
+        self.pages, self.post, self.keys, self.posts = pages, post, [], 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_):
@@ -63,6 +63,7 @@ class Server:
 
             def do_POST(self):
                 self.rfile.read(int(self.headers["Content-Length"]))
+                server.posts += 1
                 if server.post:
                     return self.reply(*server.post)
                 self.reply(200, 'data: {"choices":[{"text":"hi"}]}\n\ndata: {"choices":[{"text":"","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
@@ -123,8 +124,8 @@ sites:
     def page(self, timeout=5):
         return urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=timeout).read().decode()
 
-    def ask(self):
-        return subprocess.run([f"{BUILD}/client_sdk/examples/goad-quickstart", f"127.0.0.1:{self.port}", "Where?"], capture_output=True,
+    def ask(self, prompt="Where?"):
+        return subprocess.run([f"{BUILD}/client_sdk/examples/goad-quickstart", f"127.0.0.1:{self.port}", prompt], capture_output=True,
                               text=True, timeout=60)
 
     def __enter__(self):
@@ -138,6 +139,36 @@ sites:
             self.process.kill()
             shutil.rmtree(self.folder, ignore_errors=True)
 
+
+# --- the runbook's words -------------------------------------------------------------------------------------------------
+runbook = open(os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "deploy", "README.md")).read()
+pages = re.findall(r"^### (.+?)\n\n```yaml\n(.+?)```", runbook, re.M | re.S)
+check(len(pages) >= 8 and len(pages) == runbook.count("```yaml"), f"the runbook has a page for each of {len(pages)} kinds of LLM server")
+folder = tempfile.mkdtemp()
+for title, backend in pages + [("all of them in one site", "".join(backend for _, backend in pages))]:
+    for name in re.findall(r"/etc/goad/(\S+)", backend):
+        if name.endswith(".pem"):
+            shutil.copy(f"{TLS}/ca.pem", f"{folder}/{name}")
+        else:
+            open(f"{folder}/{name}", "w").write("a-key\n")
+    with open(f"{folder}/goad.yaml", "w") as out:
+        out.write("sites:\n  - name: cell-a\n    backends:\n" + re.sub(r"(?m)^", "      ", backend.replace("/etc/goad", folder)).rstrip(" "))
+    checked = subprocess.run([f"{BUILD}/goad", "--config", f"{folder}/goad.yaml", "--check"], capture_output=True, text=True, timeout=30)
+    good = checked.stdout == f"{folder}/goad.yaml: good\n" and checked.stderr == ""
+    check(good, f"what it says to write passes --check: {title}{'' if good else checked.stdout + checked.stderr}")
+
+# What an operator gets wrong in a start's own matters, one line each.
+for words, more in (("lock_file: /nowhere/x/lock: its folder cannot be written", "lock_file: /nowhere/x/lock"),
+                    (f"lock_file: {folder}: is a directory, want a regular file", f"lock_file: {folder}"),
+                    ("decision_log.path: /dev/full: is a device, want a regular file", "decision_log: {path: /dev/full}"),
+                    ('listen.address: "goad-no-such-host.invalid:1" names a host that is not found', 'listen: {address: "goad-no-such-host.invalid:1"}'),
+                    ('metrics.address: "127.0.0.1:7443" clashes with listen.address "0.0.0.0:7443"', 'metrics: {address: "127.0.0.1:7443"}')):
+    with open(f"{folder}/goad.yaml", "w") as out:
+        out.write(f'sites: [{{name: a, backends: [{{url: "http://10.0.0.5:1"}}]}}]\n{more}\n')
+    checked = subprocess.run([f"{BUILD}/goad", "--config", f"{folder}/goad.yaml", "--check"], capture_output=True, text=True, timeout=30)
+    lines = checked.stderr.splitlines()
+    check(checked.returncode == 2 and len(lines) == 2 and lines[1].startswith(f"{folder}/goad.yaml:2:") and words in lines[1], f"--check, one line: {words}")
+shutil.rmtree(folder)
 
 GOOD = {"/health": (200, '{"status":"ok"}'), "/props": (200, '{"total_slots": 2}')}
 
@@ -242,6 +273,34 @@ with Goad([f'url: "{expired.url}", slots: 8']) as goad:
     until(lambda: goad.ask() and goad.lines("state=up")[1:], "one whole answer closes it", 30)
     sites = goad.ctl("sites").stdout
     check("warning: slots: 8 are configured, the server says 2; 2 are in force" in sites and "last error" in sites, "goadctl sites keeps the last error")
+
+# One device's prompt, which the server repeats in its error, takes it from nobody.
+repeats = Server(GOOD, post=(400, '{"error":{"message":"cannot parse: why is it an incorrect api key (at 7)","type":"invalid_request_error"}}'))
+with Goad([f'url: "{repeats.url}"']) as goad:
+    until(lambda: goad.lines("state=up"), "it is up")
+    said = [goad.ask("why is it an incorrect api key").stderr for _ in range(8)]
+    check(any("BACKEND_REFUSED" in words and "cannot parse: why is it an incorrect api key" in words for words in said), "the device is told what the server says of its prompt")
+    check(not goad.lines("state=half-open"), "and nobody else suffers from it")
+    check(goad.lines("refused 3 requests in a row") and "incorrect api key" not in goad.log() + goad.ctl("sites").stdout, "an operator is shown no prompt")
+    repeats.post = None
+    until(lambda: "hi" in goad.ask().stdout, "the next question is answered")
+
+# A server whose health page is good while it loads its model: it is shown as loading, and not every question tries it.
+loads = Server(GOOD, post=(503, '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'))
+with Goad([f'url: "{loads.url}"']) as goad:
+    until(lambda: goad.lines("state=up"), "it is up by its probes")
+    goad.ask()
+    until(lambda: goad.lines('state=loading cause="POST HTTP 503: Loading model"'), "one request that is told of loading: said in one line")
+    check(not goad.lines("state=down") and not goad.lines("state=half-open"), "and it is not down")
+    sites = goad.ctl("sites").stdout
+    check(re.search(r"loading\s", sites) and "Loading model" in sites and not re.search("half-open|DOWN", sites), "goadctl sites says loading, and why")
+    check(re.search(r'"state": ?"loading"', goad.ctl("--json", "sites").stdout), "goadctl --json sites, too")
+    loads.posts = 0
+    for _ in range(20):
+        goad.ask()
+    check(loads.posts <= 8, f"20 questions make {loads.posts} tries: pauses that double")
+    loads.post = None
+    until(lambda: goad.ask() and goad.lines("state=up")[1:], "one whole answer ends it", 40)
 
 # HTTPS with a private authority; then somebody puts another one into the file.
 private = Server(GOOD, tls="server")

@@ -129,6 +129,12 @@ sites:
 {sites}""")
     goad = start(f"{BUILD}/goad", "--config", f"{directory}/goad.yaml")
     until("both sites up", lambda: len(re.findall(r"^goad_backend_up{.*} 1$", get(f"http://127.0.0.1:{metrics}/metrics"), re.M)) == 2)
+    families = re.findall(r"^# TYPE (goad_\w+)", get(f"http://127.0.0.1:{metrics}/metrics"), re.M)
+    used = made + "".join(open(f"{SHIPPED}/{name}").read() for name in ("rules.yml", "alerts.yml"))
+    unseen = [family for family in families if not re.search(rf"\b{family}(_bucket|_count|_sum)?\b", used)]
+    if unseen or len(families) < 30:
+        fail(f"no panel and no alert asks for {unseen} of {len(families)} families")
+    print(f"ok: each of {len(families)} families is in a panel or an alert")
     start(f"{BUILD}/goad-loadgen", "--address", f"127.0.0.1:{listen}", "--workload", f"{SOURCE}/deploy/llm/workload.jsonl",
           "--devices", "50", "--rate", "110", "--questions", "1000000", "--device_factor", "8")
 

@@ -93,6 +93,8 @@ INSTANTIATE_TEST_SUITE_P(
                  Reason::kNoGain},
         Addition{"max_queries", [](EpochSnapshot& s) { s.sites[0].max_queries = 0; }, Reason::kSiteFull},
         Addition{"site_down", [](EpochSnapshot& s) { s.sites[0].accepting = false; }, Reason::kNoSite},
+        Addition{"site_draining", [](EpochSnapshot& s) { s.sites[0].accepting = false, s.sites[0].draining = true; },
+                 Reason::kSiteDraining},
         Addition{"link_unknown", [](EpochSnapshot& s) { s.gain[0] = kUnknown; }, Reason::kNoLink},
         Addition{"link_stale",
                  [](EpochSnapshot& s) {

@@ -1,25 +1,42 @@
 #include "tests/simulation/world.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
+#include "server/config/place.h"
 
 namespace goad::server {
 namespace {
 
+constexpr const char* kSiteNames[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
+
+SiteConfig MakeSite(const std::string& name, int backends, int slots) {
+  SiteConfig site;
+  site.name = name;
+  site.compute.token_time_s = 0.001;
+  site.compute.token_time_per_query_s = 0.0002;
+  for (int b = 0; b < backends; ++b) {
+    BackendConfig backend;
+    backend.url = absl::StrCat("http://", name, b);
+    backend.slots = slots;
+    site.backends.push_back(backend);
+  }
+  return site;
+}
+
+MetricsLabels LabelsOf(const Config& config) {
+  MetricsLabels labels;
+  for (const SiteConfig& site : config.sites) {
+    labels.sites.push_back(site.presence.removed() ? "" : site.name);
+    auto& urls = labels.backends.emplace_back();
+    for (const BackendConfig& backend : site.backends) urls.push_back(backend.presence.removed() ? "" : backend.url);
+  }
+  return labels;
+}
+
 Config MakeConfig() {
   Config config;
-  for (const char* name : {"a", "b"}) {
-    SiteConfig site;
-    site.name = name;
-    site.compute.token_time_s = 0.001;
-    site.compute.token_time_per_query_s = 0.0002;
-    for (int b = 0; b < 2; ++b) {
-      BackendConfig backend;
-      backend.url = absl::StrCat("http://", name, b);
-      backend.slots = 2;
-      site.backends.push_back(backend);
-    }
-    config.sites.push_back(site);
-  }
+  for (const char* name : {"a", "b"}) config.sites.push_back(MakeSite(name, 2, 2));
   config.limits.grant = absl::Milliseconds(300);
   config.limits.queries_per_session = 3;
   config.dispatch.first_byte = absl::Milliseconds(400);
@@ -152,14 +169,8 @@ World::World(uint64_t seed, int clients, Faults faults)
     : random_(seed), faults_(faults), inbox_(faults.tiny_queues ? 2 : 1000) {
   config_ = std::make_unique<ConfigStore>(MakeConfig());
   const auto config = config_->Current();
-  MetricsLabels labels;
-  for (const SiteConfig& site : config->sites) {
-    labels.sites.push_back(site.name);
-    auto& urls = labels.backends.emplace_back();
-    for (const BackendConfig& backend : site.backends) urls.push_back(backend.url);
-  }
-  metrics_ = std::make_unique<Metrics>(labels);
-  registry_ = std::make_unique<SessionRegistry>(config->sites, metrics_.get(), &memory_, [this] { return now_; },
+  metrics_ = std::make_unique<Metrics>(LabelsOf(*config));
+  registry_ = std::make_unique<SessionRegistry>(config, metrics_.get(), &memory_, [this] { return now_; },
                                                 [this](std::shared_ptr<SessionStream> stream) { woken_.push_back(stream); });
   backends_ = std::make_unique<Backends>(this);
   dispatcher_ = std::make_unique<Dispatcher>(config, backends_.get(), registry_.get(), metrics_.get(),
@@ -169,6 +180,12 @@ World::World(uint64_t seed, int clients, Faults faults)
   ports.sink = registry_.get();
   ports.dispatch = port_.get();
   ports.metrics = metrics_.get();
+  ports.on_epoch = [this](std::shared_ptr<const EpochRecord> record) {
+    for (const sched::Decision& decision : record->result.decisions) {
+      if (decision.site == sched::SiteIndex::kNone) continue;
+      if (record->config->sites[sched::ToIndex(decision.site)].presence.leaving()) Broken("admitted to a site that is left");
+    }
+  };
   engine_ = std::make_unique<Engine>(config, std::move(ports));
   for (int c = 0; c < clients; ++c) {
     auto device = std::make_unique<Device>();
@@ -176,8 +193,9 @@ World::World(uint64_t seed, int clients, Faults faults)
     options.device_name = absl::StrCat("device-", c);
     options.answer_budget = absl::Seconds(5);
     device->core = std::make_unique<internal::ClientCore>(options, random_());
-    Link a{.site = "a", .uplink_bps = 1e6}, b{.site = "b", .uplink_bps = 2e6};
-    device->core->ReportLinks({a, b}, now_ - MonotonicTime());
+    std::vector<Link> links;
+    for (const char* name : kSiteNames) links.push_back({.site = name, .uplink_bps = 1e6 * static_cast<double>(1 + links.size())});
+    device->core->ReportLinks(std::move(links), now_ - MonotonicTime());
     devices_.push_back(std::move(device));
   }
 }
@@ -342,10 +360,54 @@ void World::AskOne() {
     Config next = *config_->Current();
     next.policy.tau = Chance(0.5) ? 0.3 : 0.9;
     next.policy.name = Chance(0.5) ? "goa" : "all-edge";
-    const auto published = config_->Publish(next);
-    inbox_.Push(ApplyConfig{published});
-    dispatcher_->SetConfig(published);
+    Apply(std::move(next), false);
   }
+  if (Chance(faults_.sites)) ChangeSites();
+}
+
+// As the daemon does.
+void World::Apply(Config next, bool keep_overrides) {
+  metrics_->SetLabels(LabelsOf(next));
+  const auto published = config_->Publish(std::move(next));
+  registry_->SetConfig(published);
+  inbox_.Push(ApplyConfig{published, keep_overrides});
+  // The dispatcher hears of it on its own thread: later, and before what the engine sends it then.
+  dispatcher_->SetConfig(published, now_);
+}
+
+void World::ChangeSites() {
+  ++site_changes_;
+  const Config& running = *config_->Current();
+  if (Chance(0.4)) {
+    Config next = running;
+    const SiteConfig& site = next.sites[random_() % next.sites.size()];
+    const std::string name = site.name;
+    const std::string backend = Chance(0.5) ? "" : absl::StrCat(random_() % site.backends.size());
+    if (SetDrained(name, backend, Chance(0.5), &next).ok()) Apply(std::move(next), true);
+    return;
+  }
+  Config next = running;
+  next.sites.clear();
+  while (next.sites.empty()) {
+    for (const char* name : kSiteNames) {
+      if (!Chance(0.25)) continue;
+      next.sites.push_back(MakeSite(name, 1 + static_cast<int>(random_() % 3), 1 + static_cast<int>(random_() % 3)));
+    }
+  }
+  std::shuffle(next.sites.begin(), next.sites.end(), random_);
+  EngineStatus status;
+  engine_->Handle(Inspect{[&](const EngineStatus& now) { status = now; }}, now_);
+  const auto views = dispatcher_->Backends();
+  const auto in_use = [&](size_t site, std::optional<size_t> backend) {
+    for (size_t b = 0; b < views[site].size(); ++b) {
+      if ((!backend || *backend == b) && views[site][b].in_flight > 0) return true;
+    }
+    return !backend && (site >= status.sites.size() || status.sites[site].active_queries > 0);
+  };
+  reload_clock_ = reload_clock_ + kPlaceKept / 2;
+  if (!KeepPlaces(running, in_use, reload_clock_, &next).ok()) return Broken("no places for sites");
+  for (size_t j = 0; j < running.sites.size(); ++j) places_reused_ += next.sites[j].name != running.sites[j].name;
+  Apply(std::move(next), false);
 }
 
 void World::Settle() {
@@ -426,7 +488,8 @@ std::string World::Run(int queries) {
 }
 
 std::string World::Counts() const {
-  std::string text = absl::StrCat(asked_, " asked, ", edge_, " edge, ", lost_streams_, " streams lost; local:");
+  std::string text = absl::StrCat(asked_, " asked, ", edge_, " edge, ", lost_streams_, " streams lost, ", site_changes_,
+                                  " changes of sites, ", places_reused_, " places given to another; local:");
   for (const auto& [why, count] : why_local_) absl::StrAppend(&text, " ", why, "=", count);
   return text;
 }

@@ -29,6 +29,7 @@ struct Faults {                      // probabilities per opportunity
   double late_prompt = 0.0;          // the grant runs out before the device sends
   double cancel = 0.0;               // per ask
   double reload = 0.0;               // per ask
+  double sites = 0.0;                // per ask: a site or backend is added, removed, drained or resumed, slots change
   double stall = 0.0;                // per delivered frame: the device reads no further for up to 3 s
   double duplicate = 0.0;            // per frame of a device: it comes twice
   double jump = 0.0;                 // per ask: the clock leaps by up to 3 s
@@ -58,6 +59,8 @@ class World {
   void Deliver(Device& device, uint64_t generation, const v1::ServerFrame& frame);
   void LoseStream(Device& device);
   void AskOne();
+  void ChangeSites();
+  void Apply(Config next, bool keep_overrides);
   void Watch();
   void Check();
   void Broken(const std::string& what) {
@@ -73,6 +76,8 @@ class World {
   MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(1));
   std::multimap<absl::Duration, std::function<void()>> agenda_;
   std::string broken_;
+  MonotonicTime reload_clock_;       // runs ahead: places of removed sites are given to others soon
+  int site_changes_ = 0, places_reused_ = 0;
   int asked_ = 0, answered_ = 0, edge_ = 0, lost_streams_ = 0;
   std::map<std::string, int> why_local_;
 

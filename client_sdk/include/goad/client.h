@@ -119,7 +119,7 @@ struct Problem {
 };
 
 struct ClientOptions {
-  std::string address = "127.0.0.1:7443";         // any gRPC target
+  std::string address = "127.0.0.1:7443";         // any gRPC target; a port is 1..65535
   std::string device_name, local_model;           // at most 128 bytes of UTF-8 each
   std::optional<double> tx_power_dbm;             // -60..60; default 23 dBm
   // Nothing heard for this long after Ask: answer locally. At least twice the server's epoch period is sensible. At most 1 h.
@@ -183,7 +183,7 @@ class Client {
   void ReportLocal(const std::string& query_id, absl::Duration delay);
 
   bool connected() const;           // greeted by goad on the present stream
-  std::vector<Site> sites() const;  // as of the last greeting; empty before the first
+  std::vector<Site> sites() const;  // as goad last told; empty before the first greeting
   std::optional<Limits> limits() const;
 
  private:

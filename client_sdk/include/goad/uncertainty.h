@@ -18,10 +18,10 @@ struct TokenProbability {
 };
 
 // alpha = 1 - (p1 - p2) of arXiv 2602.07958, in 0..1: 0 is sure, 1 is a tie. Takes the ten best entries, merges tokens
-// that are equal once stripped of blanks and ASCII case, renormalises, and subtracts the two best (p2 = 0 when one is
-// left). A token with U+FFFD in it is a part of some character and is merged with none. Any order, any length >= 2: one
-// candidate alone says nothing. INVALID_ARGUMENT names the entry: too few, a probability that is not in 0..1, or a sum
-// of 0. Thread-safe.
+// that are equal once stripped of blanks and ASCII case, renormalises, and subtracts the two best. A token with
+// U+FFFD in it is a part of some character and is merged with none. Any order, any length >= 2. INVALID_ARGUMENT names
+// the entry: too few, a probability that is not in 0..1, or fewer than two answers with a probability above 0 once
+// merged, for one alone says nothing. Thread-safe.
 absl::StatusOr<double> MarginUncertainty(std::vector<TokenProbability> top);
 
 // The candidates for the first token of an answer, the best ten of them, from the JSON of OpenAI, llama.cpp (n_probs),

@@ -227,23 +227,5 @@ TEST_F(ConfigFilesTest, TheConfigurationItselfMayBeNoDirectoryFifoOrDevice) {
   EXPECT_THAT(std::string(LoadConfig("/dev/zero").status().message()), HasSubstr("is a device"));
 }
 
-TEST_F(ConfigFilesTest, TheDecisionLogsFolderIsLookedAtBeforeAStartOnly) {
-  const auto problem = [](const std::string& path) {
-    DecisionLogConfig log;
-    log.path = path;
-    return DecisionLogProblem(log);
-  };
-  EXPECT_EQ(problem(folder_ + "/log.jsonl"), "");
-  EXPECT_EQ(problem(Write("log.jsonl", "")), "");
-  EXPECT_EQ(problem("/dev/null"), "");
-  EXPECT_THAT(problem(folder_), HasSubstr("want a file"));
-  EXPECT_THAT(problem(folder_ + "/no/log.jsonl"), HasSubstr("its folder cannot be written: No such file"));
-  EXPECT_NE(problem(folder_ + "/log.jsonl/x"), "");
-  const std::string yaml =
-      Write("goad.yaml", "sites: [{name: a, backends: [{url: \"http://h\"}]}]\ndecision_log: {path: /nowhere/x}\n");
-  EXPECT_THAT(std::string(LoadConfig(yaml).status().message()), HasSubstr("decision_log.path: /nowhere/x"));
-  EXPECT_TRUE(LoadConfig(yaml, /*starting=*/false).ok()) << "a reload goes on without its log";
-}
-
 }  // namespace
 }  // namespace goad::server

@@ -215,6 +215,7 @@ TEST(ConfigLoader, OneDocumentWithoutTagsOrMergeKeys) {
   EXPECT_NE(Problems(small + "---\nauth: {required: true}\n").find("2 YAML documents"), std::string::npos);
   EXPECT_NE(Problems(small + "...\n---\n").find("2 YAML documents"), std::string::npos);
   EXPECT_EQ(Problems("---\n" + small + "...\n"), "");
+  for (const char* endless : {", a", ", keeps the", "a: b\n, c", "]", "}", "a]\n"}) EXPECT_NE(Problems(endless), "") << endless;
   EXPECT_EQ(Problems("\xef\xbb\xbf" + small), "");
   EXPECT_EQ(Problems("sites: [{name: a, backends: [{url: \"http://127.0.0.1:1\"}]}]\r\nlimits: {sessions: 5}\r\n"), "");
   EXPECT_NE(Problems(small + "lock_file: !!binary Y2VsbC1h\n").find("has the tag"), std::string::npos);
@@ -276,6 +277,27 @@ TEST(ConfigLoader, UrlsOfASiteDiffer) {
   EXPECT_EQ(secret.find("s3cret"), std::string::npos) << "a password is never quoted";
 }
 
+TEST(ConfigLoader, OneServerIsOneBackend) {
+  const auto two = [](const std::string& a, const std::string& b) {
+    return Problems("sites: [{name: a, backends: [{" + a + "}]}, {name: b, backends: [{url: \"http://h\"}, {" + b + "}]}]\n");
+  };
+  EXPECT_EQ(two("url: \"http://127.0.0.1:8\"", "url: \"http://LOCALHOST:8\""),
+            "f.yaml:1:102: sites[1].backends[1].url: \"http://LOCALHOST:8\" is given twice, also as sites[0].backends[0].url: its slots "
+            "would count twice");
+  EXPECT_NE(two("url: \"http://x.:80\"", "url: \"http://x\"").find("given twice"), std::string::npos);
+  EXPECT_EQ(two("url: \"http://x\", model: one", "url: \"http://x\", model: two"), "") << "one gateway, two models";
+  EXPECT_NE(Problems("sites: [{name: a, backends: [{url: \"http://x\"}, {url: \"http://x\", model: two}]}]\n"), "");
+}
+
+TEST(ConfigLoader, AModelsNameIsPrintable) {
+  const auto model = [](const std::string& name) {
+    return Problems("sites: [{name: a, backends: [{url: \"http://h\", model: \"" + name + "\"}]}]\n");
+  };
+  EXPECT_EQ(model("meta/Llama-3:8b \xc3\xa4"), "");
+  EXPECT_EQ(model("a\\e[31mb"), "f.yaml:1:48: sites[0].backends[0].model: \"a\\x1b[31mb\" holds a control character or what is no UTF-8");
+  for (const char* bad : {"a\\tb", "a\\nb", "\\0", "\\x7f", "\\u0085", "\\u200b", "\\u202e", "caf\xe9"}) EXPECT_NE(model(bad), "") << bad;
+}
+
 TEST(ConfigReload, WhatIsTakenAwayIsNamed) {
   Config running = *ParseConfig("f", kSmall);
   running.auth.required = true;
@@ -303,10 +325,12 @@ TEST(ConfigReload, RestartOnlyFieldsAreNamed) {
   next.policy.tau = 0.1;
   next.limits.grant = absl::Seconds(1);
   next.sites[0].max_queries = 3;
+  next.sites[0].backends[0].slots = 9;
+  next.sites.push_back(next.sites[0]);
   EXPECT_TRUE(RestartOnlyChanges(running, next).empty());
   next.listen.address = "0.0.0.0:1";
-  next.sites[0].backends[0].slots = 9;
-  EXPECT_EQ(RestartOnlyChanges(running, next), (std::vector<std::string>{"listen.address", "sites[0].backends"}));
+  next.lock_file = "/run/other";
+  EXPECT_EQ(RestartOnlyChanges(running, next), (std::vector<std::string>{"listen.address", "lock_file"}));
 }
 
 }  // namespace

@@ -23,7 +23,9 @@ std::string Finish(const std::string& reason) {
 }
 Answer Read(const std::string& body, TransportEnd end = TransportEnd::kComplete, bool framed = true,
             bool logprobs = false, int status = 200) {
-  AnswerReader reader(/*max_output_tokens=*/4, logprobs);
+  auto prompt = std::make_shared<PromptBody>();
+  prompt->top_logprobs = logprobs ? 2 : 0;
+  AnswerReader reader(prompt, /*max_output_tokens=*/4);
   HttpHead head;
   head.status = status;
   head.framed = framed;

@@ -198,6 +198,53 @@ TEST_F(BackendHealthTest, AServerThatWasAwayIsTriedAtOnceWhenItIsBack) {
   EXPECT_EQ(health_.usable_slots(4, now_), 1);
 }
 
+TEST_F(BackendHealthTest, OneThatTellsRequestsOfLoadingIsLoadingUntilAWholeAnswer) {
+  Round(200);
+  health_.RequestToldOfLoading("503: Loading model", settings_, now_);
+  EXPECT_EQ(health_.state(), BackendState::kLoading) << "at once, however good its page is";
+  EXPECT_EQ(health_.state_since(), now_);
+  EXPECT_EQ(health_.last_error(), "503: Loading model");
+  EXPECT_EQ(health_.usable_slots(4, now_), 0);
+  absl::Duration last;
+  for (int k = 0; k < 8; ++k) {
+    Round(200);
+    EXPECT_EQ(health_.state(), BackendState::kLoading);
+    EXPECT_EQ(health_.usable_slots(4, health_.next_try() - absl::Milliseconds(1)), 0);
+    now_ = std::max(now_, health_.next_try());
+    EXPECT_EQ(health_.usable_slots(4, now_), 1) << "one at a time";
+    health_.RequestToldOfLoading("503: Loading model", settings_, now_);
+    last = health_.next_try() - now_;
+  }
+  EXPECT_GE(last, absl::Seconds(22.5)) << "with pauses that grow";
+  EXPECT_LE(last, absl::Seconds(37.5));
+  now_ = health_.next_try();
+  FailRequests(3);
+  EXPECT_EQ(health_.state(), BackendState::kHalfOpen) << "it loaded and failed";
+  health_.RequestToldOfLoading("503: Loading model", settings_, now_);
+  EXPECT_EQ(health_.state(), BackendState::kLoading);
+  health_.RequestSucceeded(now_);
+  EXPECT_EQ(health_.state(), BackendState::kUp);
+  EXPECT_EQ(health_.usable_slots(4, now_), 4);
+  for (int k = 0; k < 3; ++k) Answer(0, "refused");
+  EXPECT_EQ(health_.state(), BackendState::kDown);
+  health_.RequestToldOfLoading("503: Loading model", settings_, now_);
+  EXPECT_EQ(health_.usable_slots(4, now_ + absl::Hours(1)), 0) << "no tries where probes fail";
+  EXPECT_EQ(health_.next_try(), MonotonicTime::Infinite());
+}
+
+TEST_F(BackendHealthTest, OneLoadingServerBehindAGatewayIsNotAllOfThem) {
+  settings_.gateway = true;
+  Round(200);
+  for (int k = 0; k < 10; ++k) {
+    health_.RequestToldOfLoading("503: Loading model", settings_, now_);
+    health_.RequestToldOfLoading("503: Loading model", settings_, now_);
+    EXPECT_EQ(health_.state(), BackendState::kUp);
+    health_.RequestSucceeded(now_);
+  }
+  for (int k = 0; k < 3; ++k) health_.RequestToldOfLoading("503: Loading model", settings_, now_);
+  EXPECT_EQ(health_.state(), BackendState::kLoading);
+}
+
 TEST_F(BackendHealthTest, PausesOfDifferentBackendsDiffer) {
   std::vector<absl::Duration> pauses;
   for (uint64_t seed = 1; seed <= 8; ++seed) {

@@ -108,7 +108,12 @@ struct Reading final : HttpListener {
     return {reader.state(), text, reader.finish_reason(), reader.error().words + reader.error().detail, reader.usage()};
   }
 
-  AnswerReader reader{64, true};
+  static std::shared_ptr<const PromptBody> Prompt() {
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->top_logprobs = 2;
+    return prompt;
+  }
+  AnswerReader reader{Prompt(), 64};
   std::string text;
   bool ended = false;
 };

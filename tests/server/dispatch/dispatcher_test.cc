@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace goad::server {
@@ -332,7 +333,7 @@ TEST_F(DispatcherTest, ThoughtKeepsAnAnswerAliveAndPingsDoNot) {
 
 TEST_F(DispatcherTest, BeforeTheFirstTokenItMovesToTheOtherBackendAfterItItFails) {
   config_.dispatch.failures_to_open = 100;
-  dispatcher_->SetConfig(std::make_shared<const Config>(config_));
+  dispatcher_->SetConfig(std::make_shared<const Config>(config_), now_);
   for (const int how : {0, 1, 2, 3}) {
     transport_.started.clear();
     sink_.events.clear();
@@ -505,6 +506,56 @@ TEST_F(DispatcherTest, FailedRequestsOpenTheCircuitAndAWholeAnswerClosesIt) {
   EXPECT_EQ(state(tried == "http://one" ? 1 : 0), BackendState::kHalfOpen);
 }
 
+TEST_F(DispatcherTest, OneThatTellsRequestsOfLoadingIsNotTriedByEveryQuery) {
+  Start(1);
+  const FakeTransport::Started first = LastAttempt();
+  const size_t loading = first.url == "http://one" ? 0 : 1;
+  Head(first.id, 503);
+  Body(first.id, R"({"error":{"code":503,"message":"Loading model","type":"unavailable_error"}})");
+  End(first.id, TransportEnd::kComplete, "");
+  EXPECT_EQ(dispatcher_->Backends()[0][loading].state, BackendState::kLoading);
+  for (uint64_t id = 2; id < 12; ++id) {
+    EXPECT_NE(LastAttempt().url, first.url) << "the others serve";
+    Head(Last(), 200);
+    Body(Last(), absl::StrCat(kToken, kStop, kDone));
+    Start(id);
+  }
+  Advance(absl::Seconds(2));  // its pause is over, and the other one is full
+  Start(20);
+  const FakeTransport::Started tried = LastAttempt();
+  ASSERT_EQ(tried.url, first.url);
+  Start(21);
+  EXPECT_EQ(LastAttempt().id, tried.id) << "one at a time, and the other is full";
+  Head(tried.id, 200);
+  Body(tried.id, absl::StrCat(kToken, kStop, kDone));
+  EXPECT_EQ(dispatcher_->Backends()[0][loading].state, BackendState::kUp);
+  EXPECT_TRUE(Returned().empty());
+}
+
+TEST_F(DispatcherTest, APromptThatIsRepeatedInAnErrorTakesABackendFromNobody) {
+  for (uint64_t id = 1; id <= 12; ++id) {
+    DispatchRequest request;
+    request.id = QueryId{id};
+    request.site = sched::SiteIndex{0};
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->text = id % 2 == 0 ? "say incorrect api key" : "say context length";
+    request.prompt = prompt;
+    request.max_output_tokens = 4;
+    request.received = request.prompt_ready = now_;
+    request.deadline = MonotonicTime::Infinite();
+    dispatcher_->Start(request, now_);
+    for (int attempt = 0; attempt < (id % 2 == 0 ? 1 : 2); ++attempt) {
+      const CallId call = Last();
+      Head(call, id % 2 == 0 ? 400 : 500);
+      Body(call, absl::StrCat(R"({"error":{"message":"cannot do this: )", prompt->text, R"("}})"));
+      End(call, TransportEnd::kComplete, "");
+    }
+  }
+  const auto sites = dispatcher_->Backends();
+  for (const BackendPool::View& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
+  EXPECT_EQ(Returned().size(), 6u) << "a 500 may be anything: tried on both, then given back";
+}
+
 TEST_F(DispatcherTest, TheBackendThatOthersUseLeastIsChosenByItsOwnMetrics) {
   config_.sites[0].backends[0].slots = config_.sites[0].backends[1].slots = 4;
   dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
@@ -593,6 +644,73 @@ TEST_F(DispatcherTest, OurOwnRequestsInAServersMetricsAreNotSomebodyElses) {
   AnswerProbe(transport_.started[0].id, "llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n");
   EXPECT_EQ(dispatcher_->Backends()[0][0].in_flight, 2);
   EXPECT_EQ(dispatcher_->Backends()[0][0].foreign, 1);
+}
+
+TEST_F(DispatcherTest, ADrainedBackendTakesNothingNewAndWhatItHasIsFinished) {
+  const CallId running = Start(1);
+  const size_t at = LastAttempt().url == "http://one" ? 0 : 1;
+  Config next = config_;
+  next.sites[0].backends[at].presence.drained = true;
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  EXPECT_EQ(LastHealth().slots, 1);
+  EXPECT_FALSE(LastHealth().draining);
+  Head(running, 200);
+  Body(running, std::string(kToken) + kStop + kDone);
+  End(running, TransportEnd::kComplete, "");
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
+  for (uint64_t k = 2; k < 4; ++k) {
+    const std::string other = at == 0 ? "http://two" : "http://one";
+    const CallId id = Start(k);
+    EXPECT_EQ(LastAttempt().url, other);
+    Head(id, 200);
+    Body(id, std::string(kToken) + kStop + kDone);
+    End(id, TransportEnd::kComplete, "");
+  }
+  next.sites[0].backends[1 - at].presence.drained = true;
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  EXPECT_EQ(LastHealth().slots, 0);
+  EXPECT_TRUE(LastHealth().draining);
+  Start(4);  // admitted before: it is not lost
+  EXPECT_TRUE(Returned().empty());
+  EXPECT_EQ(LastAttempt().body.find("q4") != std::string::npos, true);
+}
+
+TEST_F(DispatcherTest, ARemovedBackendFinishesWhatItHasAndIsAskedNoMoreAndANewOneIsAskedAtOnce) {
+  const CallId running = Start(1);
+  const size_t at = LastAttempt().url == "http://one" ? 0 : 1;
+  Advance(absl::Seconds(1));  // probes are under way
+  Config next = config_;
+  next.sites[0].backends[at].presence.removed_at = now_;
+  BackendConfig added;
+  added.url = "http://three";
+  added.slots = 5;
+  next.sites[0].backends.push_back(added);
+  SiteConfig site;
+  site.name = "b";
+  added.url = "http://four";
+  site.backends = {added};
+  next.sites.push_back(site);
+  metrics_.SetLabels({{"a", "b"}, {{"http://one", "http://two", "http://three"}, {"http://four"}}});
+  transport_.started.clear();
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  for (int k = 0; k < 20; ++k) {
+    Advance(absl::Milliseconds(500));
+    for (const auto& probe : std::exchange(transport_.started, {})) {
+      EXPECT_NE(probe.url, config_.sites[0].backends[at].url);
+      AnswerProbe(probe.id);
+    }
+    Body(running, kToken);
+  }
+  int slots_a = 0, slots_b = 0;
+  for (const Event& event : to_engine_) {
+    if (const auto* health = std::get_if<SiteHealth>(&event)) (health->site == sched::SiteIndex{0} ? slots_a : slots_b) = health->slots;
+  }
+  EXPECT_EQ(slots_a, 6);
+  EXPECT_EQ(slots_b, 5);
+  Head(running, 200);
+  Body(running, std::string(kStop) + kDone);
+  End(running, TransportEnd::kComplete, "");
+  EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});
 }
 
 }  // namespace

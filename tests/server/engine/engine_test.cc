@@ -566,9 +566,9 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   }
   const MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(10));
   SiteTable sites(2);
-  sites[0] = {2, 8, 1, 1};
-  sites[1] = {1, 2, 0, 0};
-  LinkTable links(2);
+  sites[0] = {.backends_up = 2, .slots = 8, .active_queries = 1, .active_uplinks = 1};
+  sites[1] = {.backends_up = 1, .slots = 2};
+  LinkTable links;
   links.Update({SessionId{1}, {{SiteIndex{0}, 1e-9, sched::kUnknown, now}, {SiteIndex{1}, 2e-9, sched::kUnknown, now}}});
   Query uploading;
   uploading.session = SessionId{1};

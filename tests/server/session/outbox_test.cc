@@ -142,7 +142,7 @@ TEST_F(OutboxTest, AQueryIsCountedAsLostOnlyWhenItsStreamEndsBeforeItsTerminal) 
   outbox_.Close(std::nullopt, MonotonicTime::FromOrigin(absl::Seconds(2)));
   Done(2);  // too late, and not counted a second time
   outbox_.Close(std::nullopt, MonotonicTime::FromOrigin(absl::Seconds(3)));
-  const std::string page = prometheus::TextSerializer().Serialize(metrics_.registry()->Collect());
+  const std::string page = prometheus::TextSerializer().Serialize(metrics_.page()->Collect());
   EXPECT_NE(page.find("goad_request_duration_seconds_count{outcome=\"lost\"} 1\n"), std::string::npos) << page;
   EXPECT_NE(page.find("goad_request_duration_seconds_sum{outcome=\"lost\"} 2\n"), std::string::npos) << page;
 }

@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "prometheus/registry.h"
-#include "prometheus/text_serializer.h"
+#include "prometheus/collectable.h"
+#include "prometheus/metric_family.h"
 
 namespace goad::server {
 namespace {
@@ -88,7 +88,7 @@ class SessionCoreTest : public testing::Test {
       : config_(std::move(config)),
         inbox_(inbox),
         registry_(
-            config_.Current()->sites, &metrics_, &memory_, [this] { return now_; }, [](auto) {}) {
+            config_.Current(), &metrics_, &memory_, [this] { return now_; }, [](auto) {}) {
     device_ = Connect();
   }
   ~SessionCoreTest() override {
@@ -197,7 +197,7 @@ class SessionCoreTest : public testing::Test {
     EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET);
   }
   double Refused(const std::string& reason) {
-    for (const auto& family : metrics_.registry()->Collect()) {
+    for (const auto& family : metrics_.page()->Collect()) {
       if (family.name != "goad_refused_total") continue;
       for (const auto& metric : family.metric) {
         if (metric.label[0].value == reason) return metric.counter.value;

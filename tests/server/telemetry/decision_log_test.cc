@@ -29,7 +29,7 @@ class DecisionLogTest : public ::testing::Test {
     std::filesystem::remove_all(folder_);
   }
   void Open() {
-    auto log = DecisionLog::Open(config_, {"a"}, &feed_, &metrics_);
+    auto log = DecisionLog::Open(config_, &feed_, &metrics_);
     ASSERT_TRUE(log.ok()) << log.status();
     log_ = std::move(*log);
   }
@@ -44,7 +44,7 @@ class DecisionLogTest : public ::testing::Test {
     return text.str();
   }
   double Lost() const {
-    for (const auto& family : metrics_.registry()->Collect()) {
+    for (const auto& family : metrics_.page()->Collect()) {
       if (family.name == "goad_decision_log_lost_total") return family.metric[0].counter.value;
     }
     return -1;
@@ -90,9 +90,9 @@ TEST_F(DecisionLogTest, AFileThatWasMovedAwayIsBegunAnew) {
 TEST_F(DecisionLogTest, AFullDiskIsCountedAndAFifoIsRefused) {
   ASSERT_EQ(mkfifo((folder_ + "/fifo").c_str(), 0600), 0);
   config_.path = folder_ + "/fifo";
-  EXPECT_FALSE(DecisionLog::Open(config_, {"a"}, &feed_, &metrics_).ok());
+  EXPECT_FALSE(DecisionLog::Open(config_, &feed_, &metrics_).ok());
   config_.path = folder_;
-  EXPECT_FALSE(DecisionLog::Open(config_, {"a"}, &feed_, &metrics_).ok());
+  EXPECT_FALSE(DecisionLog::Open(config_, &feed_, &metrics_).ok());
   config_.path = "/dev/full";
   Open();
   DecideUntil([&] { return Lost() > 10; });

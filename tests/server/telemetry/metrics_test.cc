@@ -15,20 +15,27 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
   metrics.TerminalEvent(Terminal::kCompleted, 0.1);
   metrics.Epoch("goa", 3, 1e-5, 1e-4);
   std::set<std::string> names;
-  for (const auto& family : metrics.registry()->Collect()) EXPECT_TRUE(names.insert(family.name).second) << family.name;
+  for (const auto& family : metrics.page()->Collect()) EXPECT_TRUE(names.insert(family.name).second) << family.name;
   for (const char* name :
        {"decisions_total", "epochs_total", "epoch_duration_seconds", "solver_duration_seconds", "epoch_candidates",
         "uncertainty", "pending_queries", "running_queries", "queue_wait_seconds", "upload_seconds",
         "request_ttft_seconds", "request_tpot_seconds", "request_duration_seconds", "prediction_error_seconds",
         "deadline_missed_total", "tau", "tau_infeasible_total", "link_report_age_seconds", "stale_links_total", "sessions",
-        "refused_total", "outbox_bytes", "slow_consumers_total", "late_terminals_total", "backend_up",
+        "refused_total", "outbox_bytes", "slow_consumers_total", "late_terminals_total", "backend_up", "backend_state",
+        "backend_slots", "backend_failures_total",
         "backend_requests_total", "backend_failovers_total", "tokens_total", "config_reloads_total", "config_version",
         "build_info"}) {
     EXPECT_EQ(names.count(std::string("goad_") + name), 1u) << name;
   }
-  const std::string text = prometheus::TextSerializer().Serialize(metrics.registry()->Collect());
+  metrics.Backend(sched::SiteIndex{0}, 0, 2, 0);
+  const std::string text = prometheus::TextSerializer().Serialize(metrics.page()->Collect());
   EXPECT_NE(text.find("goad_decisions_total{reason=\"UNCERTAIN\",site=\"cell-a\",verdict=\"OFFLOAD\"} 1\n"),
             std::string::npos);
+  for (const char* line : {"goad_backend_up{backend=\"http://x\",site=\"cell-a\"} 0\n",
+                           "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"loading\"} 1\n",
+                           "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"unknown\"} 0\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+  }
   EXPECT_NE(text.find("goad_solver_duration_seconds_count{policy=\"goa\"} 1\n"), std::string::npos);
 }
 
