@@ -1,5 +1,6 @@
 #include "server/telemetry/snapshot_json.h"
 
+#include <array>
 #include <cmath>
 
 namespace goad::server {
@@ -10,15 +11,14 @@ using sched::Candidate;
 using sched::Resident;
 using sched::SiteState;
 
-// One list of fields for both directions: Fields(visit, object) calls visit(name, member) for each. A double's null is `if_null`.
+// By number of the enum's value; the first is the neutral one.
+constexpr std::array<const char*, 2> kUplinks = {"shannon", "measured"}, kComputes = {"equal_share", "batching"};
+
+// One list of fields for both directions: Fields(visit, object) calls visit(name, member) for each that must be there,
+// and visit.OrNeutral(name, member) for each whose absence leaves the default. A double's null is `if_null`.
 struct Number {
   double* value;
   double if_null;
-};
-
-// Came later: a log without it means what it was read into, the neutral value.
-struct Since {
-  bool* value;
 };
 
 template <typename Visit>
@@ -26,20 +26,20 @@ void Fields(const Visit& visit, SiteState& site) {
   visit("bandwidth_hz", site.bandwidth_hz);
   visit("noise_w", site.noise_w);
   visit("compute_flops", site.compute_flops);
-  visit("max_share_flops", Number{&site.max_share_flops, sched::kInfinity});
-  visit("work_flop_per_token", site.work_flop_per_token);
-  visit("uplink_shared", site.uplink_shared);
-  visit("prefill_tokens_per_s", site.prefill_tokens_per_s);
-  visit("token_time_s", site.token_time_s);
-  visit("token_time_per_query_s", site.token_time_per_query_s);
-  visit("backends", site.backends);
-  visit("active_uplinks", site.active_uplinks);
-  visit("active_queries", site.active_queries);
-  visit("resident_interference_w", site.resident_interference_w);
-  visit("max_queries", site.max_queries);
-  visit("accepting", site.accepting);
-  visit("chat", site.chat);
-  visit("draining", Since{&site.draining});
+  visit.OrNeutral("max_share_flops", Number{&site.max_share_flops, sched::kInfinity});
+  visit.OrNeutral("work_flop_per_token", site.work_flop_per_token);
+  visit.OrNeutral("uplink_shared", site.uplink_shared);
+  visit.OrNeutral("prefill_tokens_per_s", site.prefill_tokens_per_s);
+  visit.OrNeutral("token_time_s", site.token_time_s);
+  visit.OrNeutral("token_time_per_query_s", site.token_time_per_query_s);
+  visit.OrNeutral("backends", site.backends);
+  visit.OrNeutral("active_uplinks", site.active_uplinks);
+  visit.OrNeutral("active_queries", site.active_queries);
+  visit.OrNeutral("resident_interference_w", site.resident_interference_w);
+  visit.OrNeutral("max_queries", site.max_queries);
+  visit.OrNeutral("accepting", site.accepting);
+  visit.OrNeutral("chat", site.chat);
+  visit.OrNeutral("draining", site.draining);
 }
 
 template <typename Visit>
@@ -49,19 +49,19 @@ void Fields(const Visit& visit, Candidate& c) {
   visit("tx_power_w", c.tx_power_w);
   visit("local_delay_s", c.local_delay_s);
   visit("edge_work_flop", c.edge_work_flop);
-  visit("deadline_s", Number{&c.deadline_s, sched::kInfinity});
-  visit("prompt_tokens", c.prompt_tokens);
-  visit("expected_output_tokens", c.expected_output_tokens);
-  visit("tenant", c.tenant);
-  visit("must_offload", c.must_offload);
-  visit("chat", c.chat);
-  visit("link_stale", c.link_stale);
+  visit.OrNeutral("deadline_s", Number{&c.deadline_s, sched::kInfinity});
+  visit.OrNeutral("prompt_tokens", c.prompt_tokens);
+  visit.OrNeutral("expected_output_tokens", c.expected_output_tokens);
+  visit.OrNeutral("tenant", c.tenant);
+  visit.OrNeutral("must_offload", c.must_offload);
+  visit.OrNeutral("chat", c.chat);
+  visit.OrNeutral("link_stale", c.link_stale);
 }
 
 template <typename Visit>
 void Fields(const Visit& visit, Resident& resident) {
-  visit("gain", Number{&resident.gain, sched::kUnknown});
-  visit("uplink_bps", Number{&resident.uplink_bps, sched::kUnknown});
+  visit.OrNeutral("gain", Number{&resident.gain, sched::kUnknown});
+  visit.OrNeutral("uplink_bps", Number{&resident.uplink_bps, sched::kUnknown});
 }
 
 json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
@@ -69,23 +69,47 @@ json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : js
 struct Writer {
   json* out;
   template <typename T>
-  void operator()(const char* name, const T& value) const { (*out)[name] = value; }
+  void operator()(const char* name, const T& value) const {
+    (*out)[name] = value;
+  }
   void operator()(const char* name, const Number& number) const { (*out)[name] = NumberOrNull(*number.value); }
-  void operator()(const char* name, const Since& since) const { (*out)[name] = *since.value; }
+  template <typename T>
+  void OrNeutral(const char* name, const T& value) const {
+    (*this)(name, value);
+  }
 };
 
 struct Reader {
   const json* in;
   template <typename T>
-  void operator()(const char* name, T& value) const { in->at(name).get_to(value); }
+  void operator()(const char* name, T& value) const {
+    in->at(name).get_to(value);
+  }
   void operator()(const char* name, const Number& number) const {
     const json& value = in->at(name);
     *number.value = value.is_null() ? number.if_null : value.get<double>();
   }
-  void operator()(const char* name, const Since& since) const {
-    if (const auto value = in->find(name); value != in->end()) value->get_to(*since.value);
+  template <typename T>
+  void OrNeutral(const char* name, T& value) const {
+    if (in->contains(name)) (*this)(name, value);
+  }
+  void OrNeutral(const char* name, Number&& number) const {
+    if (in->contains(name)) (*this)(name, std::as_const(number));
   }
 };
+
+// Absence leaves `value`; false for a word that is none of `words`.
+template <typename Enum>
+bool ReadWord(const json& row, const char* name, const std::array<const char*, 2>& words, Enum* value) {
+  const auto found = row.find(name);
+  if (found == row.end()) return true;
+  for (size_t k = 0; k < words.size(); ++k) {
+    if (*found != words[k]) continue;
+    *value = static_cast<Enum>(k);
+    return true;
+  }
+  return false;
+}
 
 template <typename T>
 json Write(T value) {
@@ -116,8 +140,8 @@ json ToJson(const EpochRecord& record) {
     const SiteState& site = s.sites[j];
     json row = Write(site);
     if (record.config != nullptr) row["name"] = record.config->sites[j].name;
-    row["uplink"] = site.uplink == sched::UplinkModel::kShannon ? "shannon" : "measured";
-    row["compute"] = site.compute == sched::ComputeModel::kBatching ? "batching" : "equal_share";
+    row["uplink"] = kUplinks[static_cast<size_t>(site.uplink)];
+    row["compute"] = kComputes[static_cast<size_t>(site.compute)];
     sites.push_back(std::move(row));
   }
   for (const Candidate& candidate : s.candidates) {
@@ -132,10 +156,18 @@ json ToJson(const EpochRecord& record) {
     residents.push_back(std::move(row));
   }
   for (const auto& [i, site] : record.result.order) pairs.push_back({i, static_cast<int>(site)});
-  return {{"kind", "snapshot"},       {"epoch", s.epoch},           {"policy", record.policy},
-          {"lambda_s", record.lambda_s}, {"tau", s.tau},             {"seed", s.seed},
-          {"sites", sites},           {"candidates", candidates},   {"residents", residents},
-          {"gain", Matrix(s.gain)},   {"uplink_bps", Matrix(s.uplink_bps)}, {"tenant_caps", s.tenant_caps},
+  return {{"kind", "snapshot"},
+          {"epoch", s.epoch},
+          {"policy", record.policy},
+          {"lambda_s", record.lambda_s},
+          {"tau", s.tau},
+          {"seed", s.seed},
+          {"sites", sites},
+          {"candidates", candidates},
+          {"residents", residents},
+          {"gain", Matrix(s.gain)},
+          {"uplink_bps", Matrix(s.uplink_bps)},
+          {"tenant_caps", s.tenant_caps},
           {"order", pairs}};
 }
 
@@ -143,17 +175,19 @@ absl::StatusOr<LoggedEpoch> LoggedEpochFromJson(const json& line) {
   LoggedEpoch epoch;
   sched::EpochSnapshot& s = epoch.snapshot;
   try {
+    const Reader top{&line};
     line.at("epoch").get_to(s.epoch);
     line.at("policy").get_to(epoch.policy);
     line.at("lambda_s").get_to(epoch.lambda_s);
     line.at("tau").get_to(s.tau);
-    line.at("seed").get_to(s.seed);
-    line.at("tenant_caps").get_to(s.tenant_caps);
+    top.OrNeutral("seed", s.seed);
+    top.OrNeutral("tenant_caps", s.tenant_caps);
     for (const json& row : line.at("sites")) {
       SiteState site;
       Fields(Reader{&row}, site);
-      site.uplink = row.at("uplink") == "shannon" ? sched::UplinkModel::kShannon : sched::UplinkModel::kMeasured;
-      site.compute = row.at("compute") == "batching" ? sched::ComputeModel::kBatching : sched::ComputeModel::kEqualShare;
+      if (!ReadWord(row, "uplink", kUplinks, &site.uplink) || !ReadWord(row, "compute", kComputes, &site.compute)) {
+        return absl::InvalidArgumentError("sites: a model of uplink or compute that is unknown here");
+      }
       s.sites.push_back(site);
     }
     for (const json& row : line.at("candidates")) {
@@ -162,7 +196,7 @@ absl::StatusOr<LoggedEpoch> LoggedEpochFromJson(const json& line) {
       candidate.id = sched::QueryId{row.at("id").get<uint64_t>()};
       s.candidates.push_back(candidate);
     }
-    for (const json& row : line.at("residents")) {
+    for (const json& row : line.value("residents", json::array())) {
       Resident resident;
       Fields(Reader{&row}, resident);
       resident.site = static_cast<sched::SiteIndex>(row.at("site").get<int32_t>());
@@ -170,7 +204,7 @@ absl::StatusOr<LoggedEpoch> LoggedEpochFromJson(const json& line) {
       s.residents.push_back(resident);
     }
     s.gain = MatrixFrom(line.at("gain"));
-    s.uplink_bps = MatrixFrom(line.at("uplink_bps"));
+    if (line.contains("uplink_bps")) s.uplink_bps = MatrixFrom(line.at("uplink_bps"));
     for (const json& pair : line.at("order")) {
       epoch.order.emplace_back(pair.at(0).get<uint32_t>(), static_cast<sched::SiteIndex>(pair.at(1).get<int32_t>()));
     }

@@ -1,5 +1,9 @@
-// An epoch as JSON: what the decision log writes and `goad-sim replay` reads. A number is written with the digits that give
-// back its bits; null stands for unknown (NaN) and, in max_share_flops and deadline_s, for no limit.
+// An epoch as JSON: what the decision log writes and `goad-sim replay` reads. A number is written with the digits that
+// give back its bits; null stands for unknown (NaN) and, in max_share_flops and deadline_s, for no limit.
+//
+// Old logs are read for ever (tests/compat/decision_log_test): what the paper's model needs must be there; of
+// everything else, and of every field that is still to come, absence is the neutral value, the default in
+// scheduler/types.h.
 #ifndef GOAD_SERVER_TELEMETRY_SNAPSHOT_JSON_H_
 #define GOAD_SERVER_TELEMETRY_SNAPSHOT_JSON_H_
 
@@ -23,7 +27,8 @@ struct LoggedEpoch {
 // Site rows have names where the record knows its configuration.
 nlohmann::json ToJson(const EpochRecord& record);
 
-// INVALID_ARGUMENT says which field is missing or of the wrong type. The snapshot is not checked for ranges.
+// INVALID_ARGUMENT says which field is missing or of the wrong type, or which model is unknown. The snapshot is not
+// checked for ranges.
 absl::StatusOr<LoggedEpoch> LoggedEpochFromJson(const nlohmann::json& line);
 
 }  // namespace goad::server

@@ -205,6 +205,16 @@ TEST_F(DaemonTest, PromptBeforeItsDecisionIsRefused) {
   EXPECT_TRUE(session.Read().has_decision());
 }
 
+// What the trailer says; a default one when there is none.
+v1::Error ErrorOf(const grpc::ClientContext& context) {
+  v1::Error error;
+  const auto found = context.GetServerTrailingMetadata().find("goad-error-bin");
+  if (found != context.GetServerTrailingMetadata().end()) {
+    EXPECT_TRUE(error.ParseFromArray(found->second.data(), static_cast<int>(found->second.size())));
+  }
+  return error;
+}
+
 TEST_F(DaemonTest, UndecodableBytesEndThatStreamOnly) {
   StartDaemon();
   RawSession other(Channel());
@@ -223,7 +233,9 @@ TEST_F(DaemonTest, UndecodableBytesEndThatStreamOnly) {
     const grpc::Status status = stream->Finish();
     EXPECT_EQ(status.error_code(), size == 3 ? grpc::INVALID_ARGUMENT : grpc::RESOURCE_EXHAUSTED) << status.error_message();
     EXPECT_EQ(context.GetServerTrailingMetadata().count("goad-error-bin"), size == 3 ? 1u : 0u);
+    EXPECT_EQ(ErrorOf(context).reason(), size == 3 ? "UNDECODABLE" : "");
   }
+  EXPECT_EQ(Metric("goad_refused_total", "UNDECODABLE"), 1);
   other.Query("q");
   EXPECT_TRUE(other.Read().has_decision());
 }
@@ -305,6 +317,27 @@ TEST_F(DaemonTest, InlinePromptsAreBoundedInBytesAndGivenBack) {
     context.TryCancel();
     return frame.decision().verdict() == v1::VERDICT_OFFLOAD;
   });
+}
+
+TEST_F(DaemonTest, ABadAskSaysWhatIsWrongWithIt) {
+  StartDaemon();
+  auto stub = v1::Offload::NewStub(Channel());
+  const auto refused = [&](const v1::AskRequest& request) {
+    grpc::ClientContext context;
+    v1::ServerFrame frame;
+    auto reader = stub->Ask(&context, request);
+    EXPECT_FALSE(reader->Read(&frame)) << frame.ShortDebugString();
+    EXPECT_EQ(reader->Finish().error_code(), grpc::INVALID_ARGUMENT);
+    const v1::Error error = ErrorOf(context);
+    return absl::StrCat(error.reason(), " ", error.field());
+  };
+  v1::AskRequest request;
+  request.mutable_query()->set_prompt_bits(8);
+  EXPECT_EQ(refused(request), "NO_PROMPT query.inline_prompt");
+  request.mutable_query()->mutable_inline_prompt()->set_text("why?");
+  request.mutable_query()->set_uncertainty(2);
+  EXPECT_EQ(refused(request), "OUT_OF_RANGE query.uncertainty");
+  EXPECT_EQ(Metric("goad_refused_total", "BAD_ASK"), 2);
 }
 
 TEST_F(DaemonTest, AskIsOneCall) {
@@ -694,6 +727,60 @@ TEST_F(DaemonTest, AdminExplainsARecentDecisionAndTheNumbersAddUp) {
   ASSERT_EQ(epochs.epochs_size(), 2);
   EXPECT_EQ(epochs.epochs(0).offloaded(), 1u);
   EXPECT_DOUBLE_EQ(epochs.epochs(1).local_s(), 0.001);
+}
+
+TEST_F(DaemonTest, AdminExplainSaysWhatStoodInAQuerysWay) {
+  backend_.set_script([](Exchange& e) { e.WaitForRelease() && e.Head() && e.Token("x") && e.Finish(); });
+  config_.sites[0].max_queries = 1;
+  config_.limits.mandatory_wait = absl::ZeroDuration();
+  StartDaemon();
+  auto admin = v1::Admin::NewStub(
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+  const auto explain = [&](const std::string& id) {
+    grpc::ClientContext context;
+    v1::ExplainRequest request;
+    v1::ExplainResponse why;
+    request.set_query_id(id);
+    EXPECT_TRUE(admin->Explain(&context, request, &why).ok());
+    return why.sites_size() == 1 ? why.sites(0).eligibility() : "?";
+  };
+  RawSession unlinked(Channel());
+  unlinked.Hello("unlinked");
+  EXPECT_TRUE(unlinked.Read().has_welcome());
+  unlinked.Query("no link", 0.5);
+  EXPECT_EQ(unlinked.Read().decision().reason(), v1::REASON_NO_LINK);
+  EXPECT_EQ(explain("no link"), "NO_LINK");
+
+  RawSession hurried(Channel());
+  hurried.Open("hurried");
+  v1::DeviceFrame frame;
+  frame.mutable_query()->set_query_id("deadline");
+  frame.mutable_query()->set_uncertainty(0.5);
+  frame.mutable_query()->set_prompt_bits(2000000);
+  frame.mutable_query()->set_local_delay_s(1);
+  frame.mutable_query()->set_max_output_tokens(1000);
+  frame.mutable_query()->set_expected_output_tokens(1000);  // 6 s
+  frame.mutable_query()->set_deadline_s(3);
+  hurried.Send(frame);
+  EXPECT_EQ(hurried.Read().decision().reason(), v1::REASON_DEADLINE);
+  EXPECT_EQ(explain("deadline"), "DEADLINE");
+
+  RawSession first(Channel()), second(Channel());
+  first.OpenAndAsk("runs");
+  second.Open("second");
+  second.Query("full", 0.5);
+  EXPECT_EQ(second.Read().decision().reason(), v1::REASON_SITE_FULL);
+  EXPECT_EQ(explain("full"), "SITE_FULL");
+
+  grpc::ClientContext context;
+  v1::DrainSiteRequest drain;
+  v1::DrainSiteResponse drained;
+  drain.set_site("a");
+  ASSERT_TRUE(admin->DrainSite(&context, drain, &drained).ok());
+  second.Query("draining", 0.5);
+  EXPECT_EQ(second.Read().decision().reason(), v1::REASON_SITE_DRAINING);
+  EXPECT_EQ(explain("draining"), "SITE_DRAINING");
+  backend_.Release();
 }
 
 TEST_F(DaemonTest, PlannerDecidesWithoutChangingAnything) {

@@ -392,6 +392,24 @@ TEST_F(DispatcherTest, TimeLimitsOfEachPhase) {
   Start(2, /*deadline=*/50 * kMs);
   Advance(51 * kMs);
   EXPECT_EQ(Failure().error.code, ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(Failure().error.reason, "DEADLINE");
+}
+
+TEST_F(DispatcherTest, AnAnswerWithoutEndAndAWaitWithoutASlotAreGivenUpInTime) {
+  const CallId one = Start(1), two = Start(2);
+  for (const CallId id : {one, two}) Head(id, 200);
+  EXPECT_EQ(Start(3), CallId{}) << "both slots are taken";
+  for (int k = 0; k < 60; ++k) {
+    for (const CallId id : {one, two}) Body(id, ": alive\n\n" + std::string(kToken));
+    Advance(absl::Seconds(5));
+    if (k != 5) continue;
+    EXPECT_EQ(Failure().id, QueryId{3});  // as long as for a first token
+    EXPECT_EQ(Failure().error.code, ErrorCode::kDeadlineExceeded);
+    EXPECT_EQ(Failure().error.reason, "TIMEOUT");
+  }
+  EXPECT_NE(Failure().id, QueryId{3});  // dispatch.total
+  EXPECT_EQ(Failure().error.code, ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(Failure().error.reason, "TIMEOUT");
 }
 
 TEST_F(DispatcherTest, ASlowReaderPausesItsBackendAndIsGivenUpInTime) {
@@ -408,6 +426,7 @@ TEST_F(DispatcherTest, ASlowReaderPausesItsBackendAndIsGivenUpInTime) {
   Body(id, kToken);
   Advance(absl::Seconds(10));
   EXPECT_EQ(Failure().error.code, ErrorCode::kSlowConsumer);
+  EXPECT_EQ(Failure().error.reason, "SLOW_CONSUMER");
 }
 
 TEST_F(DispatcherTest, AQueryThatIsOverAtTheDeviceIsAborted) {

@@ -234,6 +234,7 @@ TEST_F(EngineTest, AGrantThatIsNotUsedExpiresAndFreesTheSlot) {
   Advance(absl::Seconds(5));
   ASSERT_EQ(Count<FailedEvent>(), 1u);
   EXPECT_EQ(std::get<FailedEvent>(sink_.events.back().second).error.code, ErrorCode::kGrantExpired);
+  EXPECT_EQ(std::get<FailedEvent>(sink_.events.back().second).error.reason, "GRANT_EXPIRED");
   engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);  // late
   EXPECT_TRUE(dispatch_.started.empty());
   EXPECT_EQ(Status().sites[0].active_queries, 0);
@@ -282,9 +283,22 @@ TEST_F(EngineTest, ALostStreamCancelsItsQueriesSilently) {
 }
 
 TEST_F(EngineTest, DeadlineFailsAGrantAndKeepsFromDeciding) {
-  QueryId id = Submit(1);
-  (void)id;
+  Link(1);
+  SubmitQuery granted;
+  granted.session = SessionId{1};
+  granted.id = QueryId{next_id_++};
+  granted.meta.uncertainty = 0.9;
+  granted.meta.deadline = absl::Seconds(1);
+  granted.meta.prompt_bits = 8;
+  granted.meta.max_output_tokens = 1;
+  granted.received = now_;
+  engine_->Handle(std::move(granted), now_);
   Advance(3 * kMs);
+  EXPECT_EQ(sink_.Decisions().back().verdict, Verdict::kOffload);
+  Advance(absl::Seconds(1));  // its prompt does not come
+  ASSERT_EQ(Count<FailedEvent>(), 1u);
+  EXPECT_EQ(std::get<FailedEvent>(sink_.events.back().second).error.code, ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(std::get<FailedEvent>(sink_.events.back().second).error.reason, "DEADLINE");
   SubmitQuery late;
   late.session = SessionId{2};
   late.id = QueryId{next_id_++};
@@ -311,6 +325,7 @@ TEST_F(EngineTest, DrainDeclinesTheWaitingAndFinishesTheRest) {
   EXPECT_FALSE(engine_->idle());
   engine_->Handle(DrainExpired{}, now_);
   EXPECT_EQ(Count<FailedEvent>(), 1u);
+  EXPECT_EQ(std::get<FailedEvent>(sink_.events.back().second).error.reason, "DRAINING");
   EXPECT_EQ(dispatch_.aborted.size(), 1u);
 }
 

@@ -201,6 +201,16 @@ TEST_F(ConnectionTableTest, HandshakesThatHaveJustBegunAreCounted) {
   EXPECT_EQ(table_.Beginning(now_ + absl::Milliseconds(101)), 0u);  // the rest is silence
 }
 
+TEST(ConnectionRefusals, AreTheWordsOfTheMetric) {
+  const std::vector<std::string> words = {"CONNECTIONS", "CONNECTIONS_PER_ADDRESS",
+                                          "STRANGERS",   "DESCRIPTORS",
+                                          "NO_HELLO",    "CALL_RATE",
+                                          "BYTE_RATE",   "UNREAD",
+                                          "MEMORY"};
+  EXPECT_EQ(ConnectionRefusals(), words);
+  for (size_t k = 0; k < words.size(); ++k) EXPECT_EQ(ToString(static_cast<ConnectionRefusal>(k)), words[k]);
+}
+
 TEST_F(ConnectionTableTest, FindsAConnectionByItsPeersName) {
   const auto connection = Come("192.0.2.1");
   EXPECT_EQ(table_.Find("ipv4:192.0.2.1:1"), connection);
