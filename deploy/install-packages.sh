@@ -10,9 +10,9 @@ packages=(
 )
 [ "${1:-}" = package ] && packages+=(debootstrap)
 [ "${1:-}" = container ] && packages+=(debootstrap buildah)
-# For tests/check.sh: clients in another language, promtool, nginx before and behind goad, clang's thread-safety analysis.
+# For tests/check.sh: clients in another language, promtool, nginx before and behind goad, clang-tidy, clang-format.
 [ "${1:-}" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
-[ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus nginx-light clang-14)
+[ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus nginx-light clang-tidy-14 clang-format-14)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test.
 #
-#   tests/check.sh          everything: layers, thread annotations, all tests, the real llama-server among them
+#   tests/check.sh          everything: layers, format, tidy, all tests, the real llama-server among them
 #   tests/check.sh quick    build and tests without the real llama-server
 #   tests/check.sh asan     all tests under AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)
 #   tests/check.sh tsan     the tests with threads under ThreadSanitizer (build-tsan/)
 #   tests/check.sh fuzz [SECONDS]  each parser of foreign bytes under libFuzzer, 20 seconds each by default (build-fuzz/)
 #   tests/check.sh package  the Debian packages, installed and run on a bare Debian 12 (as root)
 #   tests/check.sh layers   only: who includes whom
-#   tests/check.sh threads  only: clang's thread-safety analysis of our locks
+#   tests/check.sh format   only: clang-format; `clang-format-14 -i FILE` mends
+#   tests/check.sh tidy     only: .clang-tidy, and clang's thread-safety analysis of our locks
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 what=${1:-all}
 case $what in
-  all | quick | asan | tsan | fuzz | package | layers | threads) ;;
-  *) sed -n '2,11p' "$0" | sed 's/^# \?//' >&2; exit 2 ;;
+  all | quick | asan | tsan | fuzz | package | layers | format | tidy) ;;
+  *) sed -n '2,12p' "$0" | sed 's/^# \?//' >&2; exit 2 ;;
 esac
 step() { echo "== $*"; }
 
@@ -24,16 +25,27 @@ layers() {
   /usr/bin/python3 tests/layers.py
 }
 
-# gcc ignores the annotations; clang checks them in every file of ours that is free of gRPC (whose headers take minutes).
-threads() {
-  step "thread annotations (clang -Wthread-safety)"
+# In every file of ours that is free of gRPC (whose headers take minutes): .clang-tidy, and clang's thread-safety analysis,
+# because gcc ignores the annotations of our locks.
+tidy() {
+  step "tidy"
   local files
-  mapfile -t files < <(git ls-files 'server/*.cc' | xargs grep -L 'grpcpp/' | grep -v main.cc)
-  cmake --build build --target goad_proto > /dev/null
-  printf '%s\n' "${files[@]}" | xargs -P 2 -n 4 clang++-14 -std=c++20 -fsyntax-only -I. \
-    -Iclient_sdk/include -isystem build/gen -DGOAD_VERSION='""' -DSPDLOG_SHARED_LIB -DSPDLOG_COMPILED_LIB \
-    -DSPDLOG_FMT_EXTERNAL -DFMT_SHARED -Wno-everything -Wthread-safety -Werror
-  echo "thread annotations: ${#files[@]} files"
+  mapfile -t files < <(git ls-files 'server/*.cc' 'scheduler/*.cc' 'client_sdk/*.cc' | xargs grep -L 'grpcpp/' | grep -v main.cc)
+  printf '%s\n' "${files[@]}" | xargs -P 2 -n 6 clang-tidy-14 -p build --quiet --extra-arg=-Wthread-safety \
+    --extra-arg=-Wno-unknown-warning-option 2> build/tidy.err > build/tidy.log || {
+    cat build/tidy.log build/tidy.err >&2
+    exit 1
+  }
+  echo "tidy: ${#files[@]} files"
+}
+
+# .clang-format decides how a line is broken, nobody else.
+format() {
+  step "format"
+  local files
+  mapfile -t files < <(git ls-files '*.cc' '*.h')
+  clang-format-14 --dry-run --Werror "${files[@]}"
+  echo "format: ${#files[@]} files"
 }
 
 build() {  # DIR, cmake arguments...
@@ -50,7 +62,8 @@ deploy/install-packages.sh tests
 mkdir -p build
 case $what in
   layers) layers ;;
-  threads) build build && threads ;;
+  format) format ;;
+  tidy) build build && tidy ;;
   asan)
     build build-asan -DCMAKE_BUILD_TYPE=Debug -DGOAD_SANITIZE=address,undefined
     step "tests under ASan and UBSan"
@@ -77,8 +90,9 @@ case $what in
     ;;
   all)
     layers
+    format
     build build
-    threads
+    tidy
     step "tests"
     GOAD_SIM_RUNS=300 ctest --test-dir build --output-on-failure -j2
     ;;

@@ -44,8 +44,8 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
     refused = internal::CheckOptions(options);
     if (refused.ok()) {
       auto made = internal::MakeGrpcOpener(options);
-      if (made.ok()) opener = *std::move(made);
       refused = made.status();
+      if (refused.ok()) opener = *std::move(made);
     }
     if (!refused.ok()) core.Refuse(refused, Now());
   }

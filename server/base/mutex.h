@@ -1,4 +1,4 @@
-// std::mutex with clang's thread-safety annotations (checked by `tests/check.sh threads`; gcc ignores them).
+// std::mutex with clang's thread-safety annotations (checked by `tests/check.sh tidy`; gcc ignores them).
 // Not absl::Mutex: Debian's is invisible to ThreadSanitizer. Locks are leaf-level: no callback, gRPC call, log line or
 // second lock while one is held.
 #ifndef GOAD_SERVER_BASE_MUTEX_H_

@@ -83,6 +83,7 @@ const char* ToString(ConnectionRefusal refusal) {
 
 std::vector<std::string> ConnectionRefusals() {
   std::vector<std::string> words;
+  words.reserve(kConnectionRefusals);
   for (int k = 0; k < kConnectionRefusals; ++k) words.push_back(ToString(static_cast<ConnectionRefusal>(k)));
   return words;
 }

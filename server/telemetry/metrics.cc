@@ -56,9 +56,12 @@ class Page final : public prometheus::Collectable {
     std::vector<prometheus::MetricFamily> families = registry.Collect();
     MutexLock lock(mutex_);
     for (prometheus::MetricFamily& family : families) {
-      family.metric.erase(std::remove_if(family.metric.begin(), family.metric.end(),
-                                         [this](const prometheus::ClientMetric& metric) { return Hides(metric); }),
-                          family.metric.end());
+      std::vector<prometheus::ClientMetric> shown;
+      shown.reserve(family.metric.size());
+      for (prometheus::ClientMetric& metric : family.metric) {
+        if (!Hides(metric)) shown.push_back(std::move(metric));
+      }
+      family.metric.swap(shown);
     }
     return families;
   }

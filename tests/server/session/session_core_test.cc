@@ -513,7 +513,7 @@ TEST_F(SessionCoreTest, AnOutboxWithoutRoomForAnAnswerRefusesTheQuery) {
   Send(small, QueryFrame("1"));
   EXPECT_EQ(Got<SubmitQuery>().size(), 1u);
   Send(small, QueryFrame("2"));
-  EXPECT_EQ(Refused("OUTBOX"), 1);
+  EXPECT_EQ(Refused("OUTBOX_FULL"), 1);
   EXPECT_TRUE(Got<SubmitQuery>().empty());
   EXPECT_EQ(small->session->outbox.live(), 1u);
   // Above half of its bound the refusal itself has no room: who reads nothing is told nothing.
@@ -533,7 +533,7 @@ TEST_F(SessionCoreTest, WhileAllOutboxesTogetherAreFullTheQueryIsToldSo) {
   ASSERT_EQ(registry_.Deliver(device_->session->id, tokens), Delivery::kAccepted);
   outboxes_.most = 1;
   Send(QueryFrame("2"));
-  EXPECT_EQ(Refused("OUTBOX"), 1);
+  EXPECT_EQ(Refused("OUTBOX_FULL"), 1);
   EXPECT_TRUE(Got<SubmitQuery>().empty());
   EXPECT_EQ(Next().protocol_error().error().reason(), "OUTBOX_FULL");  // overtakes what is not read
   EXPECT_TRUE(Next().has_tokens());
@@ -546,7 +546,7 @@ TEST_F(SessionCoreTest, OutboxFullIsSaidWhenThatStillFits) {
   Send(small, QueryFrame("1"));
   ExpectError(small, "OUTBOX_FULL", v1::ERROR_CODE_RESOURCE_EXHAUSTED, "query", "1");
   EXPECT_THAT(retry_after_s_, AllOf(Ge(1), Le(1.5)));
-  EXPECT_EQ(Refused("OUTBOX"), 1);
+  EXPECT_EQ(Refused("OUTBOX_FULL"), 1);
 }
 
 // --- prompts
