@@ -1,5 +1,6 @@
-// The threads that accept connections of one listener, hand their sockets on, and look after them. gRPC 1.51 ends its own
-// listener for good at the first accept error (out of descriptors, say), and bounds neither connections nor handshakes.
+// The threads that accept connections of one listener, hand their sockets on, and look after them. gRPC 1.51 ends its
+// own listener for good at the first accept error (out of descriptors, say), and bounds neither connections nor
+// handshakes.
 #ifndef GOAD_SERVER_LISTENER_ACCEPTOR_H_
 #define GOAD_SERVER_LISTENER_ACCEPTOR_H_
 
@@ -27,10 +28,9 @@ class Acceptor {
                                                         const ListenerLimits& limits, const ListenerMetrics& metrics);
   ~Acceptor();
 
-  // `take` owns the descriptor it is given; called on the accepting thread, in order. It may take its time, as gRPC does,
-  // which reads and parses there what has come already.
-  // `memory_short`, asked 20 times a second on the looking thread, says when what connections sent takes more memory than
-  // it may; empty = never.
+  // `take` owns the descriptor it is given; called on the accepting thread, in order. It may take its time, as gRPC
+  // does, which reads and parses there what has come already. `memory_short`, asked 20 times a second on the looking
+  // thread, says when what connections sent takes more memory than it may; empty = never.
   void Start(std::function<void(int fd)> take, std::function<bool()> memory_short = nullptr);
   // No more connections; those there are stay. Idempotent, joins the threads.
   void Stop();
@@ -67,7 +67,7 @@ class Acceptor {
   std::atomic<uint64_t> knocker_{0};  // local port of KnockFromOutside's socket, plus one; 0 = nobody knocks
   uint64_t refused_since_ = 0;
   MonotonicTime next_word_;
-  MonotonicTime paused_until_;        // out of descriptors, or enough handshakes at once
+  MonotonicTime paused_until_;  // out of descriptors, or enough handshakes at once
   ConnectionTable table_;
   std::condition_variable over_;
   Mutex mutex_;
