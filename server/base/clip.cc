@@ -1,5 +1,7 @@
 #include "server/base/clip.h"
 
+#include <cstdint>
+
 namespace goad::server {
 namespace {
 
@@ -24,17 +26,30 @@ size_t CodePoint(std::string_view text) {
   return length;
 }
 
+// Of a well-formed one.
+uint32_t NumberOf(std::string_view code_point) {
+  const auto byte = [&](size_t k) { return static_cast<unsigned char>(code_point[k]); };
+  if (code_point.size() == 1) return byte(0);
+  uint32_t number = byte(0) & (0xFFu >> (code_point.size() + 1));
+  for (size_t k = 1; k < code_point.size(); ++k) number = number << 6 | (byte(k) & 0x3Fu);
+  return number;
+}
+
+// Controls, and what is not seen and turns or hides what is (Unicode 15, general category Cf and blank letters).
 bool IsControl(std::string_view code_point) {
-  const auto lead = static_cast<unsigned char>(code_point[0]);
-  if (lead < 0x20 || lead == 0x7F || (lead == 0xC2 && static_cast<unsigned char>(code_point[1]) < 0xA0)) return true;
-  // What is not seen and turns or hides what is: U+200B..F, U+2028..E, U+2060..F, U+FEFF.
-  if (lead == 0xE2 && code_point[1] == '\x80') {
-    const auto last = static_cast<unsigned char>(code_point[2]);
-    return (last >= 0x8B && last <= 0x8F) || (last >= 0xA8 && last <= 0xAE);
+  struct Range {
+    uint32_t first, last;
+  };
+  static constexpr Range kRanges[] = {
+      {0, 0x1F},         {0x7F, 0x9F},     {0xAD, 0xAD},     {0x600, 0x605},     {0x61C, 0x61C},     {0x6DD, 0x6DD},
+      {0x115F, 0x1160},  {0x17B4, 0x17B5}, {0x180B, 0x180F}, {0x200B, 0x200F},   {0x2028, 0x202E},   {0x2060, 0x206F},
+      {0x3164, 0x3164},  {0xFEFF, 0xFEFF}, {0xFFA0, 0xFFA0}, {0xFFF0, 0xFFFB},   {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A},
+      {0xE0000, 0xE0FFF}};
+  const uint32_t number = NumberOf(code_point);
+  for (const Range& range : kRanges) {
+    if (number >= range.first && number <= range.last) return true;
   }
-  if (lead == 0xE2 && code_point[1] == '\x81')
-    return static_cast<unsigned char>(code_point[2]) <= 0xAF && static_cast<unsigned char>(code_point[2]) >= 0xA0;
-  return code_point == "\xEF\xBB\xBF";
+  return false;
 }
 
 // The code point or byte at `*at` as it is shown; `*at` goes behind it.

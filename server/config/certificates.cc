@@ -117,6 +117,7 @@ std::string PairProblem(const std::string& chain_pem, const std::string& key_pem
 namespace {
 
 constexpr int kMostRevoked = 100000;
+constexpr char kCrlBegins[] = "-----BEGIN X509 CRL-----";
 
 std::string IssuerAndSerial(const X509_NAME* issuer, const ASN1_INTEGER* serial) {
   unsigned char* der = nullptr;
@@ -161,7 +162,10 @@ std::string CrlProblem(const std::string& crl_pem, const std::string& bundle_pem
                                          X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(entries, k))));
     }
   }
-  return lists == 0 ? "holds no PEM list of revoked certificates (-----BEGIN X509 CRL-----)" : "";
+  if (lists == 0) return "holds no PEM list of revoked certificates (-----BEGIN X509 CRL-----)";
+  int begun = 0;
+  for (size_t at = crl_pem.find(kCrlBegins); at != crl_pem.npos; at = crl_pem.find(kCrlBegins, at + 1)) ++begun;
+  return begun > lists ? absl::StrCat("list ", lists + 1, " of ", begun, " cannot be read") : "";
 }
 
 std::string RevokedName(const std::string& certificate_pem) {

@@ -180,6 +180,14 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
                  absl::StrCat("names tenant ", Quoted(token.tenant), ", which is not listed under tenants"));
     break;
   }
+  std::map<std::string, std::string> holders;
+  for (const AuthConfig::Token& token : config.auth.tokens) {
+    const auto [first, fresh] = holders.emplace(token.sha256, token.tenant);
+    if (fresh || first->second == token.tenant) continue;
+    problems.Add("auth.tokens_file",
+                 absl::StrCat("has one token for two tenants, \"", first->second, "\" and \"", token.tenant, "\""));
+    break;
+  }
   if (config.auth.required && config.auth.tokens.empty() && config.listen.tls.client_ca.empty()) {
     problems.Add("auth.required",
                  "is true, but there are neither tokens nor listen.tls.client_ca: nobody could come in");

@@ -115,6 +115,7 @@ struct Daemon::Rooms {
   void Stop();
   std::shared_ptr<const Config> Apply(Config next, bool keep_overrides);
   bool IsInUse(size_t site, std::optional<size_t> backend);
+  std::function<bool()> MemoryShort();
 
   const Options options;
   const MonotonicTime started = MonotonicTime::Now();
@@ -291,12 +292,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   devices.credentials = credentials;
   devices.services = {r.offload_service.get()};
   devices.memory_bytes = c->limits.transport_bytes;
-  devices.memory_short = [&r, heap = HeapWatch()]() mutable {
-    const int64_t known = static_cast<int64_t>(r.devices->acceptor().table().known());
-    return heap.Over(kHeapOfOurs + kHeapOfADevice * known + r.config_store.Current()->limits.transport_bytes +
-                         r.outboxes.bytes + r.inline_prompt_bytes,
-                     MonotonicTime::Now());
-  };
+  devices.memory_short = r.MemoryShort();
   if (c->limits.session_max_age > absl::ZeroDuration())
     devices.max_age = std::min(c->limits.session_max_age, absl::Hours(24 * 24));
   auto listening = GrpcListener::Listen(std::move(devices));
@@ -317,6 +313,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
     operators.credentials = grpc::InsecureServerCredentials();
     operators.services = {r.admin_service.get(), r.planner_service.get()};
     operators.introspection = true;
+    operators.idle = absl::Seconds(20);  // goadctl may find a place again
+    operators.memory_short = r.MemoryShort();
     auto admin_listening = GrpcListener::Listen(std::move(operators));
     if (!admin_listening.ok()) return admin_listening.status();
     r.admin = std::move(*admin_listening);
@@ -391,6 +389,16 @@ std::shared_ptr<const Config> Daemon::Rooms::Apply(Config next, bool keep_overri
   outboxes.most = published->limits.outboxes_bytes;
   metrics.ConfigVersion(published->version);
   return published;
+}
+
+// Asked by one listener: what its connections hold and the daemon accounts for nowhere else is too much.
+std::function<bool()> Daemon::Rooms::MemoryShort() {
+  return [this, heap = HeapWatch()]() mutable {
+    const auto known = devices == nullptr ? 0 : static_cast<int64_t>(devices->acceptor().table().known());
+    return heap.Over(kHeapOfOurs + kHeapOfADevice * known + config_store.Current()->limits.transport_bytes +
+                         outboxes.bytes + inline_prompt_bytes,
+                     MonotonicTime::Now());
+  };
 }
 
 bool Daemon::Rooms::IsInUse(size_t site, std::optional<size_t> backend) {

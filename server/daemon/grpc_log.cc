@@ -2,6 +2,7 @@
 
 #include <grpc/support/log.h>
 
+#include "server/base/clip.h"
 #include "server/base/monotonic_time.h"
 #include "server/base/mutex.h"
 #include "spdlog/spdlog.h"
@@ -10,6 +11,7 @@ namespace goad::server {
 namespace {
 
 constexpr int kMostLines = 10;
+constexpr size_t kMostBytes = 200;
 constexpr absl::Duration kWindow = absl::Seconds(10);
 
 void Forward(gpr_log_func_args* line) {
@@ -33,7 +35,7 @@ void Forward(gpr_log_func_args* line) {
     told = std::exchange(left_out, 0);
   }
   if (told > 0) spdlog::warn("grpc lines_left_out={}", told);
-  spdlog::warn("grpc {}", line->message);
+  spdlog::warn("grpc {}", Clip(line->message, kMostBytes));  // a peer may have written it
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -19,6 +20,9 @@ namespace {
 constexpr size_t kDescriptors = 40;  // an idle goad with some sites has about half as many
 constexpr size_t kAddressSpace = size_t{512}
                                  << 20;  // of which an idle goad uses the most for the stacks of its threads
+
+constexpr int64_t kGrowth = 16 << 20;
+constexpr absl::Duration kAskEvery = absl::Milliseconds(50);
 
 }  // namespace
 
@@ -58,14 +62,18 @@ bool HeapWatch::Over(int64_t most_bytes, MonotonicTime now) {
     std::fclose(statm);
   }
   const int64_t resident = resident_pages * sysconf(_SC_PAGESIZE);
-  if (resident <= most_bytes) return false;
+  if (resident <= most_bytes) return over_ = false;
+  if (now < next_ask_) return over_ || resident > resident_then_ + kGrowth;
   const struct mallinfo2 heap = mallinfo2();
-  if (heap.uordblks + heap.hblkhd > static_cast<size_t>(most_bytes)) return true;
-  if (resident > most_bytes + most_bytes / 4 && next_trim_ <= now) {
+  resident_then_ = resident;
+  over_ = heap.uordblks + heap.hblkhd > static_cast<size_t>(most_bytes);
+  if (!over_ && resident > most_bytes + most_bytes / 4 && next_trim_ <= now) {
     malloc_trim(0);
     next_trim_ = now + absl::Seconds(10);
   }
-  return false;
+  const MonotonicTime asked = MonotonicTime::Now();
+  next_ask_ = asked + std::max(kAskEvery, 10 * (asked - now));
+  return over_;
 }
 
 }  // namespace goad::server

@@ -15,12 +15,15 @@ absl::Status EnoughToStart();
 // Whether the heap holds more than it may. Thread-compatible.
 class HeapWatch {
  public:
-  // Some 10 us while the process is small. Where the heap is below `most_bytes` and the process far above it, what is free
-  // goes back to the system, every 10 s at most.
+  // Some 10 us. What the process has is asked every time; what of it the heap holds only when that is above `most_bytes`,
+  // and not again before a while, for it takes long when there is much: meanwhile growth counts as held. Where the heap
+  // is below and the process far above, what is free goes back to the system, every 10 s at most.
   bool Over(int64_t most_bytes, MonotonicTime now);
 
  private:
-  MonotonicTime next_trim_;
+  bool over_ = false;
+  int64_t resident_then_ = 0;  // when the heap was asked
+  MonotonicTime next_ask_, next_trim_;
 };
 
 }  // namespace goad::server

@@ -26,9 +26,8 @@ namespace {
 
 constexpr int kReserve =
     64;  // descriptors kept for files, backends and the admin listener; a quarter where there are few
-constexpr size_t kHandshakesAtOnce = 256;
 constexpr absl::Duration kWordEvery = absl::Seconds(10);  // of the log about refused connections
-constexpr absl::Duration kLookEvery = absl::Milliseconds(50);
+constexpr absl::Duration kLookEvery = absl::Milliseconds(10);
 constexpr int kLongestWaitMs = 100;
 constexpr absl::Duration kPause = absl::Milliseconds(5);  // while enough handshakes are at it
 constexpr absl::Duration kNoDescriptors = absl::Milliseconds(100);
@@ -146,7 +145,7 @@ void Acceptor::Refuse(ConnectionRefusal why) {
 
 void Acceptor::AcceptAll(int listening, MonotonicTime now) {
   for (int k = 0; k < 64 && !stop_; ++k) {
-    if (table_.Beginning(now) >= kHandshakesAtOnce) {
+    if (table_.EnoughBegin(now)) {
       paused_until_ = now + kPause;
       return;
     }

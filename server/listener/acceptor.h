@@ -29,7 +29,7 @@ class Acceptor {
   ~Acceptor();
 
   // `take` owns the descriptor it is given; called on the accepting thread, in order. It may take its time, as gRPC
-  // does, which reads and parses there what has come already. `memory_short`, asked 20 times a second on the looking
+  // does, which reads and parses there what has come already. `memory_short`, asked 100 times a second on the looking
   // thread, says when what connections sent takes more memory than it may; empty = never.
   void Start(std::function<void(int fd)> take, std::function<bool()> memory_short = nullptr);
   // No more connections; those there are stay. Idempotent, joins the threads.

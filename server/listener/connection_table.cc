@@ -18,18 +18,26 @@ namespace {
 // each stream that was let in, headers, settings, pings. Beyond that the peer sends what is no question of anybody.
 constexpr double kByteBurst = (3 << 20) + (256 << 10);
 constexpr double kByteBurstMost = 32 << 20;
-// Before its first call has come through: HTTP/2 lets it send 64 KiB of a message by then, and headers are some hundred bytes.
-constexpr double kByteBurstUncalled = 256 << 10;
-// What a connection costs its address, beside itself, when it ends as a stranger: breaking off and coming again is slowed down.
+// Before its first call has come through: HTTP/2 lets it send 64 KiB of a message by then, and headers are some hundred
+// bytes.
+constexpr double kByteBurstUncalled = 96 << 10;
+// Of all strangers together, beyond what a TLS handshake and a first call take of each: then those that sent most go. A
+// byte of headers can be some 250 in memory, and nobody sees the headers of a call before gRPC does.
+constexpr double kStrangersBurst = 1 << 20;
+constexpr double kStrangerFree = 8 << 10;
+// What a connection costs its address, beside itself, when it ends as a stranger: breaking off and coming again is
+// slowed down.
 constexpr int kStrangerCost = 9;
+// And when it was cut off for what it sent: so many such use up what may come of an address at once.
+constexpr int kOffences = 20;
 // While memory is short.
 constexpr double kByteBurstShort = 128 << 10;
 constexpr double kByteBurstShortStranger = 16 << 10;
 constexpr double kBytesPerSecond = 128 << 10;
 constexpr double kSegmentsPerStream = 100;  // a second; four seconds' worth may come at once
 // Looked at every time when it received more than this since the last look.
-constexpr uint64_t kLivelyBytes = 64 << 10;
-constexpr uint64_t kLivelySegments = 200;
+constexpr uint64_t kLivelyBytes = 16 << 10;
+constexpr uint64_t kLivelySegments = 50;
 
 constexpr size_t kAddresses = 65536;  // addresses remembered for their rate of arrivals
 constexpr absl::Duration kForgetAddress = absl::Seconds(20);
@@ -58,6 +66,10 @@ std::optional<std::pair<std::string, std::string>> Parse(std::string_view peer) 
     return std::nullopt;
   }
   return std::pair(std::string(reinterpret_cast<const char*>(bytes), sizeof bytes), port);
+}
+
+bool Offends(std::optional<ConnectionRefusal> why) {
+  return why == ConnectionRefusal::kByteRate || why == ConnectionRefusal::kMemory;
 }
 
 bool IsIpv4(const std::string& bytes) {
@@ -127,7 +139,11 @@ bool Connection::NewCall(int streams_per_connection, MonotonicTime now) {
 void Connection::Shut(ConnectionRefusal why) {
   int none = -1;
   if (!shut_.compare_exchange_strong(none, static_cast<int>(why))) return;
-  if (control_fd_ >= 0) shutdown(control_fd_, SHUT_RDWR);
+  if (control_fd_ < 0) return;
+  shutdown(control_fd_, SHUT_RDWR);
+  // What the kernel still holds of it would be read and parsed before its end is seen.
+  for (int k = 0; k < 64 && recv(control_fd_, nullptr, 1 << 20, MSG_DONTWAIT | MSG_TRUNC) > 0; ++k) {
+  }
 }
 
 std::optional<ConnectionRefusal> Connection::shut() const {
@@ -203,7 +219,9 @@ void ConnectionTable::Remove(const Connection* connection, MonotonicTime now) {
       limits_.hello != absl::InfiniteDuration()) {
     Address& from = addresses_[connection->address()];
     const int most_arrivals = limits_.connections_per_address;
-    for (int k = 0; k < kStrangerCost; ++k) from.arrivals.Take(1, std::max(1.0, most_arrivals / 10.0), most_arrivals, now);
+    const bool offended = Offends(connection->shut());
+    const int cost = offended ? std::max(kStrangerCost, most_arrivals / kOffences) : kStrangerCost;
+    for (int k = 0; k < cost; ++k) from.arrivals.Take(1, std::max(1.0, most_arrivals / 10.0), most_arrivals, now);
   }
   NoStranger(found->second);
   last = std::move(found->second.connection);
@@ -226,8 +244,9 @@ void ConnectionTable::ForgetAddresses(MonotonicTime now) {
   }
 }
 
-size_t ConnectionTable::Beginning(MonotonicTime now) {
+bool ConnectionTable::EnoughBegin(MonotonicTime now) {
   MutexLock lock(mutex_);
+  const size_t most = last_offence_ + kWary > now ? kBeginningWary : kBeginning;
   size_t count = 0;
   for (auto at = young_.rbegin(); at != young_.rend(); ++at) {
     const std::shared_ptr<Connection> connection = at->lock();
@@ -235,7 +254,7 @@ size_t ConnectionTable::Beginning(MonotonicTime now) {
     if (connection->accepted() + kYoung <= now) break;
     count += !connection->welcomed() && !connection->shut();
   }
-  return count;
+  return count >= most;
 }
 
 std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std::optional<TcpCounters>& counters,
@@ -292,10 +311,26 @@ void ConnectionTable::Look(MonotonicTime now, bool memory_short,
   std::vector<std::pair<std::shared_ptr<Connection>, ConnectionRefusal>> ended;
   {
     MutexLock lock(mutex_);
+    double of_strangers = 0;
+    std::vector<std::pair<double, std::shared_ptr<Connection>>> heavy;
     for (auto& [connection, counters] : looked_at) {
       const auto found = entries_.find(connection.get());
       if (found == entries_.end()) continue;
-      if (const auto why = Judge(found->second, counters, now)) ended.emplace_back(connection, *why);
+      const Entry& entry = found->second;
+      if (const auto why = Judge(found->second, counters, now)) {
+        ended.emplace_back(connection, *why);
+      } else if (entry.stranger && limits_.count_bytes && entry.beyond > kStrangerFree) {
+        of_strangers += entry.beyond - kStrangerFree;
+        heavy.emplace_back(entry.beyond - kStrangerFree, connection);
+      }
+    }
+    std::sort(heavy.begin(), heavy.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    for (auto at = heavy.begin(); of_strangers > kStrangersBurst; ++at) {
+      of_strangers -= at->first;
+      ended.emplace_back(at->second, ConnectionRefusal::kByteRate);
+    }
+    for (const auto& [connection, why] : ended) {
+      if (Offends(why) && !connection->welcomed()) last_offence_ = now;
     }
   }
   for (const auto& [connection, why] : ended) connection->Shut(why);

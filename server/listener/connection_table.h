@@ -103,7 +103,8 @@ class Connection {
 //
 // Bounds: `connections` in all; of one address `connections_per_address` at once, as many arriving at once and a tenth
 // of that a second; of strangers (nobody on it has said Hello or asked) half of all and a quarter of an address, each
-// for `hello`. A connection has byte and segment allowances beyond what its whole frames account for.
+// for `hello`. A connection has byte and segment allowances beyond what its whole frames account for, and all strangers
+// together have one.
 class ConnectionTable {
  public:
   explicit ConnectionTable(const ListenerLimits& limits) : limits_(limits) {}
@@ -118,8 +119,10 @@ class ConnectionTable {
   void Remove(const Connection* connection, MonotonicTime now);
   std::shared_ptr<Connection> Find(const std::string& peer) const;
 
-  // How many of those that came in the last kYoung are still strangers: the listener spreads handshakes by it.
-  size_t Beginning(MonotonicTime now);
+  // Whether so many of those that came in the last kYoung are still strangers that more must wait: 64, and 8 for a
+  // while after a stranger was cut off for what it sent, because a library parses what is there before its connection
+  // ends.
+  bool EnoughBegin(MonotonicTime now);
 
   // Shuts those that have lost their right to stay. `count` reads the kernel's counters; nullopt where there are none
   // (a unix socket). Strangers and those that were lively at the last look are looked at every time, the others once in
@@ -133,8 +136,9 @@ class ConnectionTable {
   uint64_t welcomed() const;  // strangers that ever said Hello or asked
 
  private:
-  static constexpr absl::Duration kYoung = absl::Milliseconds(100);
-  static constexpr uint64_t kCalmEvery = 20;
+  static constexpr absl::Duration kYoung = absl::Milliseconds(100), kWary = absl::Seconds(5);
+  static constexpr size_t kBeginning = 64, kBeginningWary = 8;
+  static constexpr uint64_t kCalmEvery = 100;
 
   struct Entry {
     std::shared_ptr<Connection> connection;
@@ -167,6 +171,7 @@ class ConnectionTable {
   uint64_t welcomed_ GOAD_GUARDED_BY(mutex_) = 0;
   uint64_t looks_ GOAD_GUARDED_BY(mutex_) = 0;
   bool memory_short_ GOAD_GUARDED_BY(mutex_) = false;
+  MonotonicTime last_offence_ GOAD_GUARDED_BY(mutex_) = MonotonicTime() - kWary;
 };
 
 // "ipv4:192.0.2.7:50123" or "ipv6:%5B2001:db8::1%5D:50123" (how gRPC names a peer, gRFC A53 percent-encoded) as a key

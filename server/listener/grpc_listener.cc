@@ -2,6 +2,7 @@
 
 #include <grpcpp/ext/channelz_service_plugin.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
@@ -16,8 +17,9 @@ namespace {
 
 constexpr int kHealthWatches = 64;  // streams of grpc.health.v1.Health.Watch at once, on a listener
 
-// Of one call. Devices send six, tracing and proxies add some. gRPC's own bound (8 KiB of headers) is for peers that have
-// acknowledged it; the others are held to 16 MiB, and an indexed header is one byte on the wire and some 250 in memory.
+// Of one call. Devices send six, tracing and proxies add some. gRPC's own bound (8 KiB of headers) is for peers that
+// have acknowledged it; the others are held to 16 MiB, and an indexed header is one byte on the wire and some 250 in
+// memory.
 constexpr size_t kHeaders = 64;
 
 // Looks at each call before its service does: counts it and its headers for its connection, and bounds health watches.
@@ -55,6 +57,9 @@ class CallGate final : public grpc::experimental::ServerInterceptorFactoryInterf
   std::atomic<int> watches_{0};
 };
 
+// UNIMPLEMENTED, as without it, but through the gate.
+class UnknownMethods final : public grpc::CallbackGenericService {};
+
 // Reflection and channelz are plugins of every server that is built from then on; this leaves them out again.
 class NoPlugins final : public grpc::ServerBuilderOption {
  public:
@@ -79,6 +84,8 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(GrpcListenerO
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   builder.AddChannelArgument("grpc.server_handshake_timeout_ms", 5000);
+  // What is read at once is parsed to its end, whatever becomes of the connection meanwhile.
+  builder.AddChannelArgument("grpc.experimental.tcp_max_read_chunk_size", 16 << 10);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.limits.streams_per_connection);
   if (options.max_age != absl::InfiniteDuration()) {
     builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
@@ -92,10 +99,16 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(GrpcListenerO
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetMaxReceiveMessageSize(kMaxFrameBytes);
   grpc::ResourceQuota quota(options.field);
-  quota.Resize(static_cast<size_t>(options.memory_bytes));
+  quota.Resize(2 * static_cast<size_t>(options.memory_bytes));  // memory_short acts before it, and knows whom to end
   quota.SetMaxThreads(32);
   builder.SetResourceQuota(quota);
   if (!options.introspection) builder.SetOption(std::make_unique<NoPlugins>());
+  if (options.idle != absl::InfiniteDuration()) {
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
+                               static_cast<int>(absl::ToInt64Milliseconds(options.idle)));
+  }
+  auto unknown = std::make_shared<UnknownMethods>();
+  builder.RegisterCallbackGenericService(unknown.get());
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> gates;
   gates.push_back(std::make_unique<CallGate>(&(*acceptor)->table()));
   builder.experimental().SetInterceptorCreators(std::move(gates));
@@ -113,13 +126,15 @@ absl::StatusOr<std::unique_ptr<GrpcListener>> GrpcListener::Listen(GrpcListenerO
     connection.fd = fd;
     hand_over->HandleNewConnection(&connection);
   };
-  return std::unique_ptr<GrpcListener>(
-      new GrpcListener(std::move(*acceptor), std::move(server), take, std::move(options.memory_short)));
+  return std::unique_ptr<GrpcListener>(new GrpcListener(std::move(*acceptor), std::move(unknown), std::move(server),
+                                                        take, std::move(options.memory_short)));
 }
 
-GrpcListener::GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server,
-                           std::function<void(int fd)> hand_over, std::function<bool()> memory_short)
+GrpcListener::GrpcListener(std::unique_ptr<Acceptor> acceptor, std::shared_ptr<void> unknown_methods,
+                           std::unique_ptr<grpc::Server> server, std::function<void(int fd)> hand_over,
+                           std::function<bool()> memory_short)
     : acceptor_(std::move(acceptor)),
+      unknown_methods_(std::move(unknown_methods)),
       server_(std::move(server)),
       hand_over_(std::move(hand_over)),
       memory_short_(std::move(memory_short)) {}

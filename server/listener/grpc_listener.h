@@ -30,8 +30,9 @@ struct GrpcListenerOptions {
   int64_t memory_bytes = 256 << 20;      // of what gRPC holds for connections and their calls
   absl::Duration max_age =
       absl::InfiniteDuration();  // of a connection: then it takes no new calls; gRPC spreads it over a tenth
-  std::function<bool()> memory_short;  // see Acceptor::Start
-  bool introspection = false;    // reflection and channelz: they show other callers' connections
+  absl::Duration idle = absl::InfiniteDuration();  // a connection without calls ends after this
+  std::function<bool()> memory_short;              // see Acceptor::Start
+  bool introspection = false;                      // reflection and channelz: they show other callers' connections
 };
 
 // Thread-safe.
@@ -52,10 +53,12 @@ class GrpcListener {
   Acceptor& acceptor() { return *acceptor_; }
 
  private:
-  GrpcListener(std::unique_ptr<Acceptor> acceptor, std::unique_ptr<grpc::Server> server,
-               std::function<void(int fd)> hand_over, std::function<bool()> memory_short);
+  GrpcListener(std::unique_ptr<Acceptor> acceptor, std::shared_ptr<void> unknown_methods,
+               std::unique_ptr<grpc::Server> server, std::function<void(int fd)> hand_over,
+               std::function<bool()> memory_short);
 
   const std::unique_ptr<Acceptor> acceptor_;
+  const std::shared_ptr<void> unknown_methods_;  // outlives the server
   const std::unique_ptr<grpc::Server> server_;
   const std::function<void(int fd)> hand_over_;
   const std::function<bool()> memory_short_;

@@ -23,6 +23,7 @@ std::string HashBearerToken(std::string_view authorization);
 
 struct Caller {
   std::string identity;               // scopes query ids and counts sessions; empty = it did not say who it is
+  std::string address;                // which then scopes them: anybody can say any device's name
   std::string tenant = kDefaultTenant;
   std::string traceparent;            // W3C Trace Context, of the call; empty = none
 };

@@ -6,6 +6,7 @@
 // a failed write close the outbox, which makes Next say Finish.
 #include "server/session/offload_service.h"
 
+#include <grpc/grpc_security_constants.h>
 #include <grpcpp/grpcpp.h>
 
 #include "absl/strings/str_cat.h"
@@ -36,13 +37,13 @@ Credentials CredentialsOf(const grpc::CallbackServerContext& context) {
   Credentials credentials;
   const auto auth = context.auth_context();
   if (auth != nullptr && auth->IsPeerAuthenticated()) {
-    const bool has_alternatives = !auth->FindPropertyValues("x509_subject_alternative_name").empty();
-    for (const auto& name : auth->FindPropertyValues(has_alternatives ? "x509_dns" : "x509_common_name")) {
+    const bool has_alternatives = !auth->FindPropertyValues(GRPC_X509_SAN_PROPERTY_NAME).empty();
+    for (const auto& name : auth->FindPropertyValues(has_alternatives ? GRPC_PEER_DNS_PROPERTY_NAME : GRPC_X509_CN_PROPERTY_NAME)) {
       credentials.certificate_names.emplace_back(name.data(), name.size());
     }
   }
   if (auth != nullptr) {
-    for (const auto& pem : auth->FindPropertyValues("x509_pem_cert")) {
+    for (const auto& pem : auth->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME)) {
       credentials.certificate_serial = RevokedName(std::string(pem.data(), pem.size()));
     }
   }
@@ -58,6 +59,10 @@ Credentials CredentialsOf(const grpc::CallbackServerContext& context) {
 absl::StatusOr<Caller> CallerOf(const grpc::CallbackServerContext& context, const Credentials& credentials,
                                 const Config& config) {
   absl::StatusOr<Caller> caller = IdentifyCaller(config, credentials);
+  if (caller.ok()) {
+    caller->address = AddressOfPeer(context.peer());
+    if (caller->address.empty()) caller->address = context.peer();
+  }
   const auto trace = context.client_metadata().find("traceparent");
   if (caller.ok() && trace != context.client_metadata().end()) {
     caller->traceparent = ValidTraceparent({trace->second.data(), trace->second.size()});
@@ -98,8 +103,7 @@ class StreamReactor : public GrpcReactor,
     self_ = this->shared_from_this();
     std::optional<ErrorInfo> error;
     if (caller_.ok()) {
-      std::string holder = caller_->identity.empty() ? AddressOfPeer(session_->peer) : caller_->identity;
-      if (holder.empty()) holder = session_->peer;
+      std::string holder = caller_->identity.empty() ? caller_->address : caller_->identity;
       error = ports_.session.registry->Add(session_, self_, {std::move(holder), caller_->tenant, credentials_},
                                            ports_.session.config->Current()->limits);
       // A reload may have looked at all sessions between our look at the caller and now.

@@ -78,7 +78,7 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
 
 void SessionCore::OnHello(const v1::Hello& hello) {
   greeted_ = true;
-  identity_ = absl::StrCat(caller_.identity, "/",
+  identity_ = absl::StrCat(caller_.identity.empty() ? caller_.address : caller_.identity, "/",
                            !hello.device_name().empty() ? absl::StrCat("device ", hello.device_name())
                            : caller_.identity.empty()   ? session_->Name()
                                                         : "");

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <cstdlib>
+#include <string>
 
 namespace goad::server {
 
@@ -29,9 +30,15 @@ inline int ListenOnLoopback(int* port) {
   return fd;
 }
 
-inline int ConnectToLoopback(int port) {
+// `from`: another address of this machine's, 127.x.y.z; empty = 127.0.0.1.
+inline int ConnectToLoopback(int port, const std::string& from = "") {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_in address = Loopback(port);
+  if (!from.empty()) {
+    sockaddr_in source = Loopback(0);
+    inet_pton(AF_INET, from.c_str(), &source.sin_addr);
+    if (bind(fd, reinterpret_cast<sockaddr*>(&source), sizeof source) != 0) std::abort();
+  }
   if (fd < 0 || connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) std::abort();
   return fd;
 }

@@ -9,7 +9,7 @@
 
 namespace goad::server {
 
-TcpProxy::TcpProxy(int target_port) {
+TcpProxy::TcpProxy(int target_port, std::string from) : from_(std::move(from)) {
   listen_fd_ = ListenOnLoopback(&port_);
   thread_ = std::thread([this, target_port] { Run(target_port); });
 }
@@ -32,7 +32,7 @@ void TcpProxy::Run(int target_port) {
       const int fd = accept4(listen_fd_, nullptr, nullptr, SOCK_CLOEXEC);
       if (fd < 0) break;
       sockets.push_back({fd, POLLIN, 0});
-      sockets.push_back({ConnectToLoopback(target_port), POLLIN, 0});
+      sockets.push_back({ConnectToLoopback(target_port, from_), POLLIN, 0});
     }
     for (size_t k = 1; k < known; ++k) {
       if (sockets[k].revents == 0) continue;

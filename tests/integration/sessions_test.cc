@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "goad/v1/admin.grpc.pb.h"
 #include "server/config/config_loader.h"
+#include "tests/fakes/tcp_proxy.h"
 #include "tests/support/daemon_fixture.h"
 
 namespace goad::server {
@@ -187,6 +188,38 @@ TEST_F(SessionsTest, AReportWithASiteThatIsGoneCountsForTheOthers) {
   EXPECT_EQ(session.Read().protocol_error().error().reason(), "UNKNOWN_SITE");
   session.Query("q");
   EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+}
+
+TEST_F(SessionsTest, ACertificatesAlternativeNamesSayWhoseItIs) {
+  const std::string tls = std::string(GOAD_TEST_DATA) + "/tls/";
+  config_.listen.tls = {tls + "server.pem", tls + "server.key", tls + "ca.pem"};
+  config_.tenants.resize(1);
+  config_.tenants[0].name = "acme";
+  config_.tenants[0].certificates = {"device.test"};
+  StartDaemon();
+  const auto client = Client::Connect({.address = address_,
+                                       .device_name = "d",
+                                       .root_ca_file = tls + "ca.pem",
+                                       .certificate_file = tls + "device.pem",
+                                       .key_file = tls + "device.key"});
+  WaitUntil([&] { return client->connected(); });
+  ASSERT_EQ(Sessions().sessions_size(), 1);
+  EXPECT_EQ(Sessions().sessions(0).tenant(), "acme");
+}
+
+TEST_F(SessionsTest, WithoutCredentialsADevicesNameIsOnlyAName) {
+  Configure("");
+  StartFromFile();
+  RawSession victim(Channel());
+  victim.OpenAndAsk("q");
+  victim.Read();
+  // The same name from the same address is the same device; from another it is somebody else's.
+  TcpProxy elsewhere(daemon_->listen_port(), "127.0.0.7");
+  address_ = elsewhere.address();
+  RawSession other(Channel());
+  other.Open();
+  other.Query("q", 0.95, "another question");
+  EXPECT_TRUE(other.Read().has_decision());
 }
 
 }  // namespace

@@ -60,7 +60,8 @@ std::string Certificate(const Key& key, const std::string& name, long from_s, lo
 std::string Crl(const Key& key, const std::string& name, long serial, long next_s) {
   const std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> made(X509_CRL_new(), &X509_CRL_free);
   const std::unique_ptr<X509_NAME, decltype(&X509_NAME_free)> issuer(X509_NAME_new(), &X509_NAME_free);
-  X509_NAME_add_entry_by_txt(issuer.get(), "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(issuer.get(), "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1,
+                             -1, 0);
   X509_CRL_set_issuer_name(made.get(), issuer.get());
   ASN1_TIME* time = X509_gmtime_adj(nullptr, -kDay);
   X509_CRL_set1_lastUpdate(made.get(), time);
@@ -93,11 +94,18 @@ TEST(Crl, RevokesByIssuerAndSerialWhatAnAuthorityOfOursSigned) {
   EXPECT_THAT(warnings[0], HasSubstr("should have been replaced"));
   EXPECT_EQ(revoked.size(), 2u);
   EXPECT_NE(revoked[1], RevokedName(bundle));
-  EXPECT_THAT(CrlProblem(Crl(other, "authority", 7, kDay), bundle, absl::Now(), &warnings, &revoked), HasSubstr("signed by none"));
-  EXPECT_THAT(CrlProblem(Crl(ours, "another", 7, kDay), bundle, absl::Now(), &warnings, &revoked), HasSubstr("signed by none"));
-  for (const std::string& bad : {std::string(), bundle, std::string("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")}) {
+  EXPECT_THAT(CrlProblem(Crl(other, "authority", 7, kDay), bundle, absl::Now(), &warnings, &revoked),
+              HasSubstr("signed by none"));
+  EXPECT_THAT(CrlProblem(Crl(ours, "another", 7, kDay), bundle, absl::Now(), &warnings, &revoked),
+              HasSubstr("signed by none"));
+  for (const std::string& bad :
+       {std::string(), bundle, std::string("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")}) {
     EXPECT_THAT(CrlProblem(bad, bundle, absl::Now(), &warnings, &revoked), HasSubstr("holds no PEM list"));
   }
+  const std::string good = Crl(ours, "authority", 7, kDay);
+  EXPECT_EQ(CrlProblem(good + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", bundle, absl::Now(),
+                       &warnings, &revoked),
+            "list 2 of 2 cannot be read");
   EXPECT_EQ(RevokedName("x"), "");
 }
 

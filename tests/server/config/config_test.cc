@@ -155,7 +155,8 @@ TEST(ConfigLoader, TokensAreReadAndTheirMistakesNamed) {
     std::ofstream(path) << tokens;
     return Problems(std::string(kSmall) + "auth: {tokens_file: \"" + path + "\"}\ntenants: [{name: acme}]\n");
   };
-  EXPECT_EQ(problems("# comment\n\nacme:" + hex + "\ndefault:" + hex + "\n"), "");
+  EXPECT_EQ(problems("# comment\n\nacme:" + hex + "\ndefault:" + std::string(64, 'b') + "\n"), "");
+  EXPECT_THAT(problems("acme:" + hex + "\ndefault:" + hex + "\n"), testing::HasSubstr("one token for two tenants"));
   EXPECT_EQ(problems("acme:" + hex + "\nacme:12\n"),
             "f.yaml:2:8: auth.tokens_file: " + path + ":2: want TENANT:HEX, HEX the 64 digits of a token's SHA-256");
   EXPECT_EQ(problems("other:" + hex + "\n"),

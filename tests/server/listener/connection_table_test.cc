@@ -34,7 +34,7 @@ class ConnectionTableTest : public testing::Test {
   }
   // So often that everybody was looked at.
   void LookAtAll() {
-    for (int k = 0; k < 20; ++k) Look();
+    for (int k = 0; k < 100; ++k) Look();
   }
 
   ListenerLimits limits_{.connections = 100, .connections_per_address = 40, .streams_per_connection = 10};
@@ -47,7 +47,8 @@ class ConnectionTableTest : public testing::Test {
 };
 
 TEST_F(ConnectionTableTest, WhileMemoryIsShortNobodyComesAndWhoSentMostForNothingGoes) {
-  const auto device = Come("10.0.0.1"), uploading = Come("10.0.0.2"), stranger = Come("10.0.0.3"), flood = Come("10.0.0.4");
+  const auto device = Come("10.0.0.1"), uploading = Come("10.0.0.2"), stranger = Come("10.0.0.3"),
+             flood = Come("10.0.0.4");
   for (const auto& known : {device, uploading, flood}) {
     known->NewCall(10, now_);
     known->Welcomed();
@@ -102,7 +103,7 @@ TEST_F(ConnectionTableTest, AnAddressThatComesAndGoesIsSlowedDown) {
   };
   EXPECT_EQ(come_and_go(true), 40);  // a whole fleet at once
   now_ = now_ + absl::Seconds(1);
-  EXPECT_EQ(come_and_go(true), 4);   // and a tenth of it a second
+  EXPECT_EQ(come_and_go(true), 4);  // and a tenth of it a second
   now_ = now_ + absl::Seconds(10);
   EXPECT_EQ(come_and_go(false), 4);  // who breaks off before a Hello costs ten
   now_ = now_ + absl::Seconds(10);
@@ -192,13 +193,56 @@ TEST_F(ConnectionTableTest, WhoReadsNothingIsShut) {
   EXPECT_FALSE(slow->shut());
 }
 
-TEST_F(ConnectionTableTest, HandshakesThatHaveJustBegunAreCounted) {
-  const auto done = Come("10.0.0.1");
-  Come("10.0.0.1"), Come("10.0.0.1");
-  EXPECT_EQ(table_.Beginning(now_), 3u);
-  done->Welcomed();
-  EXPECT_EQ(table_.Beginning(now_), 2u);
-  EXPECT_EQ(table_.Beginning(now_ + absl::Milliseconds(101)), 0u);  // the rest is silence
+TEST_F(ConnectionTableTest, OnlySoManyBeginAtOnceAndFewerAfterOneWasCutOff) {
+  limits_.connections = limits_.connections_per_address = 1000;
+  table_.SetLimits(limits_);
+  std::vector<std::shared_ptr<Connection>> begin;
+  while (!table_.EnoughBegin(now_)) begin.push_back(Come("10.0.0." + std::to_string(begin.size())));
+  EXPECT_EQ(begin.size(), 64u);
+  begin[0]->Welcomed();
+  EXPECT_FALSE(table_.EnoughBegin(now_)) << "one is through";
+  now_ = now_ + absl::Milliseconds(101);
+  EXPECT_FALSE(table_.EnoughBegin(now_)) << "the rest is silence";
+  counters_[begin[1].get()].bytes_received = 200 << 10;
+  Look();
+  EXPECT_EQ(begin[1]->shut(), ConnectionRefusal::kByteRate);
+  size_t more = 0;
+  for (; !table_.EnoughBegin(now_); ++more) begin.push_back(Come("10.0.1." + std::to_string(more)));
+  EXPECT_EQ(more, 8u);
+  now_ = now_ + absl::Seconds(6);
+  EXPECT_FALSE(table_.EnoughBegin(now_));
+}
+
+TEST_F(ConnectionTableTest, WhoIsCutOffForWhatItSentUsesUpWhatMayComeOfItsAddress) {
+  limits_.connections = limits_.connections_per_address = 1000;
+  table_.SetLimits(limits_);
+  int came = 0;
+  while (const auto connection = Come("10.0.0.1")) {
+    ++came;
+    counters_[connection.get()].bytes_received = 200 << 10;
+    Look();
+    table_.Remove(connection.get(), now_);
+  }
+  EXPECT_LE(came, 21);
+  EXPECT_EQ(last_, ConnectionRefusal::kConnectionsPerAddress);
+  EXPECT_NE(Come("10.0.0.2"), nullptr);
+}
+
+TEST_F(ConnectionTableTest, AllStrangersTogetherHaveSoManyBytesAndThoseThatSentMostGo) {
+  limits_.connections = limits_.connections_per_address = 1000;
+  table_.SetLimits(limits_);
+  std::vector<std::shared_ptr<Connection>> strangers;
+  for (int k = 0; k < 40; ++k) {
+    strangers.push_back(Come("10.0.0." + std::to_string(k)));
+    counters_[strangers.back().get()].bytes_received = static_cast<uint64_t>((k < 20 ? 4 : 65 + k % 20) << 10);
+  }
+  Look();
+  for (int k = 0; k < 20; ++k) EXPECT_EQ(strangers[static_cast<size_t>(k)]->shut(), std::nullopt);
+  int shut = 0;
+  for (const auto& stranger : strangers) shut += stranger->shut() == ConnectionRefusal::kByteRate;
+  EXPECT_GT(shut, 0);
+  EXPECT_LT(shut, 20);
+  EXPECT_NE(strangers[39]->shut(), std::nullopt) << "it sent most";
 }
 
 TEST(ConnectionRefusals, AreTheWordsOfTheMetric) {
