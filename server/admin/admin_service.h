@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/base/pump.h"
 #include "server/config/config_store.h"
 #include "server/engine/inbox.h"
 #include "server/telemetry/epoch_feed.h"
@@ -22,6 +23,7 @@ namespace goad::server {
 struct AdminPorts {  // not owned, outlive the service
   const ConfigStore* config = nullptr;
   Inbox* inbox = nullptr;
+  PumpThread* pump = nullptr;  // where replies that come from the engine and writes to watchers are started
   EpochFeed* epochs = nullptr;
   const RecentEpochs* recent = nullptr;
   MonotonicTime started;
@@ -46,13 +48,13 @@ struct AdminPorts {  // not owned, outlive the service
   // The daemon connects these to the rooms that Admin may not include.
   std::function<std::vector<SessionRow>(size_t limit)> sessions;
   std::function<size_t()> session_count;
-  std::function<bool(const std::string& session)> kick;   // false when there is none of this name
+  std::function<bool(const std::string& session)> kick;  // false when there is none of this name
   std::function<std::vector<std::vector<BackendRow>>()> backends;
   std::function<absl::Status(const std::string& name)> check_policy;
   std::function<absl::StatusOr<Reloaded>()> reload;
   // `backend`: a URL or a place; empty = the whole site. NOT_FOUND names those there are.
   std::function<absl::Status(const std::string& site, const std::string& backend, bool drained)> drain_site;
-  std::function<void()> drain;                           // starts it and returns
+  std::function<void()> drain;  // starts it and returns
 };
 
 std::unique_ptr<grpc::Service> MakeAdminService(AdminPorts ports);
