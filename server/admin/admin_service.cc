@@ -11,6 +11,7 @@
 #include "server/admin/epoch_watchers.h"
 #include "server/base/clip.h"
 #include "server/base/reaction.h"
+#include "server/wire/enums.h"
 
 namespace goad::server {
 namespace {
@@ -21,8 +22,6 @@ using grpc::ServerUnaryReactor;
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
 }
-
-v1::Reason ToWire(sched::Reason reason) { return static_cast<v1::Reason>(static_cast<int>(reason) + 1); }
 
 const char* ToString(sched::Eligibility eligibility) {
   switch (eligibility) {
@@ -42,7 +41,7 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   const sched::Candidate& candidate = record.snapshot.candidates[i];
   const sched::Decision& decision = record.result.decisions[i];
   if (!record.held[i]) {
-    response->set_verdict(decision.verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL);
+    response->set_verdict(ToWire(decision.verdict));
   }
   response->set_reason(ToWire(decision.reason));
   response->set_site(record.SiteName(decision.site));

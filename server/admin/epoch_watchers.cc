@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/base/reaction.h"
+#include "server/wire/enums.h"
 
 namespace goad::server {
 namespace {
@@ -40,7 +41,7 @@ v1::EpochSummary Summarise(const EpochRecord& record) {
   summary.set_decided_early(static_cast<uint32_t>(record.early.size()));
   for (const auto& [reason, count] : reasons) {
     v1::ReasonCount& row = *summary.add_reasons();
-    row.set_reason(static_cast<v1::Reason>(static_cast<int>(reason) + 1));
+    row.set_reason(ToWire(reason));
     row.set_count(count);
   }
   return summary;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "goad/v1/planner.grpc.pb.h"
 #include "scheduler/policy.h"
+#include "server/wire/enums.h"
 
 namespace goad::server {
 namespace {
@@ -100,8 +101,8 @@ class PlannerService final : public v1::Planner::CallbackService {
       response->set_solver_s(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
       for (const sched::Decision& decision : result.decisions) {
         v1::PlanDecision& wire = *response->add_decisions();
-        wire.set_verdict(decision.verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL);
-        wire.set_reason(static_cast<v1::Reason>(static_cast<int>(decision.reason) + 1));
+        wire.set_verdict(ToWire(decision.verdict));
+        wire.set_reason(ToWire(decision.reason));
         wire.set_site(static_cast<int>(decision.site));
         wire.set_predicted_upload_s(decision.predicted_upload_s);
         wire.set_predicted_compute_s(decision.predicted_compute_s);

@@ -43,9 +43,6 @@ v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_
 v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau);
 v1::ServerFrame EncodeProtocolError(const ErrorInfo& error, uint64_t frame, const std::string& query_id);
 
-v1::Reason EncodeReason(sched::Reason reason);
-v1::Verdict EncodeVerdict(sched::Verdict verdict);
-
 }  // namespace goad::server
 
 #endif  // GOAD_SERVER_SESSION_WIRE_CODEC_H_
