@@ -53,7 +53,7 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   response->set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
   response->set_predicted_upload_s(decision.predicted_upload_s);
   response->set_predicted_compute_s(decision.predicted_compute_s);
-  response->set_others_decided(record.policy == "goa-relocate");
+  response->set_others_decided(!record.chosen_in_order);
   const sched::Explanation explanation =
       sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
   response->set_assigned_before(static_cast<uint32_t>(explanation.assigned_before));

@@ -16,11 +16,6 @@
 namespace goad::server {
 namespace {
 
-constexpr size_t kMaxPairs = 1000000;
-constexpr size_t kMaxOptimalPairs = 48;  // 12 candidates, 4 sites: about a second
-constexpr size_t kMaxSlowPairs =
-    2000;  // reference: its time grows with the cube of the candidates; genetic: 2,400 tries
-
 grpc::Status Invalid(const std::string& message) { return {grpc::StatusCode::INVALID_ARGUMENT, message}; }
 
 grpc::Status ToSnapshot(const v1::PlanRequest& request, sched::EpochSnapshot* snapshot) {
@@ -75,18 +70,16 @@ class PlannerService final : public v1::Planner::CallbackService {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const std::string name = request->policy().empty() ? "goa" : request->policy();
     const size_t pairs = static_cast<size_t>(request->candidates_size()) * static_cast<size_t>(request->sites_size());
-    const size_t most = name == "optimal"                          ? kMaxOptimalPairs
-                        : name == "reference" || name == "genetic" ? kMaxSlowPairs
-                                                                   : kMaxPairs;
-    if (pairs > most) {
-      reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
-                       absl::StrCat("candidates x sites: ", pairs, " is above ", most, " for policy ", name)});
-      return reactor;
-    }
     auto policy = sched::MakePolicy(
         name, {.lambda_s = request->has_lambda_s() ? request->lambda_s() : sched::PolicyParameters().lambda_s});
     if (!policy.ok()) {
       reactor->Finish(Invalid(std::string(policy.status().message())));
+      return reactor;
+    }
+    const size_t most = sched::MostPairs(name);
+    if (pairs > most) {
+      reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
+                       absl::StrCat("candidates x sites: ", pairs, " is above ", most, " for policy ", name)});
       return reactor;
     }
     std::function<grpc::Status()> job = [request, response,
