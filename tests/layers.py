@@ -6,7 +6,7 @@ import sys
 
 ANY = r".*"
 CORE = r"scheduler/[a-z0-9_]+\.h"
-EVENTS = r"server/engine/(events|inbox|ports|query)\.h"
+EVENTS = r"server/engine/(events|inbox|ports|query|status)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 WIRE = r"server/wire/enums\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"

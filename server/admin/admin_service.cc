@@ -175,7 +175,8 @@ class AdminService final : public v1::Admin::CallbackService {
                             v1::SitesResponse* response) override {
     return AskEngine(context, [this, response](const EngineStatus& engine) {
       const auto config = ports_.config->Current();
-      const auto backends = ports_.backends();
+      const BackendRows backends = ports_.backends();
+      const MonotonicTime now = MonotonicTime::Now();
       for (size_t j = 0; j < engine.sites.size(); ++j) {
         const bool removed = config->sites[j].presence.removed();
         if (removed && engine.sites[j].active_queries == 0) continue;
@@ -194,11 +195,11 @@ class AdminService final : public v1::Admin::CallbackService {
           backend.set_url(row.url);
           backend.set_removed(row.removed);
           backend.set_draining(row.drained);
-          backend.set_up(row.state == "up");
-          backend.set_state(row.state);
-          backend.set_state_s(row.state_s);
+          backend.set_up(row.state == BackendState::kUp);
+          backend.set_state(ToString(row.state));
+          backend.set_state_s(SecondsBetween(row.state_since, now));
           backend.set_last_error(row.last_error);
-          backend.set_last_error_s(row.last_error_s);
+          backend.set_last_error_s(SecondsBetween(row.last_error_since, now));
           backend.set_slots_from(row.slots_from);
           backend.set_configured_slots(static_cast<uint32_t>(row.configured_slots));
           backend.set_reported_slots(static_cast<uint32_t>(row.reported_slots));

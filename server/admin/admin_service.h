@@ -11,6 +11,7 @@
 #include "server/base/pump.h"
 #include "server/config/config_store.h"
 #include "server/engine/inbox.h"
+#include "server/engine/status.h"
 #include "server/telemetry/epoch_feed.h"
 #include "server/telemetry/recent_epochs.h"
 
@@ -27,20 +28,6 @@ struct AdminPorts {  // not owned, outlive the service
   EpochFeed* epochs = nullptr;
   const RecentEpochs* recent = nullptr;
   MonotonicTime started;
-  struct SessionRow {
-    std::string name, device_name, peer, tenant;
-    absl::Duration age;
-    size_t live_queries = 0;
-    int64_t outbox_bytes = 0;
-  };
-  struct BackendRow {
-    std::string url;
-    bool removed = false, drained = false;
-    std::string state, last_error, slots_from;
-    double state_s = 0, last_error_s = 0;
-    int slots = 0, configured_slots = 0, reported_slots = 0, in_flight = 0;
-    double foreign = 0;
-  };
   struct Reloaded {
     uint64_t version = 0;
     std::vector<std::string> warnings;
@@ -49,7 +36,7 @@ struct AdminPorts {  // not owned, outlive the service
   std::function<std::vector<SessionRow>(size_t limit)> sessions;
   std::function<size_t()> session_count;
   std::function<bool(const std::string& session)> kick;  // false when there is none of this name
-  std::function<std::vector<std::vector<BackendRow>>()> backends;
+  std::function<BackendRows()> backends;
   std::function<absl::Status(const std::string& name)> check_policy;
   std::function<absl::StatusOr<Reloaded>()> reload;
   // `backend`: a URL or a place; empty = the whole site. NOT_FOUND names those there are.

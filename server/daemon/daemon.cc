@@ -241,27 +241,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   admin.started = r.started;
   admin.session_count = [&r] { return r.registry.size(); };
   admin.kick = [&r](const std::string& session) { return r.registry.Kick(session); };
-  admin.sessions = [&r](size_t limit) {
-    std::vector<AdminPorts::SessionRow> rows;
-    for (auto& row : r.registry.List(limit)) {
-      rows.push_back({row.name, row.device_name, row.peer, row.tenant, row.age, row.live_queries, row.outbox_bytes});
-    }
-    return rows;
-  };
-  admin.backends = [&r] {
-    const MonotonicTime now = MonotonicTime::Now();
-    std::vector<std::vector<AdminPorts::BackendRow>> sites;
-    for (const auto& site : r.dispatch->Backends()) {
-      auto& rows = sites.emplace_back();
-      for (const auto& backend : site) {
-        rows.push_back({backend.url, backend.removed, backend.drained, ToString(backend.state), backend.last_error,
-                        backend.slots_from, SecondsBetween(backend.state_since, now),
-                        SecondsBetween(backend.last_error_since, now), backend.slots, backend.configured_slots,
-                        backend.reported_slots, backend.in_flight, backend.foreign});
-      }
-    }
-    return sites;
-  };
+  admin.sessions = [&r](size_t limit) { return r.registry.List(limit); };
+  admin.backends = [&r] { return r.dispatch->Backends(); };
   admin.check_policy = &CheckPolicyName;
   admin.reload = [d = daemon.get()]() -> absl::StatusOr<AdminPorts::Reloaded> {
     AdminPorts::Reloaded done;

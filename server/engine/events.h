@@ -15,6 +15,7 @@
 #include "scheduler/types.h"
 #include "server/base/monotonic_time.h"
 #include "server/config/config.h"
+#include "server/engine/status.h"
 
 namespace goad::server {
 
@@ -24,8 +25,8 @@ enum class SessionId : uint64_t {};
 // The body of a query as it goes to a backend. Immutable once shared.
 struct PromptBody {
   bool chat = false;
-  std::string text;                                            // when not chat
-  std::vector<std::pair<std::string, std::string>> messages;   // role, content; when chat
+  std::string text;                                           // when not chat
+  std::vector<std::pair<std::string, std::string>> messages;  // role, content; when chat
   double temperature = 0;
   std::vector<std::string> stop;
   std::optional<int64_t> seed;
@@ -34,7 +35,7 @@ struct PromptBody {
 
 struct QueryMeta {
   double uncertainty = 0;
-  double prompt_bits = 0;              // 0 with an inline prompt
+  double prompt_bits = 0;  // 0 with an inline prompt
   int prompt_tokens = 0;
   int max_output_tokens = 0;
   std::optional<int> expected_output_tokens;
@@ -45,13 +46,13 @@ struct QueryMeta {
   std::optional<double> edge_work_flop;
   double tx_power_w = 0.2;
   std::string tenant = kDefaultTenant;
-  std::string traceparent;             // passed to the backend; empty = none
+  std::string traceparent;  // passed to the backend; empty = none
 };
 
 struct SubmitQuery {
   SessionId session{};
   QueryId id{};
-  std::string query_id;                // the device's name of it, for logs
+  std::string query_id;  // the device's name of it, for logs
   QueryMeta meta;
   std::shared_ptr<const PromptBody> inline_prompt;  // null = to be uploaded after the grant
   MonotonicTime received;
@@ -75,15 +76,23 @@ struct PromptReady {
 };
 struct CancelQuery {
   QueryId id{};
-  bool answered = false;               // the device already has its terminal event
+  bool answered = false;  // the device already has its terminal event
 };
-struct SessionClosed {                 // the stream ended: its queries are cancelled, nobody hears of it
+struct SessionClosed {  // the stream ended: its queries are cancelled, nobody hears of it
   SessionId session{};
 };
 
 enum class ErrorCode {
-  kInvalidArgument, kFailedPrecondition, kNotFound, kResourceExhausted, kUnavailable, kDeadlineExceeded,
-  kGrantExpired, kSlowConsumer, kUnauthenticated, kInternal,
+  kInvalidArgument,
+  kFailedPrecondition,
+  kNotFound,
+  kResourceExhausted,
+  kUnavailable,
+  kDeadlineExceeded,
+  kGrantExpired,
+  kSlowConsumer,
+  kUnauthenticated,
+  kInternal,
 };
 struct ErrorInfo {
   ErrorCode code = ErrorCode::kInternal;
@@ -107,29 +116,30 @@ struct DispatchRequest {
 
 enum class DispatchOutcome { kCompleted, kFailed, kAborted };
 
-// The dispatcher is through with a query: its slot is free again. Sent once per DispatchPort::Start, or QueryReturned is.
+// The dispatcher is through with a query: its slot is free again. Sent once per DispatchPort::Start, or QueryReturned
+// is.
 struct QueryDone {
   QueryId id{};
   DispatchOutcome outcome = DispatchOutcome::kFailed;
   int output_tokens = 0;
 };
 
-// No backend of its site is left that could take it, and no token has reached the device: perhaps another site can. Instead of
-// QueryDone.
+// No backend of its site is left that could take it, and no token has reached the device: perhaps another site can.
+// Instead of QueryDone.
 struct QueryReturned {
   DispatchRequest request;
-  ErrorInfo error;                     // what the last backend said
+  ErrorInfo error;  // what the last backend said
 };
 
 struct SiteHealth {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   int backends_up = 0;
-  int slots = 0;                       // sum over the backends that are up
-  bool draining = false;               // none is up, and those that are were drained
+  int slots = 0;          // sum over the backends that are up
+  bool draining = false;  // none is up, and those that are were drained
 };
 
-struct Drain {};                       // no new admissions; what runs is finished
-struct DrainExpired {};                // fail what is left
+struct Drain {};         // no new admissions; what runs is finished
+struct DrainExpired {};  // fail what is left
 struct ApplyConfig {
   std::shared_ptr<const Config> config;  // places as in the one before: see server/config/place.h
   bool keep_overrides = false;           // of tau and policy
@@ -138,29 +148,15 @@ struct SetTau {
   double tau = 1;
 };
 struct SetPolicy {
-  std::string name;                    // REQUIRES: known to sched::MakePolicy
+  std::string name;  // REQUIRES: known to sched::MakePolicy
 };
 
-// A copy of the engine's tables at one moment, for Admin.Status and Admin.Sites.
-struct EngineStatus {
-  std::string policy;
-  double tau = 1;
-  bool policy_overridden = false, tau_overridden = false;
-  uint64_t epochs = 0;
-  int pending = 0, granted = 0, running = 0;
-  bool draining = false;
-  struct Site {
-    bool accepting = false;
-    int active_queries = 0, active_uplinks = 0, max_queries = 0;
-  };
-  std::vector<Site> sites;
-};
 struct Inspect {
   std::function<void(const EngineStatus&)> reply;  // called on the engine thread; must not block
 };
 
-using Event = std::variant<SubmitQuery, LinkUpdate, PromptReady, CancelQuery, SessionClosed, QueryDone, QueryReturned, SiteHealth, Drain,
-                           DrainExpired, ApplyConfig, SetTau, SetPolicy, Inspect>;
+using Event = std::variant<SubmitQuery, LinkUpdate, PromptReady, CancelQuery, SessionClosed, QueryDone, QueryReturned,
+                           SiteHealth, Drain, DrainExpired, ApplyConfig, SetTau, SetPolicy, Inspect>;
 
 }  // namespace goad::server
 

@@ -77,13 +77,7 @@ class SessionRegistry final : public SessionSink {
   // Goodbye to everybody, now and later; each stream ends when its last query is answered.
   void StartDrain(absl::Duration reconnect_after, MonotonicTime now);
 
-  struct Row {
-    std::string name, device_name, peer, tenant;
-    absl::Duration age;
-    size_t live_queries;
-    int64_t outbox_bytes;
-  };
-  std::vector<Row> List(size_t limit) const;
+  std::vector<SessionRow> List(size_t limit) const;
   size_t size() const;
 
  private:

@@ -533,7 +533,7 @@ TEST_F(DispatcherTest, APromptThatIsRepeatedInAnErrorTakesABackendFromNobody) {
     }
   }
   const auto sites = dispatcher_->Backends();
-  for (const BackendPool::View& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
+  for (const BackendRow& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
   EXPECT_EQ(Returned().size(), 6u) << "a 500 may be anything: tried on both, then given back";
 }
 
