@@ -10,21 +10,21 @@ namespace goad::sched {
 class MinDelayPolicy final : public OffloadPolicy {
  public:
   EpochResult Decide(const EpochSnapshot& snapshot) const override;
-  PolicyGuarantees guarantees() const override { return {.no_optional_without_gain = true}; }
+  PolicyGuarantees guarantees() const override { return {.no_optional_without_gain = true, .chosen_in_order = true}; }
 };
 
 // `all-edge` (the paper's all): step 1 of GOA over everyone; local only where no site is eligible.
 class AllEdgePolicy final : public OffloadPolicy {
  public:
   EpochResult Decide(const EpochSnapshot& snapshot) const override;
-  PolicyGuarantees guarantees() const override { return {.forced_offloaded = true}; }
+  PolicyGuarantees guarantees() const override { return {.forced_offloaded = true, .chosen_in_order = true}; }
 };
 
 // `all-local`: nobody is offloaded, forced or not.
 class AllLocalPolicy final : public OffloadPolicy {
  public:
   EpochResult Decide(const EpochSnapshot& snapshot) const override;
-  PolicyGuarantees guarantees() const override { return {.no_optional_without_gain = true}; }
+  PolicyGuarantees guarantees() const override { return {.no_optional_without_gain = true, .chosen_in_order = true}; }
 };
 
 // `random`: as many users as GOA offloads, drawn uniformly from snapshot.seed (or listed in snapshot.sample), each
@@ -32,7 +32,7 @@ class AllLocalPolicy final : public OffloadPolicy {
 class RandomPolicy final : public OffloadPolicy {
  public:
   EpochResult Decide(const EpochSnapshot& snapshot) const override;
-  PolicyGuarantees guarantees() const override { return {}; }
+  PolicyGuarantees guarantees() const override { return {.chosen_in_order = true}; }
 };
 
 }  // namespace goad::sched

@@ -21,7 +21,9 @@ AssignmentOrder GoaOrder(GreedySolver& solver, const EpochSnapshot& snapshot);
 class GoaPolicy final : public OffloadPolicy {
  public:
   EpochResult Decide(const EpochSnapshot& snapshot) const override;
-  PolicyGuarantees guarantees() const override { return {.forced_offloaded = true, .no_optional_without_gain = true}; }
+  PolicyGuarantees guarantees() const override {
+    return {.forced_offloaded = true, .no_optional_without_gain = true, .chosen_in_order = true};
+  }
 };
 
 }  // namespace goad::sched

@@ -16,6 +16,9 @@ namespace goad::sched {
 struct PolicyGuarantees {
   bool forced_offloaded = false;          // a forced candidate is local only when it has no eligible site
   bool no_optional_without_gain = false;  // an unforced candidate is offloaded only if that looked faster when picked
+  // EpochResult::order is the order of choosing: each took the site that was best for it then, and kept it. Without it
+  // people are shown each candidate against all others as they were left (explain.h).
+  bool chosen_in_order = false;
 };
 
 // Immutable and therefore thread-safe.
@@ -40,6 +43,10 @@ struct PolicyParameters {
 // slow, or for few candidates).
 const std::vector<std::string>& PolicyNames();
 const std::vector<std::string>& ServingPolicyNames();
+
+// Candidates x sites that the policy of this name decides on within about a second, or a million where that takes less:
+// as many as somebody who asks for a plan may bring. 0: there is none of this name.
+size_t MostPairs(const std::string& name);
 
 // INVALID_ARGUMENT naming the known policies when `name` is none of them, or the parameter that is out of range.
 absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name,

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -14,30 +16,38 @@ namespace goad::sched {
 namespace {
 
 template <typename Policy>
-std::unique_ptr<const OffloadPolicy> Make(const PolicyParameters& parameters) {
-  if constexpr (std::is_constructible_v<Policy, double>) {
-    return std::make_unique<const Policy>(parameters.lambda_s);
-  } else {
-    return std::make_unique<const Policy>();
-  }
+std::unique_ptr<const OffloadPolicy> Make(const PolicyParameters&) {
+  return std::make_unique<const Policy>();
 }
+template <typename Policy>
+std::unique_ptr<const OffloadPolicy> MakeWithLambda(const PolicyParameters& parameters) {
+  return std::make_unique<const Policy>(parameters.lambda_s);
+}
+
+constexpr size_t kManyPairs = 1000000;
+constexpr size_t kSlowPairs = 2000;   // reference grows with the cube of the candidates; genetic tries 2,400 times
+constexpr size_t kOptimalPairs = 48;  // 12 candidates, 4 sites
 
 struct Row {
   const char* name;
   std::unique_ptr<const OffloadPolicy> (*make)(const PolicyParameters&);
   bool serving;
+  size_t most_pairs;
 };
 constexpr Row kPolicies[] = {
-    {"goa", Make<GoaPolicy>, true},
-    {"goa-relocate", Make<RelocatePolicy>, true},
-    {"min-delay", Make<MinDelayPolicy>, true},
-    {"all-edge", Make<AllEdgePolicy>, true},
-    {"all-local", Make<AllLocalPolicy>, true},
-    {"random", Make<RandomPolicy>, true},
-    {"genetic", Make<GeneticPolicy>, false},
-    {"optimal", Make<OptimalPolicy>, false},
-    {"reference", Make<ReferencePolicy>, false},
+    {"goa", Make<GoaPolicy>, true, kManyPairs},
+    {"goa-relocate", MakeWithLambda<RelocatePolicy>, true, kManyPairs},
+    {"min-delay", Make<MinDelayPolicy>, true, kManyPairs},
+    {"all-edge", Make<AllEdgePolicy>, true, kManyPairs},
+    {"all-local", Make<AllLocalPolicy>, true, kManyPairs},
+    {"random", Make<RandomPolicy>, true, kManyPairs},
+    {"genetic", MakeWithLambda<GeneticPolicy>, false, kSlowPairs},
+    {"optimal", MakeWithLambda<OptimalPolicy>, false, kOptimalPairs},
+    {"reference", Make<ReferencePolicy>, false, kSlowPairs},
 };
+static_assert(std::all_of(std::begin(kPolicies), std::end(kPolicies),
+                          [](const Row& row) { return row.most_pairs > 0; }),
+              "a policy without most_pairs would be refused every plan");
 
 const std::vector<std::string>* Names(bool serving_only) {
   auto* list = new std::vector<std::string>;
@@ -57,6 +67,13 @@ const std::vector<std::string>& PolicyNames() {
 const std::vector<std::string>& ServingPolicyNames() {
   static const auto* names = Names(true);
   return *names;
+}
+
+size_t MostPairs(const std::string& name) {
+  for (const Row& row : kPolicies) {
+    if (name == row.name) return row.most_pairs;
+  }
+  return 0;
 }
 
 absl::StatusOr<std::unique_ptr<const OffloadPolicy>> MakePolicy(const std::string& name,

@@ -10,7 +10,9 @@ namespace goad::sched {
 class ReferencePolicy final : public OffloadPolicy {
  public:
   EpochResult Decide(const EpochSnapshot& snapshot) const override;
-  PolicyGuarantees guarantees() const override { return {.forced_offloaded = true, .no_optional_without_gain = true}; }
+  PolicyGuarantees guarantees() const override {
+    return {.forced_offloaded = true, .no_optional_without_gain = true, .chosen_in_order = true};
+  }
 };
 
 }  // namespace goad::sched

@@ -6,8 +6,9 @@ import sys
 
 ANY = r".*"
 CORE = r"scheduler/[a-z0-9_]+\.h"
-EVENTS = r"server/engine/(error|events|inbox|ports|query)\.h"
+EVENTS = r"server/engine/(error|events|inbox|ports|query|status)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
+WIRE = r"server/wire/enums\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
 OPENAI = r"client_sdk/openai/[a-z0-9_]+\.h"
 
@@ -17,6 +18,7 @@ RULES = [
     (r"scheduler/workload/.*", [r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/.*", [CORE]),
     (r"server/base/.*", [r"server/base/.*"]),
+    (r"server/wire/.*", [r"server/wire/.*", r"scheduler/types\.h", PROTO]),
     (r"server/telemetry/.*", [r"server/(base|telemetry)/.*", r"server/config/config\.h", r"scheduler/(types|snapshot_check)\.h",
                               r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/config/(config_loader\.cc|yaml_section\..*)", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),
@@ -29,10 +31,11 @@ RULES = [
     (r"server/listener/.*", [r"server/(base|listener|telemetry)/.*", r"spdlog/.*"]),
     (r"server/session/offload_service\.(h|cc)", [r"server/(base|session|telemetry)/.*", r"server/listener/connection_table\.h", r"server/config/(config|config_store|certificates)\.h",
                                              EVENTS, PROTO, GRPC]),
-    (r"server/session/.*", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, PROTO,
+    (r"server/session/.*", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO,
                             r"goad/uncertainty\.h"]),
-    (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h", r"server/config/config(_store)?\.h", EVENTS, PROTO, GRPC]),
-    (r"server/planner/.*", [r"server/planner/.*", CORE, PROTO, GRPC]),
+    (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h",
+                          r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO, GRPC]),
+    (r"server/planner/.*", [r"server/planner/.*", CORE, WIRE, PROTO, GRPC]),
     (r"server/sim/.*", [CORE, r"server/(base|engine|sim|telemetry)/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"server/ctl/.*", [r"server/ctl/.*", r"server/base/(read_file|clip)\.h", r"server/config/config_loader\.h", PROTO, GRPC]),

@@ -1,15 +1,17 @@
 #include "server/admin/admin_service.h"
 
-#include "server/base/clip.h"
-
 #include <grpcpp/grpcpp.h>
 
-#include <algorithm>
-#include <map>
+#include <functional>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "goad/v1/admin.grpc.pb.h"
 #include "scheduler/explain.h"
+#include "server/admin/epoch_watchers.h"
+#include "server/base/clip.h"
+#include "server/base/reaction.h"
+#include "server/wire/enums.h"
 
 namespace goad::server {
 namespace {
@@ -20,8 +22,6 @@ using grpc::ServerUnaryReactor;
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
 }
-
-v1::Reason ToWire(sched::Reason reason) { return static_cast<v1::Reason>(static_cast<int>(reason) + 1); }
 
 const char* ToString(sched::Eligibility eligibility) {
   switch (eligibility) {
@@ -41,7 +41,7 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   const sched::Candidate& candidate = record.snapshot.candidates[i];
   const sched::Decision& decision = record.result.decisions[i];
   if (!record.held[i]) {
-    response->set_verdict(decision.verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL);
+    response->set_verdict(ToWire(decision.verdict));
   }
   response->set_reason(ToWire(decision.reason));
   response->set_site(record.SiteName(decision.site));
@@ -53,8 +53,9 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   response->set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
   response->set_predicted_upload_s(decision.predicted_upload_s);
   response->set_predicted_compute_s(decision.predicted_compute_s);
-  response->set_others_decided(record.policy == "goa-relocate");
-  const sched::Explanation explanation = sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
+  response->set_others_decided(!record.chosen_in_order);
+  const sched::Explanation explanation =
+      sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
   response->set_assigned_before(static_cast<uint32_t>(explanation.assigned_before));
   for (size_t j = 0; j < explanation.sites.size(); ++j) {
     const sched::SiteCost& cost = explanation.sites[j];
@@ -71,97 +72,56 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   }
 }
 
-v1::EpochSummary Summarise(const EpochRecord& record, uint64_t dropped) {
-  v1::EpochSummary summary;
-  summary.set_epoch(record.snapshot.epoch);
-  summary.set_policy(record.policy);
-  summary.set_tau(record.snapshot.tau);
-  summary.set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
-  summary.set_offloaded(static_cast<uint32_t>(record.result.order.size()));
-  summary.set_waiting(static_cast<uint32_t>(std::count(record.held.begin(), record.held.end(), true)));
-  summary.set_solver_s(record.solver_s);
-  summary.set_dropped(dropped);
-  std::map<sched::Reason, uint32_t> reasons;
-  for (size_t i = 0; i < record.held.size(); ++i) {
-    if (!record.held[i]) ++reasons[record.result.decisions[i].reason];
-  }
-  for (const EarlyDecline& early : record.early) ++reasons[early.reason];
-  for (const sched::SiteTotal& site : record.result.site_totals) {
-    summary.set_upload_s(summary.upload_s() + site.upload_s);
-    summary.set_compute_s(summary.compute_s() + site.compute_s);
-  }
-  summary.set_local_s(record.result.local_s);
-  summary.set_decided_early(static_cast<uint32_t>(record.early.size()));
-  for (const auto& [reason, count] : reasons) {
-    v1::ReasonCount& row = *summary.add_reasons();
-    row.set_reason(ToWire(reason));
-    row.set_count(count);
-  }
-  return summary;
-}
-
-// One WatchEpochs call. Writes are started by whoever publishes or completes one, under the flag `writing_`.
-class Watch final : public grpc::ServerWriteReactor<v1::EpochSummary> {
+// One WatchEpochs call. The watchers hold it until OnDone; Begin is called before gRPC has the reactor, so that nothing
+// is written ahead of the initial metadata, which tells the caller that from now on it misses nothing.
+class WatchReactor final : public grpc::ServerWriteReactor<v1::EpochSummary>,
+                           public EpochWatch,
+                           public std::enable_shared_from_this<WatchReactor> {
  public:
-  explicit Watch(EpochFeed* feed) : shared_(std::make_shared<Shared>()) {
-    shared_->watch = this;
-    subscription_ = feed->Subscribe(/*capacity=*/256, [shared = shared_] {
-      MutexLock lock(shared->mutex);
-      if (shared->watch != nullptr) shared->watch->Pump();
-    });
-    StartSendInitialMetadata();  // tells the caller that from now on it misses nothing
+  explicit WatchReactor(std::shared_ptr<EpochWatchers> watchers) : watchers_(std::move(watchers)) {}
+  void Begin() {
+    StartSendInitialMetadata();
+    watchers_->Add(shared_from_this());
   }
-  void OnWriteDone(bool ok) override {
-    MutexLock lock(shared_->mutex);
-    writing_ = false;
-    ok ? Pump() : End();
-  }
-  void OnCancel() override {
-    MutexLock lock(shared_->mutex);
-    cancelled_ = true;
-    if (!writing_) End();
-  }
+  void OnWriteDone(bool ok) override { WriteDone(ok); }
+  void OnCancel() override { Cancel(); }
   void OnDone() override {
-    {
-      MutexLock lock(shared_->mutex);
-      shared_->watch = nullptr;
-    }
-    delete this;
+    const Reaction done(static_cast<EpochWatch*>(this));
+    const auto watchers = watchers_;
+    watchers->Remove(this);  // may be the last use of this
   }
 
  private:
-  struct Shared {  // outlives the reactor, for a publisher that is just calling
-    Mutex mutex;
-    Watch* watch = nullptr;
-  };
-  void Pump() {  // under shared_->mutex; StartWrite does not call back
-    if (writing_ || ended_) return;
-    if (cancelled_) return End();
-    const auto record = subscription_->Pop();
-    if (record == nullptr) return;
-    summary_ = Summarise(*record, subscription_->dropped());
-    writing_ = true;
-    StartWrite(&summary_);
-  }
-  void End() {
-    if (std::exchange(ended_, true)) return;
-    Finish(grpc::Status::CANCELLED);
+  void StartWriting(const v1::EpochSummary& summary) override { StartWrite(&summary); }
+  void Finish() override { ServerWriteReactor::Finish(grpc::Status::CANCELLED); }
+
+  const std::shared_ptr<EpochWatchers> watchers_;
+};
+
+// An answer of the engine on its way to the pump thread.
+class EngineAnswer final : public Pumped {
+ public:
+  EngineAnswer(EngineStatus status, std::function<void(const EngineStatus&)> fill, ServerUnaryReactor* reactor)
+      : status_(std::move(status)), fill_(std::move(fill)), reactor_(reactor) {}
+  void Pump() override {  // once: nobody wakes it again
+    fill_(status_);
+    reactor_->Finish(grpc::Status::OK);
   }
 
-  const std::shared_ptr<Shared> shared_;
-  std::shared_ptr<EpochSubscription> subscription_;
-  v1::EpochSummary summary_;
-  bool writing_ = false, cancelled_ = false, ended_ = false;
+ private:
+  const EngineStatus status_;
+  const std::function<void(const EngineStatus&)> fill_;
+  ServerUnaryReactor* const reactor_;
 };
 
 class AdminService final : public v1::Admin::CallbackService {
  public:
-  explicit AdminService(AdminPorts ports) : ports_(std::move(ports)) {}
+  explicit AdminService(AdminPorts ports)
+      : ports_(std::move(ports)), watchers_(EpochWatchers::Make(ports_.epochs, ports_.pump)) {}
 
   ServerUnaryReactor* Status(CallbackServerContext* context, const v1::StatusRequest*,
                              v1::StatusResponse* response) override {
-    ServerUnaryReactor* reactor = context->DefaultReactor();
-    ports_.inbox->Push(Inspect{[this, reactor, response](const EngineStatus& engine) {
+    return AskEngine(context, [this, response](const EngineStatus& engine) {
       response->set_version(GOAD_VERSION);
       response->set_uptime_s(SecondsBetween(ports_.started, MonotonicTime::Now()));
       response->set_policy(engine.policy);
@@ -175,16 +135,15 @@ class AdminService final : public v1::Admin::CallbackService {
       response->set_granted_queries(static_cast<uint64_t>(engine.granted));
       response->set_running_queries(static_cast<uint64_t>(engine.running));
       response->set_draining(engine.draining);
-      reactor->Finish(grpc::Status::OK);
-    }});
-    return reactor;
+    });
   }
 
   ServerUnaryReactor* Sessions(CallbackServerContext* context, const v1::SessionsRequest* request,
                                v1::SessionsResponse* response) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
     if (request->limit() > 1000) {
-      reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("limit: ", request->limit(), " is not in 0..1000")});
+      reactor->Finish(
+          {grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("limit: ", request->limit(), " is not in 0..1000")});
       return reactor;
     }
     for (const auto& row : ports_.sessions(request->limit() == 0 ? 100 : request->limit())) {
@@ -204,18 +163,20 @@ class AdminService final : public v1::Admin::CallbackService {
 
   ServerUnaryReactor* Kick(CallbackServerContext* context, const v1::KickRequest* request, v1::KickResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ports_.kick(request->session_id())
-                        ? grpc::Status::OK
-                        : grpc::Status(grpc::StatusCode::NOT_FOUND, absl::StrCat("session_id: \"", Clip(request->session_id()),
-                                                                                 "\" is no open session")));
+    reactor->Finish(
+        ports_.kick(request->session_id())
+            ? grpc::Status::OK
+            : grpc::Status(grpc::StatusCode::NOT_FOUND,
+                           absl::StrCat("session_id: \"", Clip(request->session_id()), "\" is no open session")));
     return reactor;
   }
 
-  ServerUnaryReactor* Sites(CallbackServerContext* context, const v1::SitesRequest*, v1::SitesResponse* response) override {
-    ServerUnaryReactor* reactor = context->DefaultReactor();
-    ports_.inbox->Push(Inspect{[this, reactor, response](const EngineStatus& engine) {
+  ServerUnaryReactor* Sites(CallbackServerContext* context, const v1::SitesRequest*,
+                            v1::SitesResponse* response) override {
+    return AskEngine(context, [this, response](const EngineStatus& engine) {
       const auto config = ports_.config->Current();
-      const auto backends = ports_.backends();
+      const BackendRows backends = ports_.backends();
+      const MonotonicTime now = MonotonicTime::Now();
       for (size_t j = 0; j < engine.sites.size(); ++j) {
         const bool removed = config->sites[j].presence.removed();
         if (removed && engine.sites[j].active_queries == 0) continue;
@@ -234,11 +195,11 @@ class AdminService final : public v1::Admin::CallbackService {
           backend.set_url(row.url);
           backend.set_removed(row.removed);
           backend.set_draining(row.drained);
-          backend.set_up(row.state == "up");
-          backend.set_state(row.state);
-          backend.set_state_s(row.state_s);
+          backend.set_up(row.state == BackendState::kUp);
+          backend.set_state(ToString(row.state));
+          backend.set_state_s(SecondsBetween(row.state_since, now));
           backend.set_last_error(row.last_error);
-          backend.set_last_error_s(row.last_error_s);
+          backend.set_last_error_s(SecondsBetween(row.last_error_since, now));
           backend.set_slots_from(row.slots_from);
           backend.set_configured_slots(static_cast<uint32_t>(row.configured_slots));
           backend.set_reported_slots(static_cast<uint32_t>(row.reported_slots));
@@ -247,20 +208,19 @@ class AdminService final : public v1::Admin::CallbackService {
           backend.set_foreign(row.foreign);
         }
       }
-      reactor->Finish(grpc::Status::OK);
-    }});
-    return reactor;
+    });
   }
 
   ServerUnaryReactor* Epochs(CallbackServerContext* context, const v1::EpochsRequest* request,
                              v1::EpochsResponse* response) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
     if (request->limit() > 1000) {
-      reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("limit: ", request->limit(), " is not in 0..1000")});
+      reactor->Finish(
+          {grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("limit: ", request->limit(), " is not in 0..1000")});
       return reactor;
     }
     for (const auto& record : ports_.recent->Last(request->limit() == 0 ? 20 : request->limit())) {
-      *response->add_epochs() = Summarise(*record, 0);
+      *response->add_epochs() = Summarise(*record);
     }
     reactor->Finish(grpc::Status::OK);
     return reactor;
@@ -271,9 +231,10 @@ class AdminService final : public v1::Admin::CallbackService {
     ServerUnaryReactor* reactor = context->DefaultReactor();
     const RecentEpochs::Found found = ports_.recent->Find(request->query_id());
     if (found.record == nullptr) {
-      reactor->Finish({grpc::StatusCode::NOT_FOUND,
-                       absl::StrCat("query_id: \"", request->query_id(), "\" is not among the last ", RecentEpochs::kMostDecisions,
-                                    " decisions (what is refused at the door has none)")});
+      reactor->Finish(
+          {grpc::StatusCode::NOT_FOUND,
+           absl::StrCat("query_id: \"", request->query_id(), "\" is not among the last ", RecentEpochs::kMostDecisions,
+                        " decisions (what is refused at the door has none)")});
       return reactor;
     }
     response->set_query_id(request->query_id());
@@ -295,11 +256,15 @@ class AdminService final : public v1::Admin::CallbackService {
     return reactor;
   }
 
-  grpc::ServerWriteReactor<v1::EpochSummary>* WatchEpochs(CallbackServerContext*, const v1::WatchEpochsRequest*) override {
-    return new Watch(ports_.epochs);
+  grpc::ServerWriteReactor<v1::EpochSummary>* WatchEpochs(CallbackServerContext*,
+                                                          const v1::WatchEpochsRequest*) override {
+    const auto watch = std::make_shared<WatchReactor>(watchers_);
+    watch->Begin();
+    return watch.get();
   }
 
-  ServerUnaryReactor* SetTau(CallbackServerContext* context, const v1::SetTauRequest* request, v1::SetTauResponse*) override {
+  ServerUnaryReactor* SetTau(CallbackServerContext* context, const v1::SetTauRequest* request,
+                             v1::SetTauResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
     if (!(request->tau() >= 0 && request->tau() <= 1)) {
       reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("tau: ", request->tau(), " is not in 0..1")});
@@ -333,7 +298,8 @@ class AdminService final : public v1::Admin::CallbackService {
     return reactor;
   }
 
-  ServerUnaryReactor* Reload(CallbackServerContext* context, const v1::ReloadRequest*, v1::ReloadResponse* response) override {
+  ServerUnaryReactor* Reload(CallbackServerContext* context, const v1::ReloadRequest*,
+                             v1::ReloadResponse* response) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
     const absl::StatusOr<AdminPorts::Reloaded> reloaded = ports_.reload();
     if (reloaded.ok()) {
@@ -345,7 +311,17 @@ class AdminService final : public v1::Admin::CallbackService {
   }
 
  private:
+  // Has `fill` called with the engine's tables, on the pump thread, and finishes the call.
+  ServerUnaryReactor* AskEngine(CallbackServerContext* context, std::function<void(const EngineStatus&)> fill) {
+    ServerUnaryReactor* reactor = context->DefaultReactor();
+    ports_.inbox->Push(Inspect{[this, reactor, fill = std::move(fill)](const EngineStatus& status) {
+      ports_.pump->Wake(std::make_shared<EngineAnswer>(status, fill, reactor));
+    }});
+    return reactor;
+  }
+
   const AdminPorts ports_;
+  const std::shared_ptr<EpochWatchers> watchers_;
 };
 
 }  // namespace

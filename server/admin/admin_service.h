@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/base/pump.h"
 #include "server/config/config_store.h"
 #include "server/engine/inbox.h"
+#include "server/engine/status.h"
 #include "server/telemetry/epoch_feed.h"
 #include "server/telemetry/recent_epochs.h"
 
@@ -22,23 +24,10 @@ namespace goad::server {
 struct AdminPorts {  // not owned, outlive the service
   const ConfigStore* config = nullptr;
   Inbox* inbox = nullptr;
+  PumpThread* pump = nullptr;  // where replies that come from the engine and writes to watchers are started
   EpochFeed* epochs = nullptr;
   const RecentEpochs* recent = nullptr;
   MonotonicTime started;
-  struct SessionRow {
-    std::string name, device_name, peer, tenant;
-    absl::Duration age;
-    size_t live_queries = 0;
-    int64_t outbox_bytes = 0;
-  };
-  struct BackendRow {
-    std::string url;
-    bool removed = false, drained = false;
-    std::string state, last_error, slots_from;
-    double state_s = 0, last_error_s = 0;
-    int slots = 0, configured_slots = 0, reported_slots = 0, in_flight = 0;
-    double foreign = 0;
-  };
   struct Reloaded {
     uint64_t version = 0;
     std::vector<std::string> warnings;
@@ -46,13 +35,13 @@ struct AdminPorts {  // not owned, outlive the service
   // The daemon connects these to the rooms that Admin may not include.
   std::function<std::vector<SessionRow>(size_t limit)> sessions;
   std::function<size_t()> session_count;
-  std::function<bool(const std::string& session)> kick;   // false when there is none of this name
-  std::function<std::vector<std::vector<BackendRow>>()> backends;
+  std::function<bool(const std::string& session)> kick;  // false when there is none of this name
+  std::function<BackendRows()> backends;
   std::function<absl::Status(const std::string& name)> check_policy;
   std::function<absl::StatusOr<Reloaded>()> reload;
   // `backend`: a URL or a place; empty = the whole site. NOT_FOUND names those there are.
   std::function<absl::Status(const std::string& site, const std::string& backend, bool drained)> drain_site;
-  std::function<void()> drain;                           // starts it and returns
+  std::function<void()> drain;  // starts it and returns
 };
 
 std::unique_ptr<grpc::Service> MakeAdminService(AdminPorts ports);

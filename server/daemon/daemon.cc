@@ -21,6 +21,7 @@
 #include "prometheus/registry.h"
 #include "server/admin/admin_service.h"
 #include "server/base/clip.h"
+#include "server/base/pump.h"
 #include "server/config/config_loader.h"
 #include "server/config/config_store.h"
 #include "server/config/config_validator.h"
@@ -36,7 +37,6 @@
 #include "server/planner/planner_service.h"
 #include "server/session/offload_service.h"
 #include "server/session/session_registry.h"
-#include "server/session/session_writer.h"
 #include "server/telemetry/decision_log.h"
 #include "server/telemetry/epoch_feed.h"
 #include "server/telemetry/process_metrics.h"
@@ -46,7 +46,7 @@
 namespace goad::server {
 namespace {
 
-constexpr int64_t kHeapOfOurs = 64 << 20;      // what an idle goad holds, and what it remembers of queries and epochs
+constexpr int64_t kHeapOfOurs = 64 << 20;     // what an idle goad holds, and what it remembers of queries and epochs
 constexpr int64_t kHeapOfADevice = 96 << 10;  // at most 80 kB were seen
 
 constexpr absl::Duration kLastFrames = absl::Seconds(1);  // that a drain waits for what is on its way
@@ -101,8 +101,8 @@ struct Daemon::Rooms {
         inbox(config_store.Current()->limits.waiting_queries),
         registry(config_store.Current(), &metrics, &memory, &MonotonicTime::Now,
                  [this](std::shared_ptr<SessionStream> stream) { writer->Wake(std::move(stream)); }),
-        writer(std::make_unique<SessionWriter>(
-            [this] { registry.Watch(*config_store.Current(), MonotonicTime::Now()); })) {
+        writer(std::make_unique<PumpThread>(
+            "goad-writer", [this] { registry.Watch(*config_store.Current(), MonotonicTime::Now()); })) {
     outboxes.most = config_store.Current()->limits.outboxes_bytes;
   }
 
@@ -132,7 +132,8 @@ struct Daemon::Rooms {
   std::atomic<uint64_t> next_query_id{1}, next_session_id{1};
   OutboxBudget outboxes;
   SessionRegistry registry;
-  std::unique_ptr<SessionWriter> writer;  // stops before the registry that it watches
+  std::unique_ptr<PumpThread> writer;  // stops before the registry that it watches
+  std::unique_ptr<PumpThread> admin_pump = std::make_unique<PumpThread>("goad-admin");
   std::unique_ptr<DispatchThread> dispatch;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<EngineThread> engine_thread;
@@ -235,32 +236,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::StartRooms(Config config, Option
   AdminPorts admin;
   admin.config = &r.config_store;
   admin.inbox = &r.inbox;
+  admin.pump = r.admin_pump.get();
   admin.epochs = &r.epochs;
   admin.recent = &r.recent;
   admin.started = r.started;
   admin.session_count = [&r] { return r.registry.size(); };
   admin.kick = [&r](const std::string& session) { return r.registry.Kick(session); };
-  admin.sessions = [&r](size_t limit) {
-    std::vector<AdminPorts::SessionRow> rows;
-    for (auto& row : r.registry.List(limit)) {
-      rows.push_back({row.name, row.device_name, row.peer, row.tenant, row.age, row.live_queries, row.outbox_bytes});
-    }
-    return rows;
-  };
-  admin.backends = [&r] {
-    const MonotonicTime now = MonotonicTime::Now();
-    std::vector<std::vector<AdminPorts::BackendRow>> sites;
-    for (const auto& site : r.dispatch->Backends()) {
-      auto& rows = sites.emplace_back();
-      for (const auto& backend : site) {
-        rows.push_back({backend.url, backend.removed, backend.drained, ToString(backend.state), backend.last_error, backend.slots_from,
-                        SecondsBetween(backend.state_since, now), SecondsBetween(backend.last_error_since, now),
-                        backend.slots, backend.configured_slots, backend.reported_slots, backend.in_flight,
-                        backend.foreign});
-      }
-    }
-    return sites;
-  };
+  admin.sessions = [&r](size_t limit) { return r.registry.List(limit); };
+  admin.backends = [&r] { return r.dispatch->Backends(); };
   admin.check_policy = &CheckPolicyName;
   admin.reload = [d = daemon.get()]() -> absl::StatusOr<AdminPorts::Reloaded> {
     AdminPorts::Reloaded done;
@@ -449,6 +432,7 @@ void Daemon::Rooms::Stop() {
   }
   exposer.reset();
   engine_thread.reset();
+  admin_pump.reset();  // the calls that it finishes are over, and nobody is left who wakes it
   dispatch.reset();
   decision_log.reset();
 }

@@ -1,7 +1,9 @@
 // The composition root: owns every room, knows the order in which they start and stop. No business logic.
 //
-// Start, bottom up: metrics -> session writer and registry -> dispatch thread -> engine thread -> decision log ->
-// metrics endpoint -> device listener -> admin listener. Stop is the reverse; a drain comes before it.
+// Start, bottom up: metrics -> registry, session writer and admin pump -> dispatch thread -> engine thread -> decision
+// log -> metrics endpoint -> device listener -> admin listener. Stop: both listeners, with every call on them over,
+// while all that finishes calls still runs; then metrics endpoint, engine, admin pump, dispatch, decision log. A drain
+// comes before it.
 #ifndef GOAD_SERVER_DAEMON_DAEMON_H_
 #define GOAD_SERVER_DAEMON_DAEMON_H_
 
@@ -18,15 +20,15 @@ namespace goad::server {
 class Daemon {
  public:
   struct Options {
-    std::string config_path;                    // read again by Reload; empty = Reload is refused
-    std::function<void()> on_drain_requested;   // Admin.Drain: the owner is to call DrainAndStop
-    std::function<void()> on_deaf;              // the device port answers nobody: the owner is to stop and fail
+    std::string config_path;                   // read again by Reload; empty = Reload is refused
+    std::function<void()> on_drain_requested;  // Admin.Drain: the owner is to call DrainAndStop
+    std::function<void()> on_deaf;             // the device port answers nobody: the owner is to stop and fail
   };
   // Everything is up and listening, or the Status says what is in the way. `config` has read its files (LoadConfig).
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config, Options options);
   ~Daemon();  // stops without a drain when DrainAndStop was not called
 
-  int listen_port() const;   // 0 for a unix socket
+  int listen_port() const;  // 0 for a unix socket
   int admin_port() const;
   int metrics_port() const;  // 0 = off
 
@@ -44,7 +46,7 @@ class Daemon {
 
   // For the service manager's status line. Thread-safe; they do not wait for the engine.
   size_t sessions() const;
-  int running_queries() const;         // granted or on a backend
+  int running_queries() const;  // granted or on a backend
   uint64_t config_version() const;
   absl::Duration longest_stop() const;  // that DrainAndStop takes, at the present configuration
 

@@ -26,17 +26,6 @@ bool NotHere(int status) {
 
 }  // namespace
 
-const char* ToString(BackendState state) {
-  switch (state) {
-    case BackendState::kUnknown: return "unknown";
-    case BackendState::kUp: return "up";
-    case BackendState::kLoading: return "loading";
-    case BackendState::kDown: return "down";
-    case BackendState::kHalfOpen: return "half-open";
-  }
-  return "?";
-}
-
 int BackendHealth::usable_slots(int slots, MonotonicTime now) const {
   if (next_try() > now) return 0;
   return requests_ == BackendState::kUp ? slots : 1;

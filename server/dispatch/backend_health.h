@@ -6,17 +6,9 @@
 
 #include "server/base/monotonic_time.h"
 #include "server/config/config.h"
+#include "server/engine/status.h"
 
 namespace goad::server {
-
-enum class BackendState {
-  kUnknown,  // not yet asked
-  kUp,
-  kLoading,   // it says that it loads its model (503), to probes or to requests; is not down
-  kDown,      // probes fail
-  kHalfOpen,  // probes are good and requests fail
-};
-const char* ToString(BackendState state);
 
 // Thread-compatible.
 //

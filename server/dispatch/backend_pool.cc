@@ -29,10 +29,7 @@ const char* BackendPool::Backend::slots_from() const {
 
 BackendPool::BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
                          std::function<void(Event)> to_engine, std::function<void(size_t, MonotonicTime)> on_capacity)
-    : transport_(transport),
-      metrics_(metrics),
-      to_engine_(std::move(to_engine)),
-      on_capacity_(std::move(on_capacity)) {
+    : transport_(transport), metrics_(metrics), to_engine_(std::move(to_engine)), on_capacity_(std::move(on_capacity)) {
   SetConfig(std::move(config), MonotonicTime());
 }
 
@@ -77,8 +74,7 @@ void BackendPool::DropProbe(Backend& backend) {
   backend.probe.reset();
 }
 
-int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now,
-                      bool* all_tried) const {
+int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const {
   const std::vector<Backend>& backends = sites_[site].backends;
   int best = -1;
   double best_load = 0;
@@ -319,28 +315,28 @@ void BackendPool::Report(MonotonicTime now) {
   }
 }
 
-std::vector<std::vector<BackendPool::View>> BackendPool::Views() const {
-  std::vector<std::vector<View>> views;
+BackendRows BackendPool::Rows() const {
+  BackendRows rows;
   for (const Site& site : sites_) {
-    auto& row = views.emplace_back();
+    auto& backends = rows.emplace_back();
     for (const Backend& backend : site.backends) {
-      View& view = row.emplace_back();
-      view.url = backend.config->url;
-      view.removed = backend.config->presence.removed();
-      view.drained = backend.config->presence.drained;
-      view.state = backend.health.state();
-      view.state_since = backend.health.state_since();
-      view.last_error = backend.health.last_error();
-      view.last_error_since = backend.health.last_error_since();
-      view.slots = backend.slots();
-      view.slots_from = backend.slots_from();
-      view.configured_slots = backend.config->slots;
-      view.reported_slots = backend.reported_slots;
-      view.in_flight = backend.in_flight;
-      view.foreign = backend.foreign;
+      BackendRow& row = backends.emplace_back();
+      row.url = backend.config->url;
+      row.removed = backend.config->presence.removed();
+      row.drained = backend.config->presence.drained;
+      row.state = backend.health.state();
+      row.state_since = backend.health.state_since();
+      row.last_error = backend.health.last_error();
+      row.last_error_since = backend.health.last_error_since();
+      row.slots = backend.slots();
+      row.slots_from = backend.slots_from();
+      row.configured_slots = backend.config->slots;
+      row.reported_slots = backend.reported_slots;
+      row.in_flight = backend.in_flight;
+      row.foreign = backend.foreign;
     }
   }
-  return views;
+  return rows;
 }
 
 }  // namespace goad::server

@@ -27,16 +27,15 @@ class BackendPool final {
   // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and from its probes.
   BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
               std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity);
-  // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that was
-  // removed is not asked any more.
+  // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that
+  // was removed is not asked any more.
   void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);
 
-  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that speak chat);
-  // -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or removed gets what
-  // was admitted before, where the site has no other. `preferred`, if it is one of those, goes
-  // before the least loaded: it has read the beginning of this conversation; -1 = none.
-  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now,
-           bool* all_tried) const;
+  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that
+  // speak chat); -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or
+  // removed gets what was admitted before, where the site has no other. `preferred`, if it is one of those, goes before
+  // the least loaded: it has read the beginning of this conversation; -1 = none.
+  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const;
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
@@ -65,21 +64,7 @@ class BackendPool final {
   void Tick(MonotonicTime now);
   MonotonicTime NextWake() const;
 
-  struct View {
-    std::string url;
-    bool removed = false, drained = false;
-    BackendState state = BackendState::kUnknown;
-    MonotonicTime state_since;
-    std::string last_error;  // "" = none yet
-    MonotonicTime last_error_since;
-    int slots = 0;                // in force
-    const char* slots_from = "";  // configured, props or assumed
-    int configured_slots = 0;     // 0 = auto
-    int reported_slots = 0;       // by its /props; 0 = it does not say
-    int in_flight = 0;            // our requests
-    double foreign = 0;           // requests of others, by the backend's own metrics; 0 where it has none
-  };
-  std::vector<std::vector<View>> Views() const;
+  BackendRows Rows() const;
   uint64_t changes() const { return changes_; }  // grows whenever a state or slots change
 
  private:

@@ -48,7 +48,7 @@ void DispatchThread::SetConfig(std::shared_ptr<const Config> config) {
   Post([config = std::move(config)](Dispatcher& d, MonotonicTime now) { d.SetConfig(config, now); });
 }
 
-std::vector<std::vector<BackendPool::View>> DispatchThread::Backends() const {
+BackendRows DispatchThread::Backends() const {
   MutexLock lock(mutex_);
   return backends_;
 }

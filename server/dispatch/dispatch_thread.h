@@ -28,7 +28,7 @@ class DispatchThread final : public DispatchPort {
   void Resume(SessionId session) override;
   void SetConfig(std::shared_ptr<const Config> config);
 
-  std::vector<std::vector<BackendPool::View>> Backends() const;  // at most 1 s old
+  BackendRows Backends() const;  // at most 1 s old
 
  private:
   DispatchThread(std::unique_ptr<CurlTransport> transport, std::shared_ptr<const Config> config, SessionSink* sink,
@@ -43,7 +43,7 @@ class DispatchThread final : public DispatchPort {
 
   mutable Mutex mutex_;
   std::vector<Command> commands_ GOAD_GUARDED_BY(mutex_);
-  std::vector<std::vector<BackendPool::View>> backends_ GOAD_GUARDED_BY(mutex_);
+  BackendRows backends_ GOAD_GUARDED_BY(mutex_);
 
   std::thread thread_;
 };

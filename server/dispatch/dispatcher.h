@@ -42,7 +42,7 @@ class Dispatcher final {
   void Tick(MonotonicTime now);
   MonotonicTime NextWake() const;
 
-  std::vector<std::vector<BackendPool::View>> Backends() const { return pool_.Views(); }
+  BackendRows Backends() const { return pool_.Rows(); }
   uint64_t backend_changes() const { return pool_.changes(); }
 
  private:

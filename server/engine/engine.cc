@@ -413,6 +413,7 @@ EpochRecord Engine::NewRecord(const std::vector<Early>& early) const {
   EpochRecord record;
   record.config = config_;
   record.policy = policy_name_;
+  record.chosen_in_order = policy_->guarantees().chosen_in_order;
   record.lambda_s = config_->policy.lambda_s;
   for (const auto& [query, reason] : early) {
     record.early.push_back({query->query_id, reason, query->meta.uncertainty, query->meta.local_delay_s});

@@ -16,6 +16,7 @@
 #include "server/base/monotonic_time.h"
 #include "server/config/config.h"
 #include "server/engine/error.h"
+#include "server/engine/status.h"
 
 namespace goad::server {
 
@@ -131,20 +132,6 @@ struct SetPolicy {
   std::string name;  // REQUIRES: known to sched::MakePolicy
 };
 
-// A copy of the engine's tables at one moment, for Admin.Status and Admin.Sites.
-struct EngineStatus {
-  std::string policy;
-  double tau = 1;
-  bool policy_overridden = false, tau_overridden = false;
-  uint64_t epochs = 0;
-  int pending = 0, granted = 0, running = 0;
-  bool draining = false;
-  struct Site {
-    bool accepting = false;
-    int active_queries = 0, active_uplinks = 0, max_queries = 0;
-  };
-  std::vector<Site> sites;
-};
 struct Inspect {
   std::function<void(const EngineStatus&)> reply;  // called on the engine thread; must not block
 };

@@ -11,13 +11,10 @@
 #include "absl/strings/str_cat.h"
 #include "goad/v1/planner.grpc.pb.h"
 #include "scheduler/policy.h"
+#include "server/wire/enums.h"
 
 namespace goad::server {
 namespace {
-
-constexpr size_t kMaxPairs = 1000000;
-constexpr size_t kMaxOptimalPairs = 48;  // 12 candidates, 4 sites: about a second
-constexpr size_t kMaxSlowPairs = 2000;  // reference: its time grows with the cube of the candidates; genetic: 2,400 tries
 
 grpc::Status Invalid(const std::string& message) { return {grpc::StatusCode::INVALID_ARGUMENT, message}; }
 
@@ -39,8 +36,8 @@ grpc::Status ToSnapshot(const v1::PlanRequest& request, sched::EpochSnapshot* sn
   for (int i = 0; i < request.candidates_size(); ++i) {
     const v1::PlanCandidate& wire = request.candidates(i);
     if (wire.gain_size() != request.sites_size()) {
-      return Invalid(absl::StrCat("candidates[", i, "].gain: ", wire.gain_size(), " values, want one per site = ",
-                                  request.sites_size()));
+      return Invalid(absl::StrCat("candidates[", i, "].gain: ", wire.gain_size(),
+                                  " values, want one per site = ", request.sites_size()));
     }
     sched::Candidate candidate;
     candidate.id = sched::QueryId{static_cast<uint64_t>(i)};
@@ -73,27 +70,20 @@ class PlannerService final : public v1::Planner::CallbackService {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const std::string name = request->policy().empty() ? "goa" : request->policy();
     const size_t pairs = static_cast<size_t>(request->candidates_size()) * static_cast<size_t>(request->sites_size());
-    const size_t most = name == "optimal"                             ? kMaxOptimalPairs
-                        : name == "reference" || name == "genetic" ? kMaxSlowPairs
-                                                                   : kMaxPairs;
+    auto policy = sched::MakePolicy(
+        name, {.lambda_s = request->has_lambda_s() ? request->lambda_s() : sched::PolicyParameters().lambda_s});
+    if (!policy.ok()) {
+      reactor->Finish(Invalid(std::string(policy.status().message())));
+      return reactor;
+    }
+    const size_t most = sched::MostPairs(name);
     if (pairs > most) {
       reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED,
                        absl::StrCat("candidates x sites: ", pairs, " is above ", most, " for policy ", name)});
       return reactor;
     }
-    auto policy = sched::MakePolicy(name, {.lambda_s = request->has_lambda_s() ? request->lambda_s()
-                                                                                : sched::PolicyParameters().lambda_s});
-    if (!policy.ok()) {
-      reactor->Finish(Invalid(std::string(policy.status().message())));
-      return reactor;
-    }
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (job_ || running_) {
-      reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "another plan is running; try again"});
-      return reactor;
-    }
-    reactor_ = reactor;
-    job_ = [request, response, policy = std::shared_ptr<const sched::OffloadPolicy>(std::move(*policy))] {
+    std::function<grpc::Status()> job = [request, response,
+                                         policy = std::shared_ptr<const sched::OffloadPolicy>(std::move(*policy))] {
       sched::EpochSnapshot snapshot;
       if (const grpc::Status status = ToSnapshot(*request, &snapshot); !status.ok()) return status;
       if (const absl::Status status = sched::CheckFor(*policy, snapshot); !status.ok()) {
@@ -104,8 +94,8 @@ class PlannerService final : public v1::Planner::CallbackService {
       response->set_solver_s(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
       for (const sched::Decision& decision : result.decisions) {
         v1::PlanDecision& wire = *response->add_decisions();
-        wire.set_verdict(decision.verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL);
-        wire.set_reason(static_cast<v1::Reason>(static_cast<int>(decision.reason) + 1));
+        wire.set_verdict(ToWire(decision.verdict));
+        wire.set_reason(ToWire(decision.reason));
         wire.set_site(static_cast<int>(decision.site));
         wire.set_predicted_upload_s(decision.predicted_upload_s);
         wire.set_predicted_compute_s(decision.predicted_compute_s);
@@ -114,11 +104,24 @@ class PlannerService final : public v1::Planner::CallbackService {
       response->set_total_s(result.TotalDelaySeconds());
       return grpc::Status::OK;
     };
-    wake_.notify_one();
+    if (Take(std::move(job), reactor)) {
+      wake_.notify_one();
+    } else {
+      reactor->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "another plan is running; try again"});
+    }
     return reactor;
   }
 
  private:
+  // False when there is one already.
+  bool Take(std::function<grpc::Status()> job, grpc::ServerUnaryReactor* reactor) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (job_ || running_) return false;
+    job_ = std::move(job);
+    reactor_ = reactor;
+    return true;
+  }
+
   void Run() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
@@ -139,8 +142,8 @@ class PlannerService final : public v1::Planner::CallbackService {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::function<grpc::Status()> job_;              // guarded by mutex_, as the next three
-  grpc::ServerUnaryReactor* reactor_ = nullptr;    // whom it is for
+  std::function<grpc::Status()> job_;            // guarded by mutex_, as the next three
+  grpc::ServerUnaryReactor* reactor_ = nullptr;  // whom it is for
   bool running_ = false;
   bool stop_ = false;
   std::thread thread_;

@@ -2,7 +2,7 @@
 // like a half-close.
 //
 // Life of a stream: made by the service -> registered -> reads one frame after the other; writes what Outbox::Next
-// says, from the session writer or from OnWriteDone -> Finish, once, when Next says so -> OnDone frees it. OnCancel and
+// says, from the writer thread or from OnWriteDone -> Finish, once, when Next says so -> OnDone frees it. OnCancel and
 // a failed write close the outbox, which makes Next say Finish.
 #include "server/session/offload_service.h"
 

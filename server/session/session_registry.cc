@@ -236,7 +236,7 @@ bool SessionRegistry::Kick(const std::string& name) {
   return true;
 }
 
-std::vector<SessionRegistry::Row> SessionRegistry::List(size_t limit) const {
+std::vector<SessionRow> SessionRegistry::List(size_t limit) const {
   std::vector<Entry> entries;
   {
     MutexLock lock(mutex_);
@@ -245,7 +245,7 @@ std::vector<SessionRegistry::Row> SessionRegistry::List(size_t limit) const {
       entries.push_back(entry);
     }
   }
-  std::vector<Row> rows;
+  std::vector<SessionRow> rows;
   for (const Entry& entry : entries) {
     rows.push_back({entry.session->Name(), entry.device_name, entry.session->peer, entry.holder.tenant,
                     clock_() - entry.session->opened, entry.session->outbox.live(), entry.session->outbox.bytes()});

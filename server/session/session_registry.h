@@ -2,7 +2,6 @@
 #ifndef GOAD_SERVER_SESSION_SESSION_REGISTRY_H_
 #define GOAD_SERVER_SESSION_SESSION_REGISTRY_H_
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -10,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "server/base/pump.h"
 #include "server/engine/ports.h"
 #include "server/session/identity.h"
 #include "server/session/outbox.h"
@@ -30,15 +30,12 @@ struct Session {
   Outbox outbox;
 };
 
-// The transport of a session: starts whatever the outbox says is next. Thread-safe. The one user beside gRPC's reactors
-// is the simulation.
-class SessionStream {
+// The transport of a session: Pump starts whatever the outbox says is next, for the first write of a session on the
+// writer thread, then from its own reactions. Thread-safe. The one user beside gRPC's reactors is the simulation.
+class SessionStream : public Pumped {
  public:
-  virtual ~SessionStream() = default;
-  virtual void Pump() = 0;
   // The session is over for a reason of ours: its queries are given up, and it ends with `why`.
   virtual void End(const ErrorInfo& why) = 0;
-  std::atomic<bool> wake_queued{false};  // the session writer's
 };
 
 // Thread-safe.
@@ -80,13 +77,7 @@ class SessionRegistry final : public SessionSink {
   // Goodbye to everybody, now and later; each stream ends when its last query is answered.
   void StartDrain(absl::Duration reconnect_after, MonotonicTime now);
 
-  struct Row {
-    std::string name, device_name, peer, tenant;
-    absl::Duration age;
-    size_t live_queries;
-    int64_t outbox_bytes;
-  };
-  std::vector<Row> List(size_t limit) const;
+  std::vector<SessionRow> List(size_t limit) const;
   size_t size() const;
 
  private:

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "goad/uncertainty.h"
 #include "server/base/clip.h"
+#include "server/wire/enums.h"
 
 namespace goad::server {
 namespace {
@@ -78,8 +79,9 @@ std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w)
 
 namespace {
 
-std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& config, double tx_power_w, MonotonicTime now,
-                                    const std::vector<LinkMeasurement>& before, LinkMeasurement* measurement) {
+std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& config, double tx_power_w,
+                                    MonotonicTime now, const std::vector<LinkMeasurement>& before,
+                                    LinkMeasurement* measurement) {
   size_t j = 0;
   while (j < config.sites.size() && (config.sites[j].name != link.site() || config.sites[j].presence.removed())) ++j;
   if (j == config.sites.size()) {
@@ -112,7 +114,8 @@ std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& conf
       measurement->uplink_bps = link.uplink_bps();
       break;
     case v1::SiteLink::MEASUREMENT_NOT_SET:
-      return Invalid("link_report.links.measurement", "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
+      return Invalid("link_report.links.measurement",
+                     "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
   }
   const bool rate = link.measurement_case() == v1::SiteLink::kUplinkBps;
   if (rate != (uplink.model == sched::UplinkModel::kMeasured)) {
@@ -128,8 +131,9 @@ std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& conf
 
 }  // namespace
 
-std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, const Config& config,
-                                     double tx_power_w, MonotonicTime now, std::vector<LinkMeasurement>* decoded) {
+std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
+                                     const Config& config, double tx_power_w, MonotonicTime now,
+                                     std::vector<LinkMeasurement>* decoded) {
   if (links.size() > 64) return Invalid("link_report.links", absl::StrCat(links.size(), " entries, want at most 64"));
   std::optional<ErrorInfo> first;
   for (const v1::SiteLink& link : links) {
@@ -172,7 +176,8 @@ std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* fiel
     GOAD_REFUSE_IF(CheckRange(name("temperature").c_str(), prompt.temperature(), 0, 2));
     decoded->temperature = prompt.temperature();
   }
-  if (prompt.stop_size() > 4) return Invalid(name("stop"), absl::StrCat(prompt.stop_size(), " entries, want at most 4"));
+  if (prompt.stop_size() > 4)
+    return Invalid(name("stop"), absl::StrCat(prompt.stop_size(), " entries, want at most 4"));
   for (const std::string& stop : prompt.stop()) {
     GOAD_REFUSE_IF(CheckLength(name("stop"), stop.size(), 1, 64));
     decoded->stop.push_back(stop);
@@ -220,8 +225,8 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig&
   }
   meta->chat = query.prompt_kind() == v1::PROMPT_KIND_CHAT;
   if (query.has_inline_prompt()) {
-    GOAD_REFUSE_IF(DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes,
-                                inline_prompt));
+    GOAD_REFUSE_IF(
+        DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes, inline_prompt));
   } else {
     GOAD_REFUSE_IF(CheckRange("query.prompt_bits", static_cast<double>(query.prompt_bits()), 1,
                               8.0 * static_cast<double>(limits.prompt_bytes)));
@@ -233,7 +238,8 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig&
   meta->max_output_tokens =
       query.max_output_tokens() == 0 ? limits.max_output_tokens : static_cast<int>(query.max_output_tokens());
   if (query.has_expected_output_tokens()) {
-    GOAD_REFUSE_IF(CheckRange("query.expected_output_tokens", query.expected_output_tokens(), 0, meta->max_output_tokens));
+    GOAD_REFUSE_IF(
+        CheckRange("query.expected_output_tokens", query.expected_output_tokens(), 0, meta->max_output_tokens));
     meta->expected_output_tokens = static_cast<int>(query.expected_output_tokens());
   }
   GOAD_REFUSE_IF(CheckRange("query.local_delay_s", query.local_delay_s(), 0, 3600));
@@ -258,18 +264,14 @@ std::optional<ErrorInfo> DecodeOutcome(const v1::Outcome& outcome) {
 
 uint64_t QueryFingerprint(const v1::Query& query) {
   v1::Query body = query;
-  body.clear_deadline_s();     // both count down while a device asks again
+  body.clear_deadline_s();  // both count down while a device asks again
   body.clear_local_delay_s();
   return std::hash<std::string>{}(body.SerializeAsString());
 }
 
-// --- encoding ------------------------------------------------------------------------------------------------------------
+// --- encoding
+// ------------------------------------------------------------------------------------------------------------
 
-v1::Reason EncodeReason(sched::Reason reason) { return static_cast<v1::Reason>(static_cast<int>(reason) + 1); }
-v1::Verdict EncodeVerdict(sched::Verdict verdict) {
-  return verdict == sched::Verdict::kOffload ? v1::VERDICT_OFFLOAD : v1::VERDICT_LOCAL;
-}
-static_assert(static_cast<int>(sched::Reason::kSiteDraining) + 1 == v1::REASON_SITE_DRAINING);
 static_assert(static_cast<int>(ErrorCode::kInternal) + 1 == v1::ERROR_CODE_INTERNAL);
 
 v1::Error EncodeError(const ErrorInfo& error) {
@@ -307,8 +309,8 @@ struct Encoder {
     v1::Decision& decision = *frame.mutable_decision();
     decision.set_query_id(query_id);
     decision.set_epoch(event.epoch);
-    decision.set_verdict(EncodeVerdict(event.verdict));
-    decision.set_reason(EncodeReason(event.reason));
+    decision.set_verdict(ToWire(event.verdict));
+    decision.set_reason(ToWire(event.reason));
     decision.set_site(SiteName(event.site, sites));
     decision.set_predicted_upload_s(event.predicted_upload_s);
     decision.set_predicted_compute_s(event.predicted_compute_s);
@@ -354,7 +356,8 @@ struct Encoder {
 
 }  // namespace
 
-v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id, const std::vector<SiteConfig>& sites) {
+v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id,
+                            const std::vector<SiteConfig>& sites) {
   v1::ServerFrame frame;
   std::visit(Encoder{frame, query_id, sites}, event);
   return frame;

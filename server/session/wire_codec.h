@@ -17,10 +17,11 @@ namespace goad::server {
 
 std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w);
 
-// `decoded` gets one entry per site that was reported well, whatever else is in the report: an unknown site, a number out of range, or
-// a measurement that the site's uplink model does not use is what is returned, the first of them.
-std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, const Config& config,
-                                     double tx_power_w, MonotonicTime now, std::vector<LinkMeasurement>* decoded);
+// `decoded` gets one entry per site that was reported well, whatever else is in the report: an unknown site, a number
+// out of range, or a measurement that the site's uplink model does not use is what is returned, the first of them.
+std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
+                                     const Config& config, double tx_power_w, MonotonicTime now,
+                                     std::vector<LinkMeasurement>* decoded);
 
 std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig& limits, QueryMeta* meta,
                                      std::shared_ptr<const PromptBody>* inline_prompt);
@@ -39,12 +40,10 @@ uint64_t QueryFingerprint(const v1::Query& query);
 
 v1::Error EncodeError(const ErrorInfo& error);
 v1::ServerFrame EncodeSites(const Config& config);
-v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id, const std::vector<SiteConfig>& sites);
+v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id,
+                            const std::vector<SiteConfig>& sites);
 v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau);
 v1::ServerFrame EncodeProtocolError(const ErrorInfo& error, uint64_t frame, const std::string& query_id);
-
-v1::Reason EncodeReason(sched::Reason reason);
-v1::Verdict EncodeVerdict(sched::Verdict verdict);
 
 }  // namespace goad::server
 

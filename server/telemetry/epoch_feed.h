@@ -1,4 +1,4 @@
-// Hands every decided epoch to whoever subscribed: the decision log, and each WatchEpochs call.
+// Hands every decided epoch to whoever subscribed: the decision log, and who watches epochs (server/admin).
 #ifndef GOAD_SERVER_TELEMETRY_EPOCH_FEED_H_
 #define GOAD_SERVER_TELEMETRY_EPOCH_FEED_H_
 

@@ -11,7 +11,8 @@
 
 namespace goad::server {
 
-// A query that was answered LOCAL without asking the policy: past its deadline, behind its own device's upload, draining.
+// A query that was answered LOCAL without asking the policy: past its deadline, behind its own device's upload,
+// draining.
 struct EarlyDecline {
   std::string query_id;
   sched::Reason reason = sched::Reason::kNoLink;
@@ -21,12 +22,13 @@ struct EarlyDecline {
 struct EpochRecord {
   std::shared_ptr<const Config> config;  // in force then; names the sites
   std::string policy;
-  double lambda_s = 0;                  // the policy's parameter
+  bool chosen_in_order = false;  // sched::PolicyGuarantees, of the policy
+  double lambda_s = 0;           // the policy's parameter
   sched::EpochSnapshot snapshot;
   sched::EpochResult result;
-  std::vector<std::string> query_ids;   // per candidate, the device's name of the query
-  std::vector<bool> held;               // per candidate: forced, no eligible site, keeps waiting (no decision yet)
-  std::vector<EarlyDecline> early;      // not in the snapshot
+  std::vector<std::string> query_ids;  // per candidate, the device's name of the query
+  std::vector<bool> held;              // per candidate: forced, no eligible site, keeps waiting (no decision yet)
+  std::vector<EarlyDecline> early;     // not in the snapshot
   double solver_s = 0;
 
   std::string SiteName(sched::SiteIndex site) const {  // empty for kNone, and without a configuration

@@ -9,6 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "server/session/session_core.h"
+#include "server/wire/enums.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::compat {
@@ -205,7 +206,7 @@ class OldDevice {
         server::DecisionEvent event{ids_[wire.query_id()], wire.epoch()};
         event.verdict = wire.verdict() == v1::VERDICT_OFFLOAD ? sched::Verdict::kOffload : sched::Verdict::kLocal;
         for (int r = 0; r < sched::kReasonCount; ++r) {
-          if (server::EncodeReason(static_cast<sched::Reason>(r)) == wire.reason())
+          if (server::ToWire(static_cast<sched::Reason>(r)) == wire.reason())
             event.reason = static_cast<sched::Reason>(r);
         }
         event.site = SiteOf(wire.site());

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <functional>
+#include <set>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -338,6 +339,18 @@ TEST(CheckSnapshot, TheFaultNamesItsPartWhichCanBeTakenOut) {
   SnapshotFault fault;
   EXPECT_FALSE(CheckSnapshot(whole, &fault).ok());
   EXPECT_FALSE(TakeOut(fault, &whole));
+}
+
+// What others go by (planner, explain) is declared beside the policy; a new one has it here or fails.
+TEST(MakePolicy, EveryPolicyDeclaresWhatItIs) {
+  const std::set<std::string> moves_what_it_assigned = {"goa-relocate", "genetic", "optimal"};
+  for (const std::string& name : PolicyNames()) {
+    EXPECT_GT(MostPairs(name), 0u) << name;
+    EXPECT_LE(MostPairs(name), 1000000u) << name;
+    EXPECT_EQ((*MakePolicy(name))->guarantees().chosen_in_order, moves_what_it_assigned.count(name) == 0) << name;
+  }
+  for (const std::string& name : ServingPolicyNames()) EXPECT_EQ(MostPairs(name), 1000000u) << name;
+  EXPECT_EQ(MostPairs("nonsense"), 0u);
 }
 
 TEST(MakePolicy, UnknownNameListsTheKnown) {

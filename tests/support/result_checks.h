@@ -26,6 +26,15 @@ inline void CheckResult(const EpochSnapshot& snapshot, const EpochResult& result
     if (guarantees.no_optional_without_gain && !(guarantees.forced_offloaded && snapshot.Forced(i))) {
       ASSERT_LT(cost.upload_s + cost.compute_s, snapshot.candidates[i].local_delay_s) << "candidate " << i;
     }
+    // By uncertainty x delay, which says nothing about the site when the first is zero.
+    if (guarantees.chosen_in_order && snapshot.candidates[i].uncertainty > 0) {
+      for (size_t j = 0; j < snapshot.sites.size(); ++j) {
+        const LoadState::PairCost other = state.Evaluate(i, j);
+        if (other.eligibility != Eligibility::kEligible) continue;
+        ASSERT_LE(cost.upload_s + cost.compute_s, (other.upload_s + other.compute_s) * (1 + 1e-9))
+            << "candidate " << i << " had a better site when it was taken: " << j;
+      }
+    }
     state.Assign(i, ToIndex(site));
   }
   std::vector<double> hz(snapshot.sites.size()), flops(snapshot.sites.size());

@@ -156,7 +156,7 @@ TEST(ConfigLoader, TokensAreReadAndTheirMistakesNamed) {
     return Problems(std::string(kSmall) + "auth: {tokens_file: \"" + path + "\"}\ntenants: [{name: acme}]\n");
   };
   EXPECT_EQ(problems("# comment\n\nacme:" + hex + "\ndefault:" + std::string(64, 'b') + "\n"), "");
-  EXPECT_THAT(problems("acme:" + hex + "\ndefault:" + hex + "\n"), testing::HasSubstr("one token for two tenants"));
+  EXPECT_NE(problems("acme:" + hex + "\ndefault:" + hex + "\n").find("one token for two tenants"), std::string::npos);
   EXPECT_EQ(problems("acme:" + hex + "\nacme:12\n"),
             "f.yaml:2:8: auth.tokens_file: " + path + ":2: want TENANT:HEX, HEX the 64 digits of a token's SHA-256");
   EXPECT_EQ(problems("other:" + hex + "\n"),

@@ -142,7 +142,8 @@ class DispatcherTest : public testing::Test {
   }
   const SiteHealth& LastHealth() const {
     const SiteHealth* last = nullptr;
-    for (const Event& event : to_engine_) last = std::holds_alternative<SiteHealth>(event) ? &std::get<SiteHealth>(event) : last;
+    for (const Event& event : to_engine_)
+      last = std::holds_alternative<SiteHealth>(event) ? &std::get<SiteHealth>(event) : last;
     return *last;
   }
 
@@ -241,8 +242,9 @@ TEST_F(DispatcherTest, MoreTokensThanWereAskedForAreNotBelieved) {
   const auto answered = [&](const std::string& output_tokens) {
     const CallId id = Start(next++);  // asks for 4
     Head(id, 200);
-    Body(id, std::string(kToken) + kStop + "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":" +
-                 output_tokens + "}}\n\n" + kDone);
+    Body(id, std::string(kToken) + kStop +
+                 "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":" + output_tokens +
+                 "}}\n\n" + kDone);
     const auto& completed = std::get<CompletedEvent>(sink_.events.back());
     EXPECT_EQ(std::get<QueryDone>(to_engine_.back()).output_tokens, completed.output_tokens);
     return completed.usage_estimated ? -completed.output_tokens : completed.output_tokens;
@@ -552,7 +554,7 @@ TEST_F(DispatcherTest, APromptThatIsRepeatedInAnErrorTakesABackendFromNobody) {
     }
   }
   const auto sites = dispatcher_->Backends();
-  for (const BackendPool::View& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
+  for (const BackendRow& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
   EXPECT_EQ(Returned().size(), 6u) << "a 500 may be anything: tried on both, then given back";
 }
 
@@ -568,7 +570,8 @@ TEST_F(DispatcherTest, TheBackendThatOthersUseLeastIsChosenByItsOwnMetrics) {
       }
     }
   };
-  round("vllm:num_requests_running{model_name=\"m\"} 3.0\nvllm:num_requests_waiting{model_name=\"m\"} 2\n", "none of ours 7\n");
+  round("vllm:num_requests_running{model_name=\"m\"} 3.0\nvllm:num_requests_waiting{model_name=\"m\"} 2\n",
+        "none of ours 7\n");
   Start(1);
   Start(2);
   EXPECT_EQ(transport_.started.at(0).url, "http://two");
@@ -703,7 +706,8 @@ TEST_F(DispatcherTest, ARemovedBackendFinishesWhatItHasAndIsAskedNoMoreAndANewOn
   }
   int slots_a = 0, slots_b = 0;
   for (const Event& event : to_engine_) {
-    if (const auto* health = std::get_if<SiteHealth>(&event)) (health->site == sched::SiteIndex{0} ? slots_a : slots_b) = health->slots;
+    if (const auto* health = std::get_if<SiteHealth>(&event))
+      (health->site == sched::SiteIndex{0} ? slots_a : slots_b) = health->slots;
   }
   EXPECT_EQ(slots_a, 6);
   EXPECT_EQ(slots_b, 5);
