@@ -51,6 +51,7 @@ void ReportHead(Transfer& transfer) {
   HttpHead head;
   head.status = static_cast<int>(status);
   head.retry_after = absl::Seconds(retry_after_s);
+  head.says_when_to_retry = !Header(transfer, "Retry-After").empty();
   head.content_type = Header(transfer, "Content-Type");
   head.content_type.resize(std::min(head.content_type.find_first_of("; "), head.content_type.size()));
   head.framed = !Header(transfer, "Content-Length").empty() || !Header(transfer, "Transfer-Encoding").empty();
