@@ -27,16 +27,15 @@ class BackendPool final {
   // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and from its probes.
   BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
               std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity);
-  // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that was
-  // removed is not asked any more.
+  // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that
+  // was removed is not asked any more.
   void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);
 
-  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that speak chat);
-  // -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or removed gets what
-  // was admitted before, where the site has no other. `preferred`, if it is one of those, goes
-  // before the least loaded: it has read the beginning of this conversation; -1 = none.
-  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now,
-           bool* all_tried) const;
+  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that
+  // speak chat); -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or
+  // removed gets what was admitted before, where the site has no other. `preferred`, if it is one of those, goes before
+  // the least loaded: it has read the beginning of this conversation; -1 = none.
+  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const;
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
@@ -51,8 +50,9 @@ class BackendPool final {
     return *sites_[site].backends[static_cast<size_t>(backend)].config;
   }
 
-  // In which it last took a request.
-  RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
+  // What it is known to want of every request. Learn: it has taken that of `prompt` as `taken`.
+  const RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
+  void Learn(size_t site, int backend, const RequestDialect& taken, const PromptBody& prompt);
 
   void Heard(size_t site, int backend, MonotonicTime now) {
     At(site, backend).heard = now;
@@ -109,7 +109,9 @@ class BackendPool final {
     int reported_slots = 0;
     int open_slots = 0;  // as the engine was told
     int in_flight = 0;
-    int refusals = 0;  // requests in a row that it did not answer, without a fault of its own
+    int refusals = 0;             // requests in a row that it did not answer, without a fault of its own
+    int turned_away = 0;          // those of them that were no prompt's fault
+    MonotonicTime refuses_until;  // by which it is asked last
     double foreign = 0;
     MonotonicTime heard;  // when it last answered a probe, or sent something of an answer
     BackendState logged = BackendState::kUnknown;
