@@ -70,9 +70,9 @@ inline constexpr std::string_view kConfigurationKinds[] = {
     "invalid_api_key", "api_key_invalid", "authentication",    "auth_error",    "budget_exceeded"};
 // Of a field of the request that the server does not take.
 inline constexpr std::string_view kFieldRefusals[] = {
-    "not support", "unsupported",      "not permitted", "not allowed",   "unrecognized",
-    "unknown",     "unexpected",       "extra",         "forbidden",     "invalid",
-    "not a valid", "only the default", "must be",       "not available", "positive"};
+    "not support", "unsupported", "not permitted", "not allowed", "unrecognized", "unknown",
+    "unexpected",  "extra",       "forbidden",     "invalid",     "not a valid",  "only the default",
+    "can only be", "must be",     "not available", "positive"};
 
 }  // namespace goad::server
 

@@ -258,7 +258,7 @@ std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const 
     changed |= *value != to;
     *value = to;
   };
-  if (names("stream_options") || names("include_usage")) set(&other.stream_options, false);
+  if (names("stream_options") || has("stream options") || names("include_usage")) set(&other.stream_options, false);
   if (names("seed") && prompt.seed) set(&other.seed, false);
   if (names("logprobs") && prompt.top_logprobs > 0) {
     set(&other.logprobs_below, std::min(dialect.logprobs_below, prompt.top_logprobs));

@@ -82,6 +82,7 @@ struct CurlTransport::Impl {
   MonotonicTime now;  // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Transfer>> aborted;  // removed outside curl's callbacks
+  std::vector<CallId> started;                     // curl takes no new ones within its callbacks, where a failover is
   std::vector<CallId> resumed;                     // what was held back is reported by the next Poll
   MonotonicTime timer = MonotonicTime::Infinite();
 
@@ -110,6 +111,13 @@ struct CurlTransport::Impl {
     curl_multi_remove_handle(multi, transfer.easy);
     curl_easy_cleanup(transfer.easy);
     curl_slist_free_all(transfer.headers);
+  }
+
+  void AddStarted() {
+    for (const CallId id : std::exchange(started, {})) {
+      const auto found = transfers.find(id);
+      if (found != transfers.end()) curl_multi_add_handle(multi, found->second->easy);
+    }
   }
 
   void ReportEnded() {
@@ -217,8 +225,8 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->request.body.c_str());
   }
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-  curl_multi_add_handle(impl_->multi, easy);
   impl_->transfers[id] = std::move(transfer);
+  impl_->started.push_back(id);
   return id;
 }
 
@@ -245,6 +253,7 @@ void CurlTransport::SetPaused(CallId id, bool paused) {
 }
 
 void CurlTransport::Poll(MonotonicTime until) {
+  impl_->AddStarted();
   const absl::Duration wait = std::min(until, impl_->timer) - MonotonicTime::Now();
   const int64_t wait_us = std::clamp<int64_t>(absl::ToInt64Microseconds(wait), 0, 1000000);
   epoll_event events[64];
@@ -272,6 +281,7 @@ void CurlTransport::Poll(MonotonicTime until) {
     curl_multi_socket_action(impl_->multi, CURL_SOCKET_TIMEOUT, 0, &running);
   }
   impl_->ReportEnded();
+  impl_->AddStarted();
 }
 
 void CurlTransport::Wake() {

@@ -310,6 +310,7 @@ TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
     return dialect ? nlohmann::json::parse(MakeRequestBody(BackendConfig(), prompt, 9, *dialect)) : nlohmann::json();
   };
   EXPECT_FALSE(other("HTTP 422: body.stream_options: Extra inputs are not permitted").contains("stream_options"));
+  EXPECT_FALSE(other("HTTP 400: Stream options can only be defined when stream is true").contains("stream_options"));
   EXPECT_FALSE(other("HTTP 400: Unrecognized request argument supplied: seed").contains("seed"));
   EXPECT_EQ(other("HTTP 422: `temperature` must be strictly positive")["temperature"], 0.01);
   EXPECT_FALSE(
