@@ -38,9 +38,15 @@ inline constexpr std::string_view kTemplateWords[] = {"jinja",
                                                       "failed to parse messages",
                                                       "no user query found"};
 // Of a prompt that a filter before the model refuses.
-inline constexpr std::string_view kModerationWords[] = {
-    "requires moderation", "input was flagged", "prompt was flagged",        "flagged by",
-    "flagged as",          "content policy",    "content management policy", "content_filter"};
+inline constexpr std::string_view kModerationWords[] = {"requires moderation",
+                                                        "input was flagged",
+                                                        "prompt was flagged",
+                                                        "flagged by",
+                                                        "flagged as",
+                                                        "content policy",
+                                                        "content management policy",
+                                                        "content_filter",
+                                                        "prompt injection patterns"};
 // A 400 that says one of these is not the prompt's: the same would be said of every one.
 inline constexpr std::string_view kConfigurationWords[] = {
     // the model

@@ -296,6 +296,20 @@ TEST(CompletionJson, HalvesOfAPairAndRawBytesMeetAgain) {
   EXPECT_EQ(joined({"\xF0\x9F", "\x98\x80"}), "\xF0\x9F\x98\x80");
 }
 
+TEST(CompletionJson, TextsThatAreObjectsAndThoughtInBlocks) {
+  const auto delta = [](const std::string& fields) {
+    return *ParseChunk("{\"choices\":[{\"index\":0,\"delta\":{" + fields + "}}]}");
+  };
+  EXPECT_EQ(
+      delta(R"("content":[{"type":"text","text":{"value":"Hello","annotations":[]}},{"type":"text","text":" you"}])")
+          .text,
+      "Hello you");
+  EXPECT_EQ(delta(R"("content":{"type":"text","text":{"value":"Hello"}})").text, "Hello");
+  EXPECT_TRUE(delta(R"("content":"","reasoning_details":[{"type":"reasoning.encrypted","data":"xx"}])").thought);
+  EXPECT_TRUE(delta(R"("thinking_blocks":[{"type":"thinking","thinking":"hm"}])").thought);
+  EXPECT_FALSE(delta(R"("reasoning_details":[],"thinking_blocks":null)").thought);
+}
+
 TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
   PromptBody prompt;
   prompt.seed = 1;
