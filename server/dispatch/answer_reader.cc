@@ -12,12 +12,28 @@
 namespace goad::server {
 namespace {
 
-// Reasons that servers give for an answer that is none.
-constexpr std::array<std::string_view, 7> kNoAnswer = {"abort", "aborted", "cancelled", "canceled",
-                                                       "error", "load",    "unload"};
+// Reasons that servers give for an answer that is none, in lower case.
+constexpr std::array<std::string_view, 12> kNoAnswer = {"abort",
+                                                        "aborted",
+                                                        "cancelled",
+                                                        "canceled",
+                                                        "error",
+                                                        "load",
+                                                        "unload",
+                                                        "timeout",
+                                                        "repetition",
+                                                        "network_error",
+                                                        "insufficient_system_resource",
+                                                        "malformed_function_call"};
 constexpr std::string_view kBlank = " \t\r\n";
 
 bool IsBlank(std::string_view text) { return text.find_first_not_of(kBlank) == text.npos; }
+// Bytes of what somebody asks, as far as servers repeat it beside an answer.
+size_t RoomFor(const PromptBody& prompt) {
+  size_t bytes = prompt.text.size();
+  for (const auto& [role, content] : prompt.messages) bytes += role.size() + content.size();
+  return std::min(bytes * AnswerReader::kRoomPerPromptByte, AnswerReader::kMaxRoom);
+}
 bool IsDone(std::string_view text) {
   const absl::string_view trimmed = absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size()));
   return absl::EqualsIgnoreCase(trimmed, "[DONE]");
@@ -29,16 +45,25 @@ AnswerReader::AnswerReader(std::shared_ptr<const PromptBody> prompt, int max_out
     : prompt_(std::move(prompt)),
       max_output_tokens_(max_output_tokens),
       logprobs_wanted_(prompt_->top_logprobs > 0),
-      sse_(kMaxEvent + (logprobs_wanted_ ? kMaxLogprobs : 0)) {}
+      room_(RoomFor(*prompt_)),
+      sse_(kMaxEvent + room_ + (logprobs_wanted_ ? kMaxLogprobs : 0)),
+      most_idle_bytes_(kMaxIdle + room_) {}
 
 void AnswerReader::Fail(Blame blame, std::string code, std::string words, std::string detail) {
   state_ = State::kFailed;
-  error_ = {blame, false, std::move(code), std::move(words), "", std::move(detail)};
+  error_ = {blame, /*doubtful=*/false, std::move(code), std::move(words), "", std::move(detail)};
 }
 
-void AnswerReader::Refused(const std::string& body, bool says_when_to_retry) {
+void AnswerReader::Refused(const std::string& body, bool is_whole) {
   state_ = State::kFailed;
-  error_ = ReadServerError(head_.status, says_when_to_retry, body, *prompt_);
+  const bool says_when_to_retry = head_.says_when_to_retry || head_.retry_after > absl::ZeroDuration();
+  error_ = ReadServerError(head_.status, says_when_to_retry && !is_answer(), body, *prompt_, is_whole);
+}
+
+// Servers that are told to repeat the prompt beside the answer: a device chose its size.
+void AnswerReader::TooLarge(const char* what) {
+  Fail(Blame::kBackend, "garbage", absl::StrCat(what, " is larger than its bound"));
+  error_.doubtful = true;
 }
 
 void AnswerReader::OnHead(const HttpHead& head) { head_ = head; }
@@ -61,7 +86,7 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
   body_bytes_ += bytes.size();
   if (!is_answer()) {
     kept_ += bytes.substr(0, kMaxErrorBody - std::min(kept_.size(), kMaxErrorBody));
-    if (body_bytes_ > kMaxIdle) Refused(kept_, head_.retry_after > absl::ZeroDuration());
+    if (body_bytes_ > kMaxIdle) Refused(kept_);
     return part;
   }
   if (form_ == Form::kUnknown) {
@@ -78,10 +103,13 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
     part.alive = !IsBlank(bytes);
     if (!part.alive) idle_bytes_ += bytes.size();
     kept_ += bytes;
-    if (kept_.size() > kMaxEvent + kMaxLogprobs)
-      Fail(Blame::kBackend, "garbage", "an answer that is no stream is larger than 1 MiB");
+    if (kept_.size() > kMaxEvent + room_ + kMaxLogprobs) TooLarge("an answer that is no stream");
   } else if (form_ == Form::kEvents && !sse_.Push(bytes, Into(&part)) && state_ == State::kReading) {
-    Fail(Blame::kBackend, "garbage", "an event of the answer is larger than 64 KiB and its log-probabilities");
+    if (has_ended()) {
+      BecomeWhole(&part);
+    } else {
+      TooLarge("an event of the answer");
+    }
   }
   if (state_ != State::kReading) return part;
   if (idle_bytes_ + sse_.passed_over() > most_idle_bytes_) {
@@ -95,7 +123,10 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
 }
 
 void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
-  if (event.type == "error") return Refused(event.data, false);
+  if (event.type == "error") {
+    if (!has_ended()) Refused(event.data);
+    return;
+  }
   // An event of another name counts when it holds a chunk all the same, as some gateways name theirs.
   const bool named = !event.type.empty() && event.type != "message";
   if (IsBlank(event.data) || (named && !IsChunk(event.data))) {
@@ -112,20 +143,25 @@ void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
     return;
   }
   if (!chunk.ok()) return Fail(Blame::kBackend, "garbage", std::string(chunk.status().message()));
-  if (chunk->is_error) return Refused(event.data, false);
+  if (chunk->is_error) {
+    if (!has_ended()) Refused(event.data);
+    return;
+  }
   OnChunk(*std::move(chunk), event.data.size(), part);
 }
 
 void AnswerReader::OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part) {
   if (chunk.usage) usage_ = chunk.usage;
   if (chunk.text.size() > kMaxEvent) return Fail(Blame::kBackend, "garbage", "an event has more than 64 KiB of text");
+  reason_ends_ &= finish_reason_.empty() || chunk.text.empty();
   if (chunk.finish_reason) finish_reason_ = *chunk.finish_reason;
-  if (std::find(kNoAnswer.begin(), kNoAnswer.end(), finish_reason_) != kNoAnswer.end()) {
+  if (std::find(kNoAnswer.begin(), kNoAnswer.end(), absl::AsciiStrToLower(finish_reason_)) != kNoAnswer.end()) {
     return Fail(Blame::kBackend, "unfinished",
                 absl::StrCat("the server ended the answer: finish_reason ", finish_reason_));
   }
   if (chunk.text.empty() && !chunk.thought && !chunk.tool_call) {
-    if (!chunk.has_other_choices) idle_bytes_ += bytes;
+    // Roles, progress, usage: the time limits bound these, and their bytes only where they are a flood.
+    if (!chunk.has_other_choices) idle_bytes_ += bytes / kChunkIsLess + kPerChunk;
     return;
   }
   part->alive = true;
@@ -142,7 +178,7 @@ void AnswerReader::OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part
 
 void AnswerReader::OnWholeJson(AnswerPart* part) {
   absl::StatusOr<CompletionChunk> chunk = ParseChunk(kept_, logprobs_wanted_);
-  if (chunk.ok() && chunk->is_error) return Refused(kept_, false);
+  if (chunk.ok() && chunk->is_error) return Refused(kept_);
   if (!chunk.ok() || !chunk->has_choice) {
     return Fail(Blame::kBackend, "garbage", "the answer is no event stream, and no JSON answer or error");
   }
@@ -152,13 +188,15 @@ void AnswerReader::OnWholeJson(AnswerPart* part) {
   BecomeWhole(part);
 }
 
-// The server says that this is all. Without text it is an answer only where the model chose to say nothing.
+// The server says that this is all. Without text there is nothing to show, and the device's own model may do better.
 void AnswerReader::BecomeWhole(AnswerPart* part) {
-  if (!has_text_ && !has_tool_call_ && (has_thought_ || finish_reason_ == "length")) {
-    return Fail(
-        Blame::kPrompt, "empty",
-        absl::StrCat("the answer ended (", finish_reason_, ") ", has_thought_ ? "in thought" : "before its first text",
-                     "; max_output_tokens ", max_output_tokens_));
+  if (!has_text_) {
+    return Fail(Blame::kPrompt, "empty",
+                absl::StrCat("the answer ended (", finish_reason_, ") ",
+                             has_thought_     ? "in thought"
+                             : has_tool_call_ ? "with a tool call, and no text"
+                                              : "before its first text",
+                             "; max_output_tokens ", max_output_tokens_));
   }
   part->text += utf8_.Finish();
   state_ = State::kWhole;
@@ -171,8 +209,8 @@ AnswerPart AnswerReader::OnEnd(TransportEnd end, const std::string& detail) {
     Fail(Blame::kBackend, "connect_failed", "no connection", detail);
     return part;
   }
-  if (!is_answer() && head_.status != 0) {  // its status says enough, cut or not
-    Refused(kept_, head_.retry_after > absl::ZeroDuration());
+  if (is_error_body()) {  // its status says enough, cut or not
+    Refused(kept_, end == TransportEnd::kComplete);
     return part;
   }
   // A connection that breaks is an end like another where there is no other way to tell the end.
@@ -186,7 +224,7 @@ AnswerPart AnswerReader::OnEnd(TransportEnd end, const std::string& detail) {
       if (state_ != State::kReading) return;
       if (IsDone(event.data) || (is_clean && ParseChunk(event.data, false).ok())) OnEvent(event, &part);
     });
-    if (state_ == State::kReading && is_clean && !finish_reason_.empty()) BecomeWhole(&part);
+    if (state_ == State::kReading && !finish_reason_.empty() && (is_clean || has_ended())) BecomeWhole(&part);
   }
   if (state_ != State::kReading) return part;
   if (end == TransportEnd::kBroken) {

@@ -27,13 +27,16 @@ struct AnswerPart {
 
 // Thread-compatible. One per request; of no use once the state is not kReading. README.md says when an answer is whole.
 //
-// Bounds, in bytes: an event kMaxEvent, and kMaxLogprobs more where log-probabilities were asked for; what is not of
-// the answer (comments, pings, empty events, padding) kMaxIdle and kIdlePerEvent for each event that was; the whole
-// body kMaxBody and kBodyPerToken for each token asked for. Nothing of the answer is kept but its end.
+// Bounds, in bytes: an event kMaxEvent, kRoomPerPromptByte for each byte of the prompt (servers repeat it, as text or
+// as tokens), and kMaxLogprobs more where log-probabilities were asked for; what is not of the answer (comments, pings,
+// padding, and an eighth of chunks that are empty) kMaxIdle, the prompt's room and kIdlePerEvent for each event that
+// was; the whole body kMaxBody and kBodyPerToken for each token asked for. Nothing of the answer is kept but its end.
 class AnswerReader {
  public:
   enum class State { kReading, kWhole, kFailed };
   static constexpr size_t kMaxEvent = 64 << 10, kMaxLogprobs = 1 << 20;
+  static constexpr size_t kRoomPerPromptByte = 8, kMaxRoom = 2 << 20;
+  static constexpr size_t kChunkIsLess = 8, kPerChunk = 8;
   static constexpr size_t kMaxIdle = 256 << 10, kIdlePerEvent = 64;
   static constexpr size_t kMaxBody = 16 << 20, kBodyPerToken = 8 << 10;
   static constexpr size_t kMaxErrorBody = 64 << 10;
@@ -49,6 +52,8 @@ class AnswerReader {
   int http_status() const { return head_.status; }
   // Its finish_reason is here, and neither [DONE] nor the body's end: it may be ended as if that had come.
   bool is_at_its_end() const { return state_ == State::kReading && form_ == Form::kEvents && !finish_reason_.empty(); }
+  // Its status says that it is none, and what it says of that is still to come.
+  bool is_error_body() const { return state_ == State::kReading && head_.status != 0 && !is_answer(); }
   const std::string& finish_reason() const { return finish_reason_; }
   const std::optional<Usage>& usage() const { return usage_; }
 
@@ -56,10 +61,13 @@ class AnswerReader {
   enum class Form { kUnknown, kEvents, kJson };  // of the body; its first byte tells
 
   bool is_answer() const { return head_.status / 100 == 2; }
+  // It has text and a finish_reason with nothing after it: whatever comes now takes nothing of it away.
+  bool has_ended() const { return has_text_ && reason_ends_ && !finish_reason_.empty(); }
   bool IsChunk(const std::string& data) const;
   void OnEvent(const SseEvent& event, AnswerPart* part);
   void OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part);
-  void Refused(const std::string& body, bool says_when_to_retry);
+  void Refused(const std::string& body, bool is_whole = true);
+  void TooLarge(const char* what);
   void OnWholeJson(AnswerPart* part);
   void BecomeWhole(AnswerPart* part);
   void Fail(Blame blame, std::string code, std::string words, std::string detail = "");
@@ -68,6 +76,7 @@ class AnswerReader {
   const std::shared_ptr<const PromptBody> prompt_;
   const int max_output_tokens_;
   const bool logprobs_wanted_;
+  const size_t room_;  // for the prompt, where a server repeats it
   State state_ = State::kReading;
   ServerError error_;
   HttpHead head_;
@@ -78,7 +87,8 @@ class AnswerReader {
   std::string finish_reason_;
   std::optional<Usage> usage_;
   bool has_text_ = false, has_thought_ = false, has_tool_call_ = false;
-  size_t body_bytes_ = 0, idle_bytes_ = 0, most_idle_bytes_ = kMaxIdle;
+  bool reason_ends_ = true;  // no text came after a finish_reason, which some gateways write into every chunk
+  size_t body_bytes_ = 0, idle_bytes_ = 0, most_idle_bytes_;
 };
 
 }  // namespace goad::server

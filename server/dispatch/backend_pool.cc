@@ -12,6 +12,7 @@ namespace goad::server {
 namespace {
 
 constexpr absl::Duration kLongestRest = absl::Seconds(30);
+constexpr absl::Duration kTurnsAway = absl::Seconds(5);  // that one is asked last after its last "busy"
 constexpr size_t kMaxProbeBody = 1 << 20;
 constexpr int kAssumedSlots = 4;  // of a server that does not say, where nothing is configured
 constexpr size_t kMostModelsNamed = 8;
@@ -87,8 +88,8 @@ int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, Mon
     if (chat && backend.config->api != BackendApi::kChat) continue;
     *all_tried = false;
     if (backend.in_flight >= slots) continue;
-    // One that refuses everything is idle for that very reason: the others first.
-    const bool refuses = backend.refusals >= config_->dispatch.failures_to_open;
+    // One that turns everybody away is idle for that very reason: the others first.
+    const bool refuses = now < backend.refuses_until;
     if (static_cast<int>(b) == preferred && !refuses) return preferred;
     const double load = (backend.in_flight + backend.foreign) / slots + (refuses ? 1e9 : 0);
     if (best >= 0 && load >= best_load) continue;
@@ -113,7 +114,8 @@ BackendHealth::Settings BackendPool::Settings(const Backend& backend) const {
 }
 
 void BackendPool::Succeeded(size_t site, int backend, MonotonicTime now) {
-  At(site, backend).refusals = 0;
+  At(site, backend).refusals = At(site, backend).turned_away = 0;
+  At(site, backend).refuses_until = MonotonicTime();
   At(site, backend).health.RequestSucceeded(now);
   Report(now);
 }
@@ -123,6 +125,10 @@ void BackendPool::Failed(size_t site, int backend, const ServerError& error, con
   metrics_->BackendFailure(sched::ToSite(site), static_cast<size_t>(backend), static_cast<size_t>(error.blame));
   Backend& target = At(site, backend);
   if (error.blame == Blame::kPrompt || error.blame == Blame::kBusy || error.doubtful) {
+    // What prompts are refused for says nothing of it: one device's would move everybody's load.
+    if (error.blame != Blame::kPrompt && ++target.turned_away >= config_->dispatch.failures_to_open) {
+      target.refuses_until = now + kTurnsAway;
+    }
     // Not its fault; but when it answers nobody, an operator wants to know.
     if (++target.refusals == config_->dispatch.failures_to_open) {
       target.health.Refused(absl::StrCat("POST ", words), now);
@@ -138,6 +144,20 @@ void BackendPool::Failed(size_t site, int backend, const ServerError& error, con
     target.health.RequestFailed(absl::StrCat("POST ", words), Settings(target), now);
   }
   Report(now);
+}
+
+// A seed, or a temperature out of range, is the query's own; so is what a prompt may have put into a server's mouth.
+void BackendPool::Learn(size_t site, int backend, const RequestDialect& taken, const PromptBody& prompt) {
+  RequestDialect& known = At(site, backend).dialect;
+  known.stream_options &= taken.stream_options;
+  known.max_completion_tokens |= taken.max_completion_tokens;
+  const bool is_common = prompt.temperature <= 1;  // what every server takes that takes any
+  if (taken.temperature > known.temperature && is_common && !Repeats(prompt, "temperature")) {
+    known.temperature = taken.temperature;
+  }
+  if (taken.logprobs_below < known.logprobs_below && !Repeats(prompt, "logprobs")) {
+    known.logprobs_below = taken.logprobs_below;
+  }
 }
 
 void BackendPool::Rest(size_t site, int backend, absl::Duration retry_after, MonotonicTime now) {

@@ -50,8 +50,9 @@ class BackendPool final {
     return *sites_[site].backends[static_cast<size_t>(backend)].config;
   }
 
-  // In which it last took a request.
-  RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
+  // What it is known to want of every request. Learn: it has taken that of `prompt` as `taken`.
+  const RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
+  void Learn(size_t site, int backend, const RequestDialect& taken, const PromptBody& prompt);
 
   void Heard(size_t site, int backend, MonotonicTime now) {
     At(site, backend).heard = now;
@@ -94,7 +95,9 @@ class BackendPool final {
     int reported_slots = 0;
     int open_slots = 0;  // as the engine was told
     int in_flight = 0;
-    int refusals = 0;  // requests in a row that it did not answer, without a fault of its own
+    int refusals = 0;             // requests in a row that it did not answer, without a fault of its own
+    int turned_away = 0;          // those of them that were no prompt's fault
+    MonotonicTime refuses_until;  // by which it is asked last
     double foreign = 0;
     MonotonicTime heard;  // when it last answered a probe, or sent something of an answer
     BackendState logged = BackendState::kUnknown;

@@ -1,14 +1,15 @@
 #include "server/dispatch/completion_json.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client_sdk/openai/json_text.h"
 #include "client_sdk/openai/logprobs.h"
 #include "nlohmann/json.hpp"
+#include "server/dispatch/blame_words.h"
 #include "server/dispatch/utf8.h"
 
 namespace goad::server {
@@ -123,10 +124,16 @@ std::optional<int> Count(const json& value, int most) {
   return static_cast<int>(number);
 }
 
+// A part's "text": "..." or {"value": "..."}.
+std::string PartText(const json& part) {
+  const json* text = Find(part, "text");
+  return text != nullptr && text->is_object() ? Text(*text, "value") : Text(part, "text");
+}
+
 // "text", or a list of parts of which those of text count; Mistral puts thought among them.
 std::string ContentText(const json& content, bool* thought) {
   if (content.is_string()) return content.get<std::string>();
-  if (content.is_object()) return Text(content, "text");
+  if (content.is_object()) return PartText(content);
   std::string text;
   if (!content.is_array()) return text;
   for (size_t k = 0; k < std::min(content.size(), kMaxParts); ++k) {
@@ -135,7 +142,7 @@ std::string ContentText(const json& content, bool* thought) {
     if (part.is_string()) {
       text += part.get<std::string>();
     } else if (type.empty() || type == "text" || type == "output_text") {
-      text += Text(part, "text");
+      text += PartText(part);
     } else if (type == "thinking" || type == "reasoning") {
       *thought = true;
     }
@@ -147,7 +154,7 @@ std::string ContentText(const json& content, bool* thought) {
 void ReadMessage(const json& message, CompletionChunk* chunk) {
   if (const json* content = Find(message, "content")) chunk->text = ContentText(*content, &chunk->thought);
   if (chunk->text.empty()) chunk->text = Text(message, "refusal");  // the model's words for the user, too
-  for (const char* field : {"reasoning_content", "reasoning", "thinking"}) {
+  for (const char* field : {"reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks"}) {
     const json* at = Find(message, field);
     chunk->thought |=
         at != nullptr && (at->is_string() || at->is_object() || at->is_array()) && *at != "" && !at->empty();
@@ -206,7 +213,9 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
   json body = {{"model", backend.model}, {"stream", true}};
   body[dialect.max_completion_tokens ? "max_completion_tokens" : "max_tokens"] = max_output_tokens;
   if (dialect.stream_options) body["stream_options"] = {{"include_usage", true}};
-  if (dialect.temperature != Temperature::kOmitted) {
+  const bool no_temperature = dialect.temperature == Temperature::kOmitted ||
+                              (dialect.temperature == Temperature::kZeroOmitted && prompt.temperature <= 0);
+  if (!no_temperature) {
     body["temperature"] =
         dialect.temperature == Temperature::kAboveZero ? std::max(prompt.temperature, 0.01) : prompt.temperature;
   }
@@ -223,7 +232,7 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
   }
   if (!prompt.stop.empty()) body["stop"] = prompt.stop;
   if (prompt.seed && dialect.seed) body["seed"] = *prompt.seed;
-  if (prompt.top_logprobs > 0 && dialect.logprobs) {
+  if (prompt.top_logprobs > 0 && prompt.top_logprobs < dialect.logprobs_below) {
     if (backend.api == BackendApi::kChat) {
       body["logprobs"] = true;
       body["top_logprobs"] = prompt.top_logprobs;
@@ -237,13 +246,11 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
 std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const PromptBody& prompt,
                                            const ServerError& error) {
   using Temperature = RequestDialect::Temperature;
-  constexpr std::array<std::string_view, 15> kRefusals = {
-      "not support", "unsupported",      "not permitted", "not allowed",   "unrecognized",
-      "unknown",     "unexpected",       "extra",         "forbidden",     "invalid",
-      "not a valid", "only the default", "must be",       "not available", "positive"};
   const std::string words = absl::AsciiStrToLower(error.words);
   const auto has = [&](std::string_view word) { return words.find(word) != words.npos; };
-  if (std::none_of(kRefusals.begin(), kRefusals.end(), has)) return std::nullopt;
+  // Not only what is the prompt's: a gateway's words may be a strict server's, and some call it their own fault.
+  if (error.blame != Blame::kPrompt && !error.doubtful && !has("unexpected keyword")) return std::nullopt;
+  if (std::none_of(std::begin(kFieldRefusals), std::end(kFieldRefusals), has)) return std::nullopt;
   const auto names = [&](std::string_view field) { return error.field == field || has(field); };
   RequestDialect other = dialect;
   bool changed = false;
@@ -251,9 +258,11 @@ std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const 
     changed |= *value != to;
     *value = to;
   };
-  if (names("stream_options") || names("include_usage")) set(&other.stream_options, false);
+  if (names("stream_options") || has("stream options") || names("include_usage")) set(&other.stream_options, false);
   if (names("seed") && prompt.seed) set(&other.seed, false);
-  if (names("logprobs") && prompt.top_logprobs > 0) set(&other.logprobs, false);
+  if (names("logprobs") && prompt.top_logprobs > 0) {
+    set(&other.logprobs_below, std::min(dialect.logprobs_below, prompt.top_logprobs));
+  }
   const bool wants_other_name = names("max_tokens") && has("max_completion_tokens");
   if ((wants_other_name || (error.field == "max_tokens" && has("support"))) && !has("context")) {
     set(&other.max_completion_tokens, true);
@@ -262,8 +271,10 @@ std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const 
     const bool zero = prompt.temperature <= 0;
     if (zero && dialect.temperature == Temperature::kAsAsked && (has("positive") || has("greater") || has("> 0"))) {
       set(&other.temperature, Temperature::kAboveZero);
-    } else if (zero || has("support") || has("only the default")) {
+    } else if (has("only the default") || (!zero && has("support"))) {
       set(&other.temperature, Temperature::kOmitted);
+    } else if (zero) {
+      set(&other.temperature, std::max(dialect.temperature, Temperature::kZeroOmitted));
     }
   }
   return changed ? std::optional<RequestDialect>(other) : std::nullopt;

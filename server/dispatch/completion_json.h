@@ -3,6 +3,7 @@
 #ifndef GOAD_SERVER_DISPATCH_COMPLETION_JSON_H_
 #define GOAD_SERVER_DISPATCH_COMPLETION_JSON_H_
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,12 +17,13 @@ namespace goad::server {
 
 // How a server wants its requests: all as they are, until it has refused a field by name.
 struct RequestDialect {
-  enum class Temperature { kAsAsked, kAboveZero, kOmitted };  // kAboveZero: 0 is said as 0.01
+  // In this order. kAboveZero: 0 is said as 0.01; kZeroOmitted: only 0 is left out.
+  enum class Temperature { kAsAsked, kAboveZero, kZeroOmitted, kOmitted };
 
   bool stream_options = true;
   bool seed = true;
-  bool logprobs = true;
-  bool max_completion_tokens = false;  // in the place of max_tokens
+  int logprobs_below = std::numeric_limits<int>::max();  // so many for each token, or more, were refused
+  bool max_completion_tokens = false;                    // in the place of max_tokens
   Temperature temperature = Temperature::kAsAsked;
 };
 // What to try instead when a server that was spoken to in `dialect` has refused the request with `error`; nullopt when

@@ -51,6 +51,7 @@ void ReportHead(Transfer& transfer) {
   HttpHead head;
   head.status = static_cast<int>(status);
   head.retry_after = absl::Seconds(retry_after_s);
+  head.says_when_to_retry = !Header(transfer, "Retry-After").empty();
   head.content_type = Header(transfer, "Content-Type");
   head.content_type.resize(std::min(head.content_type.find_first_of("; "), head.content_type.size()));
   head.framed = !Header(transfer, "Content-Length").empty() || !Header(transfer, "Transfer-Encoding").empty();
@@ -81,6 +82,7 @@ struct CurlTransport::Impl {
   MonotonicTime now;  // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Transfer>> aborted;  // removed outside curl's callbacks
+  std::vector<CallId> started;                     // curl takes no new ones within its callbacks, where a failover is
   std::vector<CallId> resumed;                     // what was held back is reported by the next Poll
   MonotonicTime timer = MonotonicTime::Infinite();
 
@@ -109,6 +111,13 @@ struct CurlTransport::Impl {
     curl_multi_remove_handle(multi, transfer.easy);
     curl_easy_cleanup(transfer.easy);
     curl_slist_free_all(transfer.headers);
+  }
+
+  void AddStarted() {
+    for (const CallId id : std::exchange(started, {})) {
+      const auto found = transfers.find(id);
+      if (found != transfers.end()) curl_multi_add_handle(multi, found->second->easy);
+    }
   }
 
   void ReportEnded() {
@@ -216,8 +225,8 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->request.body.c_str());
   }
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-  curl_multi_add_handle(impl_->multi, easy);
   impl_->transfers[id] = std::move(transfer);
+  impl_->started.push_back(id);
   return id;
 }
 
@@ -244,6 +253,7 @@ void CurlTransport::SetPaused(CallId id, bool paused) {
 }
 
 void CurlTransport::Poll(MonotonicTime until) {
+  impl_->AddStarted();
   const absl::Duration wait = std::min(until, impl_->timer) - MonotonicTime::Now();
   const int64_t wait_us = std::clamp<int64_t>(absl::ToInt64Microseconds(wait), 0, 1000000);
   epoll_event events[64];
@@ -271,6 +281,7 @@ void CurlTransport::Poll(MonotonicTime until) {
     curl_multi_socket_action(impl_->multi, CURL_SOCKET_TIMEOUT, 0, &running);
   }
   impl_->ReportEnded();
+  impl_->AddStarted();
 }
 
 void CurlTransport::Wake() {

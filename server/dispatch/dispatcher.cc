@@ -12,8 +12,8 @@
 namespace goad::server {
 namespace {
 
-constexpr absl::Duration kTerminator =
-    absl::Seconds(2);  // that an answer with its finish_reason waits for [DONE] or the body's end
+constexpr absl::Duration kTerminator = absl::Seconds(2);  // for [DONE] or the body's end, after a finish_reason
+constexpr absl::Duration kErrorBody = absl::Seconds(1);   // for the body of an error, after its head
 
 // llama-server frees the slot of a closed stream 5 to 15 ms later (observed); until then a new request would be queued
 // there, where it cannot be aborted.
@@ -100,12 +100,13 @@ void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, 
 // is remembered when an answer is whole, so that words in a prompt which the server repeats teach nothing.
 bool Dispatcher::SendInOtherDialect(Query& query, const ServerError& error, MonotonicTime now) {
   const Attempt& attempt = *query.attempt;
-  if (error.blame != Blame::kPrompt || !attempt.ended || query.tokens > 0) return false;
+  if (query.tokens > 0) return false;
   const std::optional<RequestDialect> other = OtherDialect(attempt.dialect, *query.request.prompt, error);
   if (!other) return false;
   spdlog::info("backend={} refused a field of a request, asking without it: {}",
                pool_.name(sched::ToIndex(query.request.site), attempt.backend),
                WithoutPrompt(error.words, *query.request.prompt));
+  transport_->Abort(attempt.call);  // where it said so within a stream, and that goes on
   Send(query, attempt.backend, *other, now);
   return true;
 }
@@ -119,7 +120,8 @@ Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, co
       sent(now),
       reader(of_query->request.prompt, of_query->request.max_output_tokens) {}
 
-void Dispatcher::Attempt::OnHead(const HttpHead& head, MonotonicTime) {
+void Dispatcher::Attempt::OnHead(const HttpHead& head, MonotonicTime now) {
+  head_at = now;
   retry_after = head.retry_after;
   reader.OnHead(head);
 }
@@ -176,13 +178,7 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(request.site);
   pool_.Succeeded(site, attempt.backend, now);
   if (request.prompt->chat) last_backends_.Remember(request.session, site, attempt.backend);
-  // Of its dialect what every request needs is remembered; what this query's own seed, log-probabilities or temperature
-  // made it leave out is no matter of others.
-  RequestDialect& known = pool_.dialect(site, attempt.backend);
-  known.stream_options = attempt.dialect.stream_options;
-  known.max_completion_tokens = attempt.dialect.max_completion_tokens;
-  if (attempt.dialect.temperature == RequestDialect::Temperature::kAboveZero)
-    known.temperature = attempt.dialect.temperature;
+  pool_.Learn(site, attempt.backend, attempt.dialect, *request.prompt);
   metrics_->BackendRequest(request.site, attempt.backend, "200");
   CompletedEvent event;
   event.id = request.id;
@@ -313,6 +309,8 @@ Dispatcher::Limit Dispatcher::TimeLimit(const Query& query) const {
   consider(attempt.sent + limits.total, Limit::Kind::kTotal);
   if (attempt.paused_since != MonotonicTime::Infinite()) {
     consider(attempt.paused_since + config_->limits.slow_consumer, Limit::Kind::kSlowConsumer);
+  } else if (attempt.reader.is_error_body()) {
+    consider(attempt.head_at + kErrorBody, Limit::Kind::kErrorBody);
   } else if (attempt.reader.is_at_its_end()) {
     consider(attempt.last_alive.value_or(attempt.sent) + std::min(limits.between_tokens, kTerminator),
              Limit::Kind::kTerminator);
@@ -344,8 +342,10 @@ void Dispatcher::PastLimit(Query& query, Limit::Kind kind, MonotonicTime now) {
     case Limit::Kind::kFirstByte:
       if (!was_sent) return Fail(query, ErrorCode::kDeadlineExceeded, "TIMEOUT", "first_byte passed", now);
       return AttemptFailed(query, {Blame::kBackend, false, "timeout", "first_byte passed"}, now);
+    case Limit::Kind::kErrorBody:
     case Limit::Kind::kTerminator: {
-      AnswerPart last = query.attempt->reader.OnEnd(TransportEnd::kComplete, "");
+      const bool is_answer = kind == Limit::Kind::kTerminator;
+      AnswerPart last = query.attempt->reader.OnEnd(is_answer ? TransportEnd::kComplete : TransportEnd::kBroken, "");
       return Take(query, std::move(last), now);
     }
     case Limit::Kind::kBetweenTokens:

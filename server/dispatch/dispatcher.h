@@ -60,7 +60,8 @@ class Dispatcher final {
     const MonotonicTime sent;
     AnswerReader reader;
     CallId call{};
-    bool ended = false;  // the server sends nothing more
+    bool ended = false;     // the server sends nothing more
+    MonotonicTime head_at;  // when its head came
     absl::Duration retry_after;
     std::optional<MonotonicTime> last_alive;  // when something of the answer came
     MonotonicTime paused_since = MonotonicTime::Infinite();
@@ -77,7 +78,7 @@ class Dispatcher final {
     MonotonicTime settles;  // when the backend has let go of its last attempt
   };
   struct Limit {
-    enum class Kind { kDeadline, kFirstByte, kBetweenTokens, kTotal, kSlowConsumer, kTerminator };
+    enum class Kind { kDeadline, kFirstByte, kBetweenTokens, kTotal, kSlowConsumer, kErrorBody, kTerminator };
     MonotonicTime at;
     Kind kind;
   };

@@ -26,9 +26,10 @@ struct HttpRequest {
 // The head of the final answer; informational ones (1xx) are not reported.
 struct HttpHead {
   int status = 0;
-  std::string content_type;    // as sent, without parameters, in lower case; empty = not said
-  absl::Duration retry_after;  // of a Retry-After header (RFC 9110, 10.2.3); 0 = none
-  bool framed = true;          // the body's end is told by its length or chunks, not only by the connection's
+  std::string content_type;         // as sent, without parameters, in lower case; empty = not said
+  absl::Duration retry_after;       // of a Retry-After header (RFC 9110, 10.2.3); 0 = none
+  bool says_when_to_retry = false;  // it has a Retry-After, be it past or none that can be read
+  bool framed = true;               // the body's end is told by its length or chunks, not only by the connection's
 };
 
 enum class TransportEnd { kComplete, kConnectFailed, kBroken };

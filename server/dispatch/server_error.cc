@@ -1,7 +1,6 @@
 #include "server/dispatch/server_error.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <optional>
 #include <unordered_set>
@@ -14,6 +13,7 @@
 #include "client_sdk/openai/json_text.h"
 #include "nlohmann/json.hpp"
 #include "server/base/clip.h"
+#include "server/dispatch/blame_words.h"
 
 namespace goad::server {
 namespace {
@@ -24,41 +24,32 @@ constexpr size_t kMaxWords = 300;
 constexpr size_t kMaxField = 64;
 constexpr size_t kMaxErrorJson = 64 << 10;
 
-// What servers say of a prompt that is too long for them or that their chat template refuses. In lower case.
-constexpr std::array<std::string_view, 28> kPromptWords = {
-    "too large to process", "context length",        "context size",         "context window",
-    "context_length",       "exceed_context",        "maximum context",      "max_model_len",
-    "max_seq_len",          "max_total_tokens",      "max_new_tokens",       "max_input_tokens",
-    "max_input_length",     "too many tokens",       "tokens exceeds",       "reduce the length",
-    "prompt is too long",   "prompt too long",       "input is too long",    "input too long",
-    "input length",         "longer than the model", "larger than the max",  "jinja",
-    "template error",       "chat template",         "roles must alternate", "raise_exception"};
-// A 400 that says one of these is not the prompt's: the same would be said of every one.
-constexpr std::array<std::string_view, 12> kConfigurationWords = {"invalid model",
-                                                                  "unknown model",
-                                                                  "unsupported model",
-                                                                  "model not found",
-                                                                  "invalid api key",
-                                                                  "incorrect api key",
-                                                                  "api key not valid",
-                                                                  "does not support chat",
-                                                                  "default chat template",
-                                                                  "no chat template",
-                                                                  "llm provider not provided",
-                                                                  "plain http request was sent to https port"};
-constexpr std::array<std::string_view, 4> kLoadingWords = {"loading", "warming up", "starting up", "is starting"};
-// Of a 503, or of the 529 that some send: full, without a Retry-After (Ollama's queue, others' admission).
-constexpr std::array<std::string_view, 6> kBusyWords = {"server busy",   "server is busy", "overloaded",
-                                                        "queue is full", "at capacity",    "pending requests"};
-// Of a type or code, which no prompt gets into.
-constexpr std::array<std::string_view, 2> kPromptKinds = {"context", "template"};
-constexpr std::array<std::string_view, 7> kConfigurationKinds = {
-    "invalid_model",   "model_not_found", "unsupported_model", "unknown_model",
-    "invalid_api_key", "api_key_invalid", "authentication"};
+// Where `words` (blame_words.h) stand in `text` from `from` on; nothing = nowhere.
+std::string_view Find(std::string_view text, std::string_view words, size_t from = 0) {
+  constexpr size_t kMaxWord = 200;  // for a `*`
+  const size_t fixed = std::min(words.find_first_of("#*"), words.size());
+  for (size_t at = from; (at = text.find(words.substr(0, fixed), at)) != text.npos; ++at) {
+    size_t end = at + fixed;
+    bool is = true;
+    for (size_t k = fixed; is && k < words.size(); ++k) {
+      const size_t begin = end;
+      if (words[k] == '#') {
+        while (end < text.size() && absl::ascii_isdigit(static_cast<unsigned char>(text[end]))) ++end;
+      } else if (words[k] == '*') {
+        while (end < text.size() && end - begin < kMaxWord && text[end] != ' ') ++end;
+      } else if (end < text.size() && text[end] == words[k]) {
+        ++end;
+      }
+      is = end > begin;
+    }
+    if (is) return text.substr(at, end - at);
+  }
+  return {};
+}
 
 template <size_t n>
-bool SaysAnyOf(std::string_view text, const std::array<std::string_view, n>& words) {
-  return std::any_of(words.begin(), words.end(), [&](std::string_view word) { return text.find(word) != text.npos; });
+bool SaysAnyOf(std::string_view text, const std::string_view (&words)[n]) {
+  return std::any_of(words, words + n, [&](std::string_view word) { return !Find(text, word).empty(); });
 }
 
 // Letters and digits alone, in lower case: however a server writes a prompt that it repeats, these are the same.
@@ -70,6 +61,13 @@ std::string Letters(std::string_view text) {
   return out;
 }
 
+std::string PromptLetters(const PromptBody& prompt) {
+  std::string letters = Letters(prompt.text);
+  for (const auto& [role, content] : prompt.messages) letters += Letters(content);
+  for (const std::string& stop : prompt.stop) letters += Letters(stop);
+  return letters;
+}
+
 // A server's message beside the prompt that it answers.
 class Message {
  public:
@@ -79,24 +77,22 @@ class Message {
       : text_(absl::AsciiStrToLower(std::string(text))), prompt_(prompt) {}
 
   template <size_t n>
-  Says AnyOf(const std::array<std::string_view, n>& words) {
+  Says AnyOf(const std::string_view (&words)[n]) {
     Says says = Says::kNo;
     for (const std::string_view word : words) {
-      if (text_.find(word) == text_.npos) continue;
-      if (!PromptHolds(word)) return Says::kYes;
-      says = Says::kPerhaps;
+      for (std::string_view found = Find(text_, word); !found.empty();) {
+        if (!PromptHolds(found)) return Says::kYes;
+        says = Says::kPerhaps;
+        found = Find(text_, word, static_cast<size_t>(found.data() - text_.data()) + 1);
+      }
     }
     return says;
   }
 
  private:
-  bool PromptHolds(std::string_view word) {
-    if (!asked_) {
-      asked_ = Letters(prompt_.text);
-      for (const auto& [role, content] : prompt_.messages) *asked_ += Letters(content);
-      for (const std::string& stop : prompt_.stop) *asked_ += Letters(stop);
-    }
-    return asked_->find(Letters(word)) != std::string::npos;
+  bool PromptHolds(std::string_view words) {
+    if (!asked_) asked_ = PromptLetters(prompt_);
+    return asked_->find(Letters(words)) != std::string::npos;
   }
 
   const std::string text_;
@@ -133,8 +129,11 @@ int StatusOfType(std::string_view type) {
 }
 
 struct Parts {
+  enum class Form { kJson, kHtml, kText, kNothing };
   std::string message, kind, field;  // kind: type and code, in lower case
+  std::string page;                  // all of it, where the message is only its title
   int status = 0;
+  Form form = Form::kJson;
 };
 
 void ReadDetail(const json& detail, Parts* parts) {  // FastAPI
@@ -168,6 +167,12 @@ Parts ReadParts(std::string_view body) {
     const size_t begin = body.find("<title>"), end = body.find("</title>");
     parts.message =
         begin != body.npos && end != body.npos && begin < end ? body.substr(begin + 7, end - begin - 7) : body;
+    parts.page = body;
+    const size_t first = body.find_first_not_of(" \t\r\n");
+    if (first == body.npos) parts.form = Parts::Form::kNothing;
+    // What begins as JSON was cut.
+    else if (body[first] != '{' && body[first] != '[')
+      parts.form = body[first] == '<' ? Parts::Form::kHtml : Parts::Form::kText;
     return parts;
   }
   const auto error = root.find("error");
@@ -191,35 +196,46 @@ struct Verdict {
   bool doubtful = false;
 };
 
+// README.md has it as a table.
 Verdict VerdictOf(int status, bool says_when_to_retry, const Parts& parts, const PromptBody& prompt) {
   using Says = Message::Says;
-  Message message(parts.message, prompt);
+  using Form = Parts::Form;
+  Message message(parts.message, prompt), page(parts.page, prompt);
+  const auto either = [](Says one, Says other) { return std::max(one, other); };
   switch (status) {
     case 401:
-    case 403:
     case 404:
     case 405: return {Blame::kConfiguration};
     case 408: return {Blame::kBackend};
     case 429: return {Blame::kBusy};
-    case 400:
-    case 413:
-    case 422:
-      if (SaysAnyOf(parts.kind, kPromptKinds)) return {Blame::kPrompt};
-      if (SaysAnyOf(parts.kind, kConfigurationKinds) || parts.field == "model") return {Blame::kConfiguration};
-      return {message.AnyOf(kConfigurationWords) == Says::kYes || message.AnyOf(kConfigurationKinds) == Says::kYes
-                  ? Blame::kConfiguration
-                  : Blame::kPrompt};
     default: break;
   }
-  if (status >= 300 && status < 500) return {Blame::kConfiguration};
-  if (SaysAnyOf(parts.kind, kPromptKinds)) return {Blame::kPrompt};
-  const Says prompts = message.AnyOf(kPromptWords);
-  if (prompts == Says::kYes) return {Blame::kPrompt};
+  if ((status == 403 || status == 406) && parts.form == Form::kHtml) return {Blame::kConfiguration, true};  // a filter
+  const bool of_request = status == 400 || status == 413 || status == 422;
+  if ((of_request || status >= 500) && SaysAnyOf(parts.kind, kPromptKinds)) return {Blame::kPrompt};
+  if (of_request) {
+    if (SaysAnyOf(parts.kind, kConfigurationKinds) || parts.field == "model") return {Blame::kConfiguration};
+    if (message.AnyOf(kConfigurationWords) == Says::kYes || message.AnyOf(kConfigurationKinds) == Says::kYes ||
+        page.AnyOf(kConfigurationWords) == Says::kYes) {
+      return {Blame::kConfiguration};
+    }
+  }
+  // 424 is TGI's for what went wrong behind it.
+  const bool of_server = status >= 500 || status == 424;
+  Says prompts = either(message.AnyOf(kTemplateWords), message.AnyOf(kModerationWords));
+  if (of_server || of_request) prompts = either(prompts, message.AnyOf(kLengthWords));
+  if (prompts == Says::kYes && status >= 400) return {Blame::kPrompt};
+  if (of_request) {  // LLM servers speak JSON: other words, or none, are a gateway's
+    return status == 400 && parts.form != Form::kJson ? Verdict{Blame::kConfiguration, true} : Verdict{Blame::kPrompt};
+  }
+  if (!of_server) {
+    return {Blame::kConfiguration, prompts == Says::kPerhaps && status >= 400};
+  }
   if (status != 503 && status != 529) return {Blame::kBackend, prompts == Says::kPerhaps};
   const Says loads = message.AnyOf(kLoadingWords), busy = message.AnyOf(kBusyWords);
   if (loads == Says::kYes) return {Blame::kLoading};
-  if (says_when_to_retry || busy == Says::kYes) return {Blame::kBusy};
-  return {Blame::kBackend, prompts == Says::kPerhaps || loads == Says::kPerhaps || busy == Says::kPerhaps};
+  if (status == 529 || says_when_to_retry || busy == Says::kYes) return {Blame::kBusy};
+  return {Blame::kBackend, either(prompts, either(loads, busy)) == Says::kPerhaps};
 }
 
 std::string_view Trimmed(std::string_view text) {
@@ -294,8 +310,14 @@ std::string WithoutPrompt(std::string_view words, const PromptBody& prompt) {
 
 bool SaysLoading(std::string_view words) { return SaysAnyOf(absl::AsciiStrToLower(std::string(words)), kLoadingWords); }
 
-ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body, const PromptBody& prompt) {
-  const Parts parts = ReadParts(body);
+bool Repeats(const PromptBody& prompt, std::string_view words) {
+  return PromptLetters(prompt).find(Letters(words)) != std::string::npos;
+}
+
+ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body, const PromptBody& prompt,
+                            bool is_whole) {
+  Parts parts = ReadParts(body);
+  if (parts.form == Parts::Form::kNothing && !is_whole) parts.form = Parts::Form::kJson;  // it might have been
   // A status of the answer counts before what the body says, but for a 5xx around somebody else's 4xx.
   const bool from_body = http_status < 300 || (http_status >= 500 && parts.status >= 400 && parts.status < 500);
   const int status = !from_body ? http_status : parts.status != 0 ? parts.status : 500;

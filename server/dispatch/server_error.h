@@ -36,13 +36,18 @@ struct ServerError {
 //   {"object": "error", "message", "type", "code"}    vLLM and SGLang before
 //   {"detail": "..." or [{"loc", "msg"}]}             FastAPI, so vLLM and SGLang where the request does not fit its
 //   schema <title>...</title>                                gateways
-ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body, const PromptBody& prompt);
+// `is_whole`: the body is; else more of it may have been lost.
+ServerError ReadServerError(int http_status, bool says_when_to_retry, std::string_view body, const PromptBody& prompt,
+                            bool is_whole = true);
+
+// Whether the prompt holds these words, however a server that repeats them writes them.
+bool Repeats(const PromptBody& prompt, std::string_view words);
 
 // Whether the words of a 503 say that the server is on its way.
 bool SaysLoading(std::string_view words);
 
-// `words` with "(prompt)" for each run of eight bytes or more that `prompt` holds, for logs and operators, who are shown
-// no prompt. Takes as long as the prompt is.
+// `words` with "(prompt)" for each run of eight bytes or more that `prompt` holds, for logs and operators, who are
+// shown no prompt. Takes as long as the prompt is.
 std::string WithoutPrompt(std::string_view words, const PromptBody& prompt);
 
 // URLs, IP addresses and `url`'s own host replaced by "(address)": for what devices may read.

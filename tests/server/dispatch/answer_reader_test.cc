@@ -48,7 +48,8 @@ std::string Repeated(const std::string& text, size_t bytes) {
 
 TEST(AnswerReader, WhatFollowsAFinishReasonTakesNothingAway) {
   const std::string whole = absl::StrCat(kToken, kStop);
-  for (const char* end : {"data: [DONE] \n\n", "data:  [DONE]\n\n", "data: [done]\n\n", "data: {oops\n\n", "data: [DONE]\n", "", ": bye\n\n"}) {
+  for (const char* end : {"data: [DONE] \n\n", "data:  [DONE]\n\n", "data: [done]\n\n", "data: {oops\n\n",
+                          "data: [DONE]\n", "", ": bye\n\n"}) {
     const Answer answer = Read(absl::StrCat(whole, end));
     EXPECT_EQ(answer.state, State::kWhole) << end;
     EXPECT_EQ(answer.text, "hi ") << end;
@@ -57,8 +58,8 @@ TEST(AnswerReader, WhatFollowsAFinishReasonTakesNothingAway) {
 }
 
 TEST(AnswerReader, AnEventOfAnotherNameCountsWhenItHoldsAChunk) {
-  const Answer named = Read(absl::StrCat("event: completion.chunk\n", kToken, "event: ping\ndata: {\"type\":\"ping\"}\n\n",
-                                         "event: data\n", kStop, kDone));
+  const Answer named = Read(absl::StrCat("event: completion.chunk\n", kToken,
+                                         "event: ping\ndata: {\"type\":\"ping\"}\n\n", "event: data\n", kStop, kDone));
   EXPECT_EQ(named.state, State::kWhole);
   EXPECT_EQ(named.text, "hi ");
 }
@@ -72,26 +73,40 @@ TEST(AnswerReader, WhenAnAnswerIsWhole) {
       << "no empty line after the last event";
   EXPECT_EQ(Read(said + kStop + kDone, TransportEnd::kBroken).state, State::kWhole) << "said all, then broke";
   EXPECT_EQ(Read(said + kStop, TransportEnd::kBroken, /*framed=*/false).state, State::kWhole) << "no close_notify";
-  EXPECT_EQ(Read(said + kStop, TransportEnd::kBroken).code, "broken") << "the frames tell that there was more";
+  EXPECT_EQ(Read(said + kStop, TransportEnd::kBroken).state, State::kWhole)
+      << "chunked without its last chunk, or reset";
+  const std::string each = "data: {\"choices\":[{\"text\":\"hi \",\"finish_reason\":\"stop\"}]}\n\n";
+  EXPECT_EQ(Read(each + each, TransportEnd::kBroken).code, "broken")
+      << "it ends every chunk so: there may have been more";
+  EXPECT_EQ(Read(each + each + kDone).state, State::kWhole);
+  const std::string error = "data: {\"error\":{\"message\":\"no\",\"code\":500}}\n\n";
+  for (const std::string& after : {error, "event: error\n" + error, "error: {\"code\":500}\n\n" + std::string(kDone)}) {
+    EXPECT_EQ(Read(said + kStop + after).state, State::kWhole) << after;
+    EXPECT_EQ(Read(each + each + after).state, State::kFailed) << after;
+    EXPECT_EQ(Read(kStop + after).blame, Blame::kBackend) << "without text it is the better reason: " << after;
+  }
   EXPECT_EQ(Read(said + kDone).code, "broken") << "no finish_reason";
   EXPECT_EQ(Read(said).code, "broken");
   EXPECT_EQ(Read("").code, "broken");
-  EXPECT_EQ(Read(kStop).state, State::kWhole) << "the model chose to say nothing";
   EXPECT_EQ(Read(said + kStop + kDone, TransportEnd::kComplete, true, false, 206).state, State::kWhole) << "any 2xx";
 }
 
 TEST(AnswerReader, AnswersThatAreNone) {
-  for (const char* reason : {"abort", "error", "load"}) {
+  for (const char* reason : {"abort", "error", "load", "insufficient_system_resource", "timeout", "network_error",
+                             "malformed_function_call", "MALFORMED_FUNCTION_CALL", "repetition"}) {
     EXPECT_EQ(Read(std::string(kToken) + Finish(reason) + kDone).code, "unfinished") << reason;
     EXPECT_EQ(Read(Finish(reason) + kDone).blame, Blame::kBackend) << reason;
   }
-  for (const std::string& empty : {kThought + Finish("length"), kThought + Finish("stop"), Finish("length")}) {
+  const std::string role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+  const std::string tool = "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]}}]}\n\n";
+  const std::string call = "data: {\"choices\":[{\"delta\":{\"function_call\":{\"name\":\"f\"}}}]}\n\n";
+  for (const std::string& empty :
+       {kThought + Finish("length"), kThought + Finish("stop"), Finish("length"), role + Finish("stop"),
+        tool + Finish("tool_calls"), call + Finish("function_call")}) {
     EXPECT_EQ(Read(empty + kDone).code, "empty") << empty;
     EXPECT_EQ(Read(empty + kDone).blame, Blame::kPrompt) << empty;
   }
   EXPECT_EQ(Read(kThought + std::string(kToken) + Finish("length") + kDone).state, State::kWhole);
-  EXPECT_EQ(Read("data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]}}]}\n\n" + Finish("tool_calls")).state,
-            State::kWhole);
   EXPECT_EQ(Read(std::string(kToken) + "data: {\"error\":{\"message\":\"no\",\"code\":500}}\n\n").blame,
             Blame::kBackend);
   EXPECT_EQ(Read("event: error\ndata: {\"error\":{\"message\":\"no\",\"code\":400}}\n\n").blame, Blame::kPrompt);
@@ -107,17 +122,59 @@ TEST(AnswerReader, AnswersThatAreNone) {
 
 TEST(AnswerReader, WhatIsNotOfTheAnswerIsBounded) {
   const std::string end = std::string(kToken) + kStop + kDone;
-  for (const char* idle :
-       {":\n", ": ping\n\n", "\n", "data:\n\n", "data: {\"choices\":[]}\n\n", "event: ping\ndata: {}\n\n", "id: 7\n",
-        "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n", "x\n"}) {
+  for (const char* idle : {":\n", ": ping\n\n", "\n", "data:\n\n", "event: ping\ndata: {}\n\n", "id: 7\n", "x\n"}) {
     EXPECT_EQ(Read(Repeated(idle, 100 << 10) + end).text, "hi ") << idle;
     EXPECT_EQ(Read(Repeated(idle, 1 << 20) + end).code, "garbage") << idle;
+  }
+  for (const char* chunk :
+       {"data: {\"choices\":[]}\n\n", "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+        "data: "
+        "{\"id\":\"chatcmpl-0123456789abcdef\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"llm\","
+        "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null},\"finish_reason\":null}],"
+        "\"prompt_progress\":{\"total\":100000,\"cache\":0,\"processed\":4096,\"time_ms\":1000}}\n\n"}) {
+    std::string thousands;
+    for (int k = 0; k < 5000; ++k) thousands += chunk;
+    EXPECT_EQ(Read(thousands + end).text, "hi ") << chunk << ": the time limits bound them";
+    EXPECT_EQ(Read(Repeated(chunk, 6 << 20) + end).code, "garbage") << chunk << ": a flood";
   }
   EXPECT_EQ(Read(std::string(1 << 20, ' ') + end).code, "garbage") << "padding";
   EXPECT_EQ(Read(Repeated(": ping\n\n" + std::string(kThought), 1 << 20) + end).text, "hi ")
       << "a ping with each thought";
   EXPECT_EQ(Read(Repeated(kToken, AnswerReader::kMaxBody + 4 * AnswerReader::kBodyPerToken + 1)).code, "garbage")
       << "without end";
+}
+
+TEST(AnswerReader, AnEventMayHoldThePromptAndOneThatIsTooLargeIsHeldAgainstNobody) {
+  const auto read = [](const std::string& body, size_t prompt_bytes, ServerError* error) {
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->messages = {{"user", std::string(prompt_bytes, 'p')}};
+    AnswerReader reader(prompt, 4);
+    HttpHead head;
+    head.status = 200;
+    reader.OnHead(head);
+    std::string text;
+    for (size_t at = 0; at < body.size(); at += 8192) text += reader.OnBody(body.substr(at, 8192)).text;
+    text += reader.OnEnd(TransportEnd::kComplete, "").text;
+    *error = reader.error();
+    return reader.state() == State::kWhole ? text : "";
+  };
+  const auto verbose = [](const char* choice, size_t bytes) {  // llama-server -v
+    return absl::StrCat("data: {\"choices\":[", choice, "],\"__verbose\":{\"prompt\":\"", std::string(bytes, 'p'),
+                        "\"}}\n\n");
+  };
+  const char* stop = "{\"delta\":{},\"finish_reason\":\"stop\"}";
+  ServerError error;
+  for (const size_t bytes : {80u << 10, 250u << 10}) {
+    EXPECT_EQ(read(kToken + verbose(stop, 2 * bytes) + kDone, bytes, &error), "hi ") << bytes;
+    EXPECT_EQ(read(verbose("", 7 * bytes) + kToken + kStop + kDone, bytes, &error), "hi ") << "vLLM's prompt_logprobs";
+  }
+  EXPECT_EQ(read(std::string(kToken) + kStop + verbose("", 3 << 20) + kDone, 9, &error), "hi ")
+      << "it was whole before";
+  EXPECT_EQ(read(kToken + verbose(stop, 300 << 10) + kDone, 9, &error), "");
+  EXPECT_EQ(error.code, "garbage");
+  EXPECT_TRUE(error.doubtful);
+  EXPECT_EQ(read(verbose(stop, 3 << 20) + kDone, 1 << 20, &error), "") << "there is an end to it";
+  EXPECT_TRUE(error.doubtful);
 }
 
 TEST(AnswerReader, AnEventIsBoundedMoreWhereLogprobsWereAskedFor) {

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <mutex>
 #include <random>
@@ -310,6 +311,35 @@ TEST(Conversations, OverHttpCutOffAtEveryByteOfHeadAndFrames) {
       if (HasFailure()) return;
     }
   }
+}
+
+// A failover begins where the first attempt's bytes are reported.
+TEST(CurlTransport, ACallMayBeStartedAndEndedFromWithinAReportOfAnother) {
+  const auto opened = CurlTransport::Open();
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  CurlTransport& transport = **opened;
+  RawServer server;
+  server.set_answer(
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+      "data: {\"choices\":[{\"text\":\"Hello world\",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+  BackendConfig backend;
+  backend.url = server.url();
+  struct First final : HttpListener {
+    void OnHead(const HttpHead&, MonotonicTime) override {}
+    void OnBody(std::string_view, MonotonicTime) override { then(); }
+    void OnEnd(TransportEnd, const std::string&, MonotonicTime) override {}
+    std::function<void()> then;
+  } first;
+  Reading second;
+  const HttpRequest request = {&backend, "/v1/x", "{}", absl::Seconds(5), ""};
+  const CallId id = transport.Start(request, &first);
+  first.then = [&] {
+    transport.Abort(id);
+    transport.Start(request, &second);
+  };
+  const MonotonicTime late = MonotonicTime::Now() + absl::Seconds(5);
+  while (!second.ended && MonotonicTime::Now() < late) transport.Poll(late);
+  EXPECT_EQ(second.Result().text, "Hello world");
 }
 
 TEST(CurlTransport, WhatIsBoundedAndWhatIsDecoded) {

@@ -190,7 +190,7 @@ TEST_F(DispatcherTest, AnAnswerWithoutDoneIsWholeWhenItsBodyIs) {
   EXPECT_EQ(std::get<CompletedEvent>(sink_.events.back()).text_bytes, 3u);
   id = Start(2);
   Head(id, 200);
-  Body(id, std::string(kToken) + kStop);
+  Body(id, kToken);
   End(id, TransportEnd::kBroken, "10.0.0.7 went away");
   EXPECT_EQ(Failure().text_bytes, 3u);
   EXPECT_EQ(Failure().error.message, "a/0: connection lost");  // and no address
@@ -221,20 +221,72 @@ TEST_F(DispatcherTest, WhatABackendSaysOfItsKeyDoesNotReachTheDevice) {
   EXPECT_NE(dispatcher_->Backends()[0][0].last_error.find("sk-secret"), std::string::npos);  // the operator reads it
 }
 
-TEST_F(DispatcherTest, OneThatRefusesEverybodyIsAskedLastAndSaysSo) {
-  for (uint64_t k = 1; k <= 3; ++k) {  // failures_to_open
-    const CallId id = Start(k);
-    Head(id, 400);
-    Body(id, "{\"error\":{\"message\":\"no such thing\"}}");
-    End(id, TransportEnd::kComplete, "");
+TEST_F(DispatcherTest, PromptsThatAreRefusedSayNothingOfABackendAndOneThatTurnsEverybodyAwayIsAskedLastForAWhile) {
+  uint64_t next = 1;
+  const auto three = [&](int status, const std::string& body) {  // failures_to_open
+    for (int k = 0; k < 3; ++k) {
+      const CallId id = Start(next++);
+      EXPECT_EQ(LastAttempt().url, "http://one");
+      Head(id, status);
+      Body(id, body);
+      End(id, TransportEnd::kComplete, "");
+      if (Last() != id) {  // tried elsewhere
+        Head(Last(), 200);
+        Body(Last(), std::string(kToken) + kStop + kDone);
+      }
+      Advance(21 * kMs);
+    }
+  };
+  three(400, "{\"error\":{\"message\":\"no such thing\"}}");
+  EXPECT_EQ(Failure().error.reason, "BACKEND_REFUSED");
+  const auto backends = dispatcher_->Backends();
+  EXPECT_EQ(backends[0][0].state, BackendState::kUp);  // no fault of its own is proved
+  EXPECT_EQ(backends[0][0].last_error, "POST HTTP 400: no such thing") << "an operator wants to know";
+  three(429, "");
+  const auto url_of_next = [&] {
+    const CallId id = Start(next++);
+    const std::string url = LastAttempt().url;
+    Head(id, 200);
+    Body(id, std::string(kToken) + kStop + kDone);
+    Advance(21 * kMs);
+    return url;
+  };
+  EXPECT_EQ(url_of_next(), "http://two");
+  Advance(absl::Seconds(6));
+  EXPECT_EQ(url_of_next(), "http://one");
+}
+
+TEST_F(DispatcherTest, ARefusalWhoseBodyHangsIsJudgedByItsStatus) {
+  for (const char* body : {"", "{\"error\":{\"message\":\"too long\""}) {
+    Start(1);
+    const std::string url = LastAttempt().url;
+    Head(Last(), 400);
+    Body(Last(), body);
+    Advance(absl::Seconds(1));
     EXPECT_EQ(Failure().error.reason, "BACKEND_REFUSED");
     Advance(21 * kMs);
   }
-  const auto backends = dispatcher_->Backends();
-  EXPECT_EQ(backends[0][0].state, BackendState::kUp);  // no fault of its own is proved
-  EXPECT_EQ(backends[0][0].last_error, "POST HTTP 400: no such thing");
-  Start(4);
-  EXPECT_EQ(LastAttempt().url, "http://two");
+  Start(2);
+  const CallId first = Last();
+  Head(first, 503);
+  Advance(absl::Seconds(1));
+  EXPECT_NE(Last(), first) << "tried elsewhere";
+}
+
+TEST_F(DispatcherTest, APageOfAGatewayIsTriedElsewhereAndHeldAgainstNobody) {
+  for (uint64_t k = 1; k <= 4; ++k) {
+    Start(k);
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      const CallId id = Last();
+      Head(id, k % 2 == 0 ? 400 : 403);
+      Body(id, "<html><head><title>Blocked</title></head></html>");
+      End(id, TransportEnd::kComplete, "");
+    }
+    Advance(21 * kMs);
+  }
+  EXPECT_EQ(Returned().size(), 4u);
+  const auto sites = dispatcher_->Backends();
+  for (const BackendPool::View& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
 }
 
 TEST_F(DispatcherTest, MoreTokensThanWereAskedForAreNotBelieved) {
@@ -303,6 +355,72 @@ TEST_F(DispatcherTest, AStrictServerIsAskedAgainWithoutTheFieldAndThatIsRemember
   EXPECT_EQ(std::get<CompletedEvent>(sink_.events.back()).text_bytes, 3u);
   Start(3);
   EXPECT_FALSE(asks_for_usage());
+}
+
+TEST_F(DispatcherTest, WhatAServerRefusesOfEveryRequestCostsOneRequestAndNoMore) {
+  config_.sites[0].backends.resize(1);
+  dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                             [this](Event event) { to_engine_.push_back(std::move(event)); });
+  for (int step = 0; step < 3; ++step) {
+    Advance(absl::ZeroDuration());
+    for (const auto& probe : std::exchange(transport_.started, {})) AnswerProbe(probe.id);
+  }
+  uint64_t next = 0;
+  const auto ask = [&](const std::string& text, double temperature, int top_logprobs) {
+    DispatchRequest request;
+    request.id = QueryId{++next};
+    request.site = sched::SiteIndex{0};
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->text = text;
+    prompt->temperature = temperature;
+    prompt->top_logprobs = top_logprobs;
+    request.prompt = prompt;
+    request.max_output_tokens = 4;
+    request.received = request.prompt_ready = now_;
+    request.deadline = MonotonicTime::Infinite();
+    dispatcher_->Start(request, now_);
+    return Last();
+  };
+  const auto refuse = [&](CallId id, int status, const std::string& words) {
+    Head(id, status);
+    Body(id, "{\"error\":{\"message\":\"" + words + "\"}}");
+    End(id, TransportEnd::kComplete, "");
+    EXPECT_NE(Last(), id) << words << ": asked again";
+  };
+  const auto answer = [&] {
+    const size_t before = Outcomes().size();
+    Head(Last(), 200);
+    Body(Last(), std::string(kToken) + kStop + kDone);
+    EXPECT_EQ(Outcomes().size(), before + 1);
+    Advance(21 * kMs);
+  };
+  const auto has = [&](const char* field) { return LastAttempt().body.find(field) != std::string::npos; };
+  refuse(ask("q", 0, 0), 400, "'temperature' does not support 0. Only the default (1) value is supported.");
+  answer();
+  ask("q", 0, 0);
+  EXPECT_FALSE(has("temperature")) << "remembered";
+  answer();
+  refuse(ask("what is logprobs", 1, 5), 400, "no logprobs here: they are not supported");
+  EXPECT_FALSE(has("logprobs\":"));
+  answer();
+  refuse(ask("q", 1, 5), 400, "top_logprobs must be between 0 and 4");
+  answer();
+  ask("q", 1, 5);
+  EXPECT_FALSE(has("logprobs\":"));
+  answer();
+  ask("q", 1, 4);
+  EXPECT_TRUE(has("logprobs\":")) << "so many were not refused";
+  answer();
+  ask("q", 1, 0);  // within a stream, which goes on
+  const CallId streamed = Last();
+  Head(streamed, 200);
+  Body(streamed, "data: {\"error\":{\"code\":400,\"message\":\"Extra inputs are not permitted: stream_options\"}}\n\n");
+  EXPECT_NE(Last(), streamed);
+  EXPECT_EQ(transport_.aborted.back(), streamed);
+  EXPECT_FALSE(has("stream_options"));
+  answer();
+  ask("q", 1, 0);
+  EXPECT_FALSE(has("stream_options"));
 }
 
 TEST_F(DispatcherTest, ThoughtKeepsAnAnswerAliveAndPingsDoNot) {
@@ -695,6 +813,7 @@ TEST_F(DispatcherTest, ARemovedBackendFinishesWhatItHasAndIsAskedNoMoreAndANewOn
   next.sites.push_back(site);
   metrics_.SetLabels({{"a", "b"}, {{"http://one", "http://two", "http://three"}, {"http://four"}}});
   transport_.started.clear();
+  Head(running, 200);
   dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
   for (int k = 0; k < 20; ++k) {
     Advance(absl::Milliseconds(500));
@@ -711,7 +830,6 @@ TEST_F(DispatcherTest, ARemovedBackendFinishesWhatItHasAndIsAskedNoMoreAndANewOn
   }
   EXPECT_EQ(slots_a, 6);
   EXPECT_EQ(slots_b, 5);
-  Head(running, 200);
   Body(running, std::string(kStop) + kDone);
   End(running, TransportEnd::kComplete, "");
   EXPECT_EQ(Outcomes(), std::vector{DispatchOutcome::kCompleted});

@@ -95,8 +95,8 @@ TEST(Utf8, InvalidBytesBecomeReplacements) {
     return out + assembler.Finish();
   };
   EXPECT_EQ(all("a\xFFz"), "a\xEF\xBF\xBDz");
-  EXPECT_EQ(all("\xC0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD");          // overlong
-  EXPECT_EQ(all("\xED\xA0\x80"), "\xEF\xBF\xBD");                  // half of a UTF-16 pair
+  EXPECT_EQ(all("\xC0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD");  // overlong
+  EXPECT_EQ(all("\xED\xA0\x80"), "\xEF\xBF\xBD");          // half of a UTF-16 pair
   EXPECT_EQ(all("\xED\xA0\x80"
                 "a\xED\xB0\x80"),
             "\xEF\xBF\xBD"
@@ -119,7 +119,8 @@ TEST(CompletionJson, ReadsWhatLlamaServerSends) {
   EXPECT_EQ(chunk->tokens, 1);
   EXPECT_EQ(chunk->logprobs[0].top[0].token, " Office");
   EXPECT_FALSE(chunk->finish_reason);
-  chunk = ParseChunk(R"({"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"stop"}],"usage":{"completion_tokens":2,"prompt_tokens":40}})");
+  chunk = ParseChunk(
+      R"({"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"stop"}],"usage":{"completion_tokens":2,"prompt_tokens":40}})");
   EXPECT_EQ(*chunk->finish_reason, "stop");
   EXPECT_EQ(chunk->usage->output_tokens, 2);
   EXPECT_EQ(chunk->tokens, 0);
@@ -161,7 +162,8 @@ TEST(CompletionJson, RequestsSayEverything) {
   prompt.seed = 7;
   prompt.top_logprobs = 3;
   auto body = nlohmann::json::parse(MakeRequestBody(backend, prompt, 9));
-  EXPECT_EQ(body, nlohmann::json::parse(R"({"model":"llm","prompt":"why?","stream":true,"max_tokens":9,"temperature":0.0,
+  EXPECT_EQ(body,
+            nlohmann::json::parse(R"({"model":"llm","prompt":"why?","stream":true,"max_tokens":9,"temperature":0.0,
       "stream_options":{"include_usage":true},"stop":["\n"],"seed":7,"logprobs":3})"));
   backend.api = BackendApi::kChat;
   body = nlohmann::json::parse(MakeRequestBody(backend, prompt, 9));
@@ -294,18 +296,35 @@ TEST(CompletionJson, HalvesOfAPairAndRawBytesMeetAgain) {
   EXPECT_EQ(joined({"\xF0\x9F", "\x98\x80"}), "\xF0\x9F\x98\x80");
 }
 
+TEST(CompletionJson, TextsThatAreObjectsAndThoughtInBlocks) {
+  const auto delta = [](const std::string& fields) {
+    return *ParseChunk("{\"choices\":[{\"index\":0,\"delta\":{" + fields + "}}]}");
+  };
+  EXPECT_EQ(
+      delta(R"("content":[{"type":"text","text":{"value":"Hello","annotations":[]}},{"type":"text","text":" you"}])")
+          .text,
+      "Hello you");
+  EXPECT_EQ(delta(R"("content":{"type":"text","text":{"value":"Hello"}})").text, "Hello");
+  EXPECT_TRUE(delta(R"("content":"","reasoning_details":[{"type":"reasoning.encrypted","data":"xx"}])").thought);
+  EXPECT_TRUE(delta(R"("thinking_blocks":[{"type":"thinking","thinking":"hm"}])").thought);
+  EXPECT_FALSE(delta(R"("reasoning_details":[],"thinking_blocks":null)").thought);
+}
+
 TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
   PromptBody prompt;
   prompt.seed = 1;
+  Blame blame = Blame::kPrompt;
   const auto other = [&](const std::string& words, const std::string& field = "",
                          RequestDialect from = RequestDialect()) {
     ServerError error;
+    error.blame = blame;
     error.words = words;
     error.field = field;
     const auto dialect = OtherDialect(from, prompt, error);
     return dialect ? nlohmann::json::parse(MakeRequestBody(BackendConfig(), prompt, 9, *dialect)) : nlohmann::json();
   };
   EXPECT_FALSE(other("HTTP 422: body.stream_options: Extra inputs are not permitted").contains("stream_options"));
+  EXPECT_FALSE(other("HTTP 400: Stream options can only be defined when stream is true").contains("stream_options"));
   EXPECT_FALSE(other("HTTP 400: Unrecognized request argument supplied: seed").contains("seed"));
   EXPECT_EQ(other("HTTP 422: `temperature` must be strictly positive")["temperature"], 0.01);
   EXPECT_FALSE(
@@ -320,11 +339,33 @@ TEST(CompletionJson, AStrictServerIsAskedInAnotherDialect) {
                     "length is 512")
                   .is_null());
   EXPECT_TRUE(other("HTTP 400: messages: roles must alternate").is_null());
+  RequestDialect zero;
+  zero.temperature = RequestDialect::Temperature::kZeroOmitted;
+  EXPECT_TRUE(other("HTTP 400: temperature 0 is not supported", "", zero).is_null()) << "it was left out already";
+  EXPECT_FALSE(other("HTTP 400: seed is not supported", "", zero).contains("temperature"));
+  prompt.temperature = 0.7;
+  EXPECT_EQ(other("HTTP 400: seed is not supported", "", zero)["temperature"], 0.7);
+  EXPECT_FALSE(other("HTTP 400: temperature: only the default (1) is supported").contains("temperature"));
+  prompt.top_logprobs = 10;
+  EXPECT_FALSE(other("HTTP 400: top_logprobs must be between 0 and 5", "top_logprobs").contains("logprobs"));
+  RequestDialect ten;
+  ten.logprobs_below = 10;
+  EXPECT_FALSE(other("HTTP 400: seed is not supported", "", ten).contains("logprobs"));
+  prompt.top_logprobs = 5;
+  EXPECT_EQ(other("HTTP 400: seed is not supported", "", ten)["logprobs"], 5) << "so many were not refused";
+  prompt.top_logprobs = 0;
+  blame = Blame::kBackend;
+  EXPECT_TRUE(other("HTTP 500: stream_options is not supported").is_null());
+  EXPECT_FALSE(other("HTTP 500: TypeError: create() got an unexpected keyword argument 'stream_options'")
+                   .contains("stream_options"));
+  blame = Blame::kPrompt;
   prompt.temperature = 3;
   EXPECT_TRUE(other("HTTP 400: temperature must be at most 2").is_null()) << "the query's own fault";
   RequestDialect without;
   without.max_completion_tokens = true;
-  EXPECT_TRUE(other("HTTP 400: 'max_tokens' or 'max_completion_tokens' is too large: invalid context length", "", without).is_null())
+  EXPECT_TRUE(
+      other("HTTP 400: 'max_tokens' or 'max_completion_tokens' is too large: invalid context length", "", without)
+          .is_null())
       << "no way back, or there were no end";
   without.stream_options = false;
   EXPECT_TRUE(other("HTTP 400: stream_options is not supported", "", without).is_null()) << "it was left out already";
@@ -348,7 +389,8 @@ TEST(LoadMetrics, SumsWhatRunsAndWaitsOverModelsAndIgnoresTheRest) {
 }
 
 TEST(LoadMetrics, WhatIsNoNumberIsNoLoadAndAnotherPageHasNone) {
-  EXPECT_EQ(ParseServerLoad("vllm:num_requests_running NaN\nvllm:num_requests_waiting{ -3\nvllm:num_requests_waiting{\n"), 0);
+  EXPECT_EQ(
+      ParseServerLoad("vllm:num_requests_running NaN\nvllm:num_requests_waiting{ -3\nvllm:num_requests_waiting{\n"), 0);
   EXPECT_EQ(ParseServerLoad("process_cpu_seconds_total 7\n"), std::nullopt);
   EXPECT_EQ(ParseServerLoad("{\"error\":{\"code\":501}}"), std::nullopt);
   EXPECT_EQ(ParseServerLoad(""), std::nullopt);

@@ -10,6 +10,18 @@
 namespace goad::server {
 namespace {
 
+// What a server says of a request whose prompt is `prompt`, in a message that repeats it.
+ServerError Repeated(int status, const std::string& message, const std::string& prompt, bool chat = false) {
+  PromptBody body;
+  body.chat = chat;
+  if (chat) {
+    body.messages = {{"system", "be brief"}, {"user", prompt}};
+  } else {
+    body.text = prompt;
+  }
+  return ReadServerError(status, false, nlohmann::json({{"error", {{"message", message}}}}).dump(), body);
+}
+
 TEST(ServerError, WhoseFaultInTheWordsOfManyServers) {
   const auto blame = [](int status, const std::string& body) {
     return ReadServerError(status, false, body, PromptBody()).blame;
@@ -28,7 +40,7 @@ TEST(ServerError, WhoseFaultInTheWordsOfManyServers) {
     EXPECT_EQ(blame(200, body), Blame::kPrompt) << body;
     EXPECT_EQ(blame(500, body), Blame::kPrompt) << body;
   }
-  EXPECT_EQ(blame(400, "anything"), Blame::kPrompt);
+  EXPECT_EQ(blame(400, R"({"error":"anything"})"), Blame::kPrompt);
   EXPECT_EQ(blame(413, ""), Blame::kPrompt);
   EXPECT_EQ(blame(422, R"({"detail":[{"loc":["body","messages",0],"msg":"field required","input":{}}]})"),
             Blame::kPrompt);
@@ -59,6 +71,114 @@ TEST(ServerError, WhoseFaultInTheWordsOfManyServers) {
   }
 }
 
+// An error object of a server's own, and nothing of a prompt in it.
+ServerError Says(int status, const std::string& message) {
+  return ReadServerError(status, false, nlohmann::json({{"error", {{"message", message}}}}).dump(), PromptBody());
+}
+
+TEST(ServerError, ATemplateThatRefusesMessagesIsThePrompts) {
+  for (const char* words :
+       {"System role not supported at row 1, column 72:\n{{ bos_token }}\n",
+        "Value is not callable: null at row 49, column 79:\n {%- set content = (m_content.split('</think>')|last) %}",
+        "Undefined variable or function: 'strftime_now' at row 4, column 2", "Unexpected message role.",
+        "\n------------\nWhile executing FilterExpression at line 12, column 40 in source:\n...\nError: Unknown filter",
+        "Cannot have 2 or more assistant messages at the end of the list.",
+        "Assistant response prefill is incompatible with enable_thinking.",
+        "Failed to parse messages: Missing 'content' in message", "System message must be at the beginning.",
+        "Only user, assistant and tool roles are supported, got system.",
+        "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"}) {
+    for (const int status : {200, 424, 500, 503}) EXPECT_EQ(Says(status, words).blame, Blame::kPrompt) << words;
+    EXPECT_EQ(Repeated(500, std::string("cannot run ") + words, words).blame, Blame::kBackend) << words;
+    EXPECT_TRUE(Repeated(500, std::string("cannot run ") + words, words).doubtful) << words;
+  }
+  EXPECT_EQ(Says(500, "parse error at row one, column 5").blame, Blame::kBackend);
+  EXPECT_EQ(Repeated(500, "of 'at row 3, column 4' at row 5, column 6", "at row 3, column 4").blame, Blame::kPrompt)
+      << "another place than the one that is the prompt's";
+}
+
+TEST(ServerError, AnOverLongPromptInManyWordings) {
+  for (const char* words :
+       {"Input prompt (9001 tokens) is too long and exceeds the capacity of block_manager",
+        "This model's maximum prompt length is 4096 but the request contains 9001 tokens.",
+        "Prompt exceeds the KV cache capacity", "Input prompt is empty", "Failed to tokenize prompt",
+        "The decoder prompt (length 9001) is longer than the maximum model length of 4096.",
+        "Prompt length (9001) exceeds maximum input length (4096).", "Sequence length 9001 exceeds model limit",
+        "The input token count (9001) exceeds the maximum number of tokens allowed (4096)."}) {
+    for (const int status : {200, 424, 500, 502}) EXPECT_EQ(Says(status, words).blame, Blame::kPrompt) << words;
+  }
+  EXPECT_EQ(Says(500, "CUDA error: sequence length mismatch").blame, Blame::kBackend);
+}
+
+TEST(ServerError, AFilterThatRefusesAPromptIsNoConfiguration) {
+  const std::string flagged = "Your chosen model requires moderation and your input was flagged";
+  EXPECT_EQ(Says(403, flagged).blame, Blame::kPrompt);
+  EXPECT_EQ(Says(406, flagged).blame, Blame::kPrompt);
+  EXPECT_EQ(Says(403, "Conversation roles must alternate").blame, Blame::kPrompt);
+  EXPECT_EQ(Says(424, "Request failed during generation: Conversation roles must alternate").blame, Blame::kPrompt);
+  EXPECT_EQ(Says(424, "Request failed during generation: CUDA error").blame, Blame::kBackend);
+  EXPECT_EQ(Says(403, "Country, region, or territory not supported").blame, Blame::kConfiguration);
+  EXPECT_FALSE(Says(403, "Country, region, or territory not supported").doubtful);
+  EXPECT_EQ(Repeated(403, "denied: is it flagged by you", "is it flagged by you").blame, Blame::kConfiguration);
+  EXPECT_TRUE(Repeated(403, "denied: is it flagged by you", "is it flagged by you").doubtful);
+  const char* wall = "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head>";
+  for (const int status : {403, 406}) {
+    const ServerError error = ReadServerError(status, false, wall, PromptBody());
+    EXPECT_EQ(error.blame, Blame::kConfiguration);
+    EXPECT_TRUE(error.doubtful) << "it may be the prompt's: tried elsewhere, and held against nobody";
+  }
+  EXPECT_FALSE(ReadServerError(404, false, wall, PromptBody()).doubtful);
+}
+
+TEST(ServerError, A400ThatEveryPromptWouldGetIsTheConfigurations) {
+  for (const char* words :
+       {"Model llm not found or vLLM engine is sleeping.", "model 'llm' not found", "model is not loaded",
+        "Cannot use chat template functions because tokenizer.chat_template is not set and no template was passed!",
+        "The model does not support Completions API", "The model does not support Chat Completions API",
+        "registry.ollama.ai/library/llm:latest does not support generate", "No models loaded. Please load a model",
+        "Model Not Exist", "The model `llm` has been decommissioned and is no longer supported.",
+        "The provided model identifier is invalid.", "API version not supported",
+        "Your organization must be verified to stream this model.", "Your credit balance is too low to access the API",
+        "Budget has been exceeded! Current cost: 12.3, Max budget: 10.0"}) {
+    EXPECT_EQ(Says(400, words).blame, Blame::kConfiguration) << words;
+    EXPECT_FALSE(Says(400, words).doubtful) << words;
+    EXPECT_EQ(Repeated(400, std::string("no such thing: ") + words, words).blame, Blame::kPrompt) << words;
+  }
+  for (const char* code : {"model_decommissioned", "budget_exceeded"}) {
+    const std::string body = std::string(R"({"error":{"message":"no","type":")") + code + R"("}})";
+    EXPECT_EQ(ReadServerError(400, false, body, PromptBody()).blame, Blame::kConfiguration) << code;
+  }
+  for (const char* page : {"Client sent an HTTP request to an HTTPS server.\n", "Invalid host header",
+                           "<html><head><title>400 Bad Request</title></head><body>\n"
+                           "Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />\n",
+                           "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>\r\n"}) {
+    const ServerError error = ReadServerError(400, false, page, PromptBody());
+    EXPECT_EQ(error.blame, Blame::kConfiguration) << page;
+    EXPECT_FALSE(error.doubtful) << page;
+  }
+}
+
+TEST(ServerError, A400ThatIsNoJsonIsAGatewaysAndInDoubt) {
+  for (const char* page : {"", " \r\n", "Bad Request", "<html><head><title>400 Bad Request</title></head></html>"}) {
+    const ServerError error = ReadServerError(400, false, page, PromptBody());
+    EXPECT_EQ(error.blame, Blame::kConfiguration) << page;
+    EXPECT_TRUE(error.doubtful) << page;
+  }
+  EXPECT_EQ(ReadServerError(400, false, "prompt is too long", PromptBody()).blame, Blame::kPrompt);
+  EXPECT_EQ(ReadServerError(400, false, "<?xml?><Message>Prompt too long</Message>", PromptBody()).blame,
+            Blame::kPrompt);
+  EXPECT_EQ(ReadServerError(413, false, "<html><title>413 Request Entity Too Large</title>", PromptBody()).blame,
+            Blame::kPrompt);
+  EXPECT_EQ(ReadServerError(400, false, "", PromptBody(), /*is_whole=*/false).blame, Blame::kPrompt)
+      << "nothing of it has come";
+  EXPECT_EQ(ReadServerError(400, false, "{\"error\":{\"mess", PromptBody(), /*is_whole=*/false).blame, Blame::kPrompt);
+}
+
+TEST(ServerError, BusyAndLoadingInMoreWords) {
+  EXPECT_EQ(ReadServerError(529, false, "", PromptBody()).blame, Blame::kBusy);
+  EXPECT_EQ(Says(503, "no slot available").blame, Blame::kBusy);
+  EXPECT_EQ(Says(503, "Model is not ready yet").blame, Blame::kLoading);
+}
+
 TEST(ServerError, WordsAreClippedPrintableAndWithoutAddresses) {
   const auto words = [](int status, const std::string& body) {
     return ReadServerError(status, false, body, PromptBody()).words;
@@ -86,18 +206,6 @@ TEST(ServerError, WordsAreClippedPrintableAndWithoutAddresses) {
       "no route to (address), nor (address) Version 1.2.3");
   EXPECT_EQ(WithoutAddresses("upstream gpu-7.lan:8000 sent 3.14", "https://gpu-7.lan:8000/x"),
             "upstream (address) sent 3.14");
-}
-
-// What a server says of a request whose prompt is `prompt`, in a message that repeats it.
-ServerError Repeated(int status, const std::string& message, const std::string& prompt, bool chat = false) {
-  PromptBody body;
-  body.chat = chat;
-  if (chat) {
-    body.messages = {{"system", "be brief"}, {"user", prompt}};
-  } else {
-    body.text = prompt;
-  }
-  return ReadServerError(status, false, nlohmann::json({{"error", {{"message", message}}}}).dump(), body);
 }
 
 TEST(ServerError, WordsThatThePromptHoldsTooDoNotDecide) {
@@ -133,7 +241,7 @@ TEST(ServerError, WordsThatThePromptHoldsTooDoNotDecide) {
   const std::string stop = "incorrect api key";
   PromptBody with_stop;
   with_stop.stop = {stop};
-  EXPECT_EQ(ReadServerError(400, false, "stop: " + stop, with_stop).blame, Blame::kPrompt);
+  EXPECT_EQ(ReadServerError(400, false, "{\"error\":\"stop: " + stop + "\"}", with_stop).blame, Blame::kPrompt);
 }
 
 TEST(ServerError, TypesCodesAndTheFieldDecideBeforeWords) {
