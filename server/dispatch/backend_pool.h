@@ -27,16 +27,15 @@ class BackendPool final {
   // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and from its probes.
   BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
               std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity);
-  // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that was
-  // removed is not asked any more.
+  // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that
+  // was removed is not asked any more.
   void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);
 
-  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that speak chat);
-  // -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or removed gets what
-  // was admitted before, where the site has no other. `preferred`, if it is one of those, goes
-  // before the least loaded: it has read the beginning of this conversation; -1 = none.
-  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now,
-           bool* all_tried) const;
+  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that
+  // speak chat); -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or
+  // removed gets what was admitted before, where the site has no other. `preferred`, if it is one of those, goes before
+  // the least loaded: it has read the beginning of this conversation; -1 = none.
+  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const;
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
@@ -87,9 +86,14 @@ class BackendPool final {
   struct Probe final : HttpListener {
     Probe(BackendPool* of_pool, size_t of_site, int of_backend, int ours, MonotonicTime now)
         : pool(of_pool), site(of_site), backend(of_backend), in_flight(ours), started(now) {}
-    void OnHead(const HttpHead& head, MonotonicTime) override { http_status = head.status; }
+    void OnHead(const HttpHead& head, MonotonicTime) override {
+      http_status = head.status;
+      location = head.location;
+    }
     void OnBody(std::string_view bytes, MonotonicTime now) override;
     void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) override;
+
+    std::string Words() const;  // what it was answered, in short
 
     BackendPool* const pool;
     const size_t site;
@@ -98,7 +102,7 @@ class BackendPool final {
     const MonotonicTime started;
     CallId call{};
     int http_status = 0;
-    std::string body;
+    std::string location, body;
   };
   struct Backend {
     explicit Backend(uint64_t seed) : health(seed) {}
@@ -116,6 +120,7 @@ class BackendPool final {
     int logged_slots = 0;
     MonotonicTime rests_until;
     RequestDialect dialect;
+    std::string models_problem;  // as it was told
 
     int slots() const;
     const char* slots_from() const;
@@ -137,7 +142,7 @@ class BackendPool final {
   MonotonicTime ProbeLimit(const Backend& backend) const;
   void ProbeEnded(size_t site, int backend, const std::string& failure, bool late, MonotonicTime now);
   void TakeProps(size_t site, int backend, const Probe& probe);
-  void TakeModels(size_t site, int backend, const Probe& probe);
+  void TakeModels(size_t site, int backend, const BackendHealth::ProbeAnswer& answer, const Probe& probe);
   void Log(size_t site, int backend);
   void Report(MonotonicTime now);
 

@@ -28,6 +28,7 @@ struct HttpHead {
   int status = 0;
   std::string content_type;    // as sent, without parameters, in lower case; empty = not said
   absl::Duration retry_after;  // of a Retry-After header (RFC 9110, 10.2.3); 0 = none
+  std::string location;        // of a redirect, as sent; empty = none
   bool framed = true;          // the body's end is told by its length or chunks, not only by the connection's
 };
 
