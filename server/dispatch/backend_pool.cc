@@ -176,7 +176,9 @@ void BackendPool::Probe::OnEnd(TransportEnd end, const std::string& detail, Mono
 std::string BackendPool::Probe::Words() const {
   const bool leads_on = http_status >= 300 && http_status < 400 && !location.empty();
   const std::string words = leads_on ? absl::StrCat("to ", ShownLocation(location)) : FirstWords(body);
-  return absl::StrCat("HTTP ", http_status, words.empty() ? "" : " ", words);
+  const std::string status = absl::StrCat(http_status);
+  if (words.compare(0, 3, status) == 0) return absl::StrCat("HTTP ", words);  // nginx's titles begin with it
+  return absl::StrCat("HTTP ", status, words.empty() ? "" : " ", words);
 }
 
 void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure, bool late, MonotonicTime now) {

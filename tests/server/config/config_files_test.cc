@@ -60,7 +60,8 @@ std::string Certificate(const Key& key, const std::string& name, long from_s, lo
 std::string Crl(const Key& key, const std::string& name, long serial, long next_s) {
   const std::unique_ptr<X509_CRL, decltype(&X509_CRL_free)> made(X509_CRL_new(), &X509_CRL_free);
   const std::unique_ptr<X509_NAME, decltype(&X509_NAME_free)> issuer(X509_NAME_new(), &X509_NAME_free);
-  X509_NAME_add_entry_by_txt(issuer.get(), "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(issuer.get(), "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1,
+                             -1, 0);
   X509_CRL_set_issuer_name(made.get(), issuer.get());
   ASN1_TIME* time = X509_gmtime_adj(nullptr, -kDay);
   X509_CRL_set1_lastUpdate(made.get(), time);
@@ -93,9 +94,12 @@ TEST(Crl, RevokesByIssuerAndSerialWhatAnAuthorityOfOursSigned) {
   EXPECT_THAT(warnings[0], HasSubstr("should have been replaced"));
   EXPECT_EQ(revoked.size(), 2u);
   EXPECT_NE(revoked[1], RevokedName(bundle));
-  EXPECT_THAT(CrlProblem(Crl(other, "authority", 7, kDay), bundle, absl::Now(), &warnings, &revoked), HasSubstr("signed by none"));
-  EXPECT_THAT(CrlProblem(Crl(ours, "another", 7, kDay), bundle, absl::Now(), &warnings, &revoked), HasSubstr("signed by none"));
-  for (const std::string& bad : {std::string(), bundle, std::string("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")}) {
+  EXPECT_THAT(CrlProblem(Crl(other, "authority", 7, kDay), bundle, absl::Now(), &warnings, &revoked),
+              HasSubstr("signed by none"));
+  EXPECT_THAT(CrlProblem(Crl(ours, "another", 7, kDay), bundle, absl::Now(), &warnings, &revoked),
+              HasSubstr("signed by none"));
+  for (const std::string& bad :
+       {std::string(), bundle, std::string("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")}) {
     EXPECT_THAT(CrlProblem(bad, bundle, absl::Now(), &warnings, &revoked), HasSubstr("holds no PEM list"));
   }
   EXPECT_EQ(RevokedName("x"), "");
@@ -197,12 +201,17 @@ TEST_F(ConfigFilesTest, AnApiKeyIsOneWordAndNeverShown) {
   for (const std::string& bad :
        {std::string("s3cret\r\nX-Injected: 1"), std::string("s3cret\ts3cret"), std::string("s3cret\0", 7) + "s3cret",
         std::string("s3cret\xe9"), std::string("s3cret s3cret"), std::string("\n"), std::string(),
-        std::string(9000, 'k')}) {
+        std::string(9000, 'k'), std::string("OPENAI_API_KEY=s3cret"), std::string("api_key=s3cret\n"),
+        std::string("HF_TOKEN=\"s3cret\""), std::string("\"s3cret\""), std::string("'s3cret'\n"),
+        std::string("s3cret\""), std::string("export KEY=s3cret"), std::string("{\"key\":\"s3cret\"}")}) {
     const std::string problem = with(bad);
     EXPECT_THAT(problem, HasSubstr("sites[0].backends[1].api_key_file: " + folder_ + "/key: ")) << bad;
     EXPECT_THAT(problem, testing::Not(HasSubstr("s3cret")));
     EXPECT_EQ(backend.api_key, "");
   }
+  EXPECT_THAT(with("OPENAI_API_KEY=x"), HasSubstr("looks like NAME=KEY; want the key and nothing else"));
+  EXPECT_THAT(with("'x'"), HasSubstr("has quotes around it; want the key and nothing else"));
+  for (const char* good : {"c2VjcmV0a2V5==", "a=b", "KEY=", "token=="}) EXPECT_EQ(with(good), "") << good;
 }
 
 TEST_F(ConfigFilesTest, WhatIsNoFileIsNamedWithItsField) {
