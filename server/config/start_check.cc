@@ -133,6 +133,14 @@ bool Clash(const Listener& a, const Listener& b) {
   return false;
 }
 
+// Of a host that is not found: whether it is of a domain of its own net.
+bool IsLocalName(const std::string& host) {
+  constexpr std::string_view kDomains[] = {".local", ".internal", ".lan", ".home.arpa", ".localhost", ".svc"};
+  return host.find('.') == std::string::npos || std::any_of(std::begin(kDomains), std::end(kDomains), [&](auto domain) {
+           return absl::EndsWith(host, std::string(domain));
+         });
+}
+
 // Whether a connection to one of `addresses` comes out at the listener.
 bool Reaches(const std::vector<std::string>& addresses, int port, const Listener& listener) {
   if (!listener.path.empty() || listener.port == 0 || listener.port != port) return false;
@@ -171,10 +179,11 @@ void CheckBackends(const Config& config, const std::vector<Listener>& listeners,
       problems->push_back({absl::StrCat(path, ".url"), absl::StrCat(url, " is goad's own ", listener.field, " \"",
                                                                     Clip(listener.text, 200), "\"")});
     }
-    if (!backend->api_key.empty() && !place.https &&
-        !std::all_of(host.addresses.begin(), host.addresses.end(), IsPrivate)) {
+    const bool is_near = host.problem.empty() ? std::all_of(host.addresses.begin(), host.addresses.end(), IsPrivate)
+                                              : IsLocalName(place.host);
+    if (!backend->api_key.empty() && !place.https && !is_near) {
       warnings->push_back(absl::StrCat(path, ".api_key_file: the key goes to ", url,
-                                       " unencrypted, and that is no private address; use https://"));
+                                       " unencrypted, and that is not known to be a private address; use https://"));
     }
   }
 }

@@ -234,6 +234,8 @@ servers = {
     "moved": Server({"/health": (302, ""), "/v1/models": (302, "go\x1b[31m\nthere")}).url,
     "loading": Server({"/health": (503, '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}')}).url,
     "models only": Server({"/v1/models": (200, '{"data":[{"id":"other"}]}'), "/health": (403, "")}).url,
+    "nginx": Server({path: (200, "<html><title>Welcome to nginx!</title></html>") for path in ("/health", "/v1/models", "/props", "/metrics")}).url,
+    "nothing pulled": Server({"/health": (404, ""), "/v1/models": (200, '{"object":"list","data":null}')}).url,
     "204": Server({"/health": (204, "")}).url,
     "wrong key": Server({"/health": (200, ""), "/v1/models": (401, '{"error":{"message":"bad key"}}')}).url,
 }
@@ -249,6 +251,10 @@ with Goad([f'url: "{url}"' for url in servers.values()]) as goad:
     check(time.monotonic() - began < 8, "all of it within some seconds of the start")
     check(len(goad.lines(f"url={servers['refused']} state=")) == 1, "and one line only, however often it is asked again")
     check(goad.lines('model="llm" is not among the 1 that its /v1/models lists: other'), "a model that the server does not list is a warning")
+    until(lambda: goad.lines(f"url={servers['nginx']} answers, but does not look like an OpenAI server: GET /v1/models: HTTP 200 Welcome to nginx!"),
+          "a web server's page is a warning", 8)
+    until(lambda: goad.lines(f"url={servers['nothing pulled']} model=.* is not among the 0 that its /v1/models lists: nothing is loaded there"),
+          "and so is a server with no model", 8)
     check(goad.lines(f"url={servers['wrong key']} GET /v1/models: HTTP 401 bad key: its requests will be refused"),
           "a key that /v1/models refuses is told at the start though /health is open")
     sites = goad.ctl("sites")

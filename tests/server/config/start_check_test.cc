@@ -160,9 +160,11 @@ TEST_F(StartCheckTest, AKeyThatGoesOverTheNetInTheClearIsAWarning) {
     const std::vector<std::string> all = warnings(far, "s3cret");
     ASSERT_EQ(all.size(), 1u) << far;
     EXPECT_EQ(all[0], "sites[0].backends[0].api_key_file: the key goes to \"" + std::string(far) +
-                          "\" unencrypted, and that is no private address; use https://");
+                          "\" unencrypted, and that is not known to be a private address; use https://");
     EXPECT_EQ(warnings(far, "").size(), 0u);
   }
+  EXPECT_EQ(warnings("http://llm.goad-no-such-host.invalid", "s3cret").size(), 2u) << "not found, and who knows where";
+  EXPECT_EQ(warnings("http://goad-no-such-host.local", "s3cret").size(), 1u);
   for (const char* near : {"https://192.0.2.1", "http://127.0.0.1", "http://localhost", "http://10.1.2.3",
                            "http://172.31.0.1", "http://192.168.1.1", "http://169.254.1.1", "http://100.64.0.1",
                            "http://[::1]", "http://[fd00::1]", "http://[fe80::1]", "http://[::ffff:10.0.0.1]"}) {
