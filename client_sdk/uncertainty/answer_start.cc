@@ -8,7 +8,7 @@ namespace goad {
 namespace {
 
 // Written before and after a thought, in lower case: DeepSeek and Qwen, others' words for it, Magistral, Cohere, Kimi,
-// Seed.
+// Seed, MedGemma, Gemma 4.
 constexpr std::string_view kThoughts[][2] = {
     {"<think>", "</think>"},
     {"<thinking>", "</thinking>"},
@@ -19,6 +19,8 @@ constexpr std::string_view kThoughts[][2] = {
     {"<|begin_of_thought|>", "<|end_of_thought|>"},
     {"\xE2\x97\x81think\xE2\x96\xB7", "\xE2\x97\x81/think\xE2\x96\xB7"},
     {"<seed:think>", "</seed:think>"},
+    {"<unused94>thought", "<unused95>"},
+    {"<|channel>thought", "<channel|>"},
 };
 // Markers that are not written <|...|>.
 constexpr std::string_view kMarkers[] = {"<s>",   "</s>",  "<bos>",           "<eos>",         "<pad>",   "<unk>",
@@ -27,6 +29,9 @@ constexpr std::string_view kMarkers[] = {"<s>",   "</s>",  "<bos>",           "<
 // Followed by a role or a channel.
 constexpr std::string_view kHeaders[] = {"<|start|>", "<|im_start|>", "<|start_header_id|>", "<start_of_turn>",
                                          "<|channel|>"};
+// With a number behind it, in brackets.
+constexpr std::string_view kReserved[] = {"unused",         "reserved", "reserved_special_token",
+                                          "reserved_token", "special",  "extra_id"};
 constexpr size_t kMostRecent = 64;  // longer than any marker
 
 std::string Lower(std::string_view text) { return absl::AsciiStrToLower(std::string(text)); }
@@ -40,12 +45,23 @@ bool IsOneOf(std::string_view text, const List& list) {
   return std::find(std::begin(list), std::end(list), text) != std::end(list);
 }
 
+// A token that a vocabulary keeps free and that some models were taught to write: <unused94>, <reserved_106>,
+// [unused7], <reserved_special_token_3>, <SPECIAL_20>, <extra_id_0>. The same `text` as below.
+bool IsReserved(std::string_view text) {
+  if (text.size() < 4 || text.size() > kMostRecent || !absl::ascii_isdigit(text[text.size() - 2])) return false;
+  if (!(text.front() == '<' && text.back() == '>') && !(text.front() == '[' && text.back() == ']')) return false;
+  std::string_view name = text.substr(1, text.size() - 2);
+  while (!name.empty() && absl::ascii_isdigit(name.back())) name.remove_suffix(1);
+  if (!name.empty() && name.back() == '_') name.remove_suffix(1);
+  return IsOneOf(name, kReserved);
+}
+
 // A control token as a whole; `text` in lower case and without blanks around it.
 bool IsMarker(std::string_view text) {
-  if (IsOneOf(text, kMarkers)) return true;
+  if (IsOneOf(text, kMarkers) || IsReserved(text)) return true;
   if (text.size() > kMostRecent) return false;
   constexpr std::string_view kOpen = "<\xEF\xBD\x9C", kClose = "\xEF\xBD\x9C>";  // DeepSeek's wide bars
-  return (text.size() > 4 && StartsWith(text, "<|") && EndsWith(text, "|>")) ||
+  return text == "<|channel>" || (text.size() > 4 && StartsWith(text, "<|") && EndsWith(text, "|>")) ||
          (text.size() > 8 && StartsWith(text, kOpen) && EndsWith(text, kClose));
 }
 
@@ -133,13 +149,13 @@ std::optional<openai::TokenLogprob> AnswerStart::PushStart(openai::TokenLogprob 
   const std::string own(absl::StripAsciiWhitespace(Lower(token.token)));
   if (token.special || token.token.empty() || IsMarker(own) || EndsThought(own)) {
     Pass(token);
-    recent_.clear();
+    if (own.empty() || !MayOpenThought(text)) recent_.clear();  // <unused94> alone, or before its "thought"
     held_.reset();
     begun_ = true;
     if (IsOneOf(own, kHeaders)) state_ = State::kHeader;
     return std::nullopt;
   }
-  if (text.empty() && begun_) {
+  if (own.empty() && begun_ && !held_) {
     Pass(token);
     recent_.clear();
     return std::nullopt;

@@ -36,6 +36,10 @@ std::string TakeHost(std::string_view text, std::string* host) {
     in6_addr address;
     char shortest[INET6_ADDRSTRLEN];
     const std::string inside(text.substr(1, text.size() < 2 ? 0 : text.size() - 2));
+    if (inside.find('%') != std::string::npos) {
+      return "has a zone (%), which names an interface of one machine and no server; give it an address that needs "
+             "none";
+    }
     if (text.back() != ']' || inet_pton(AF_INET6, inside.c_str(), &address) != 1) {
       return absl::StrCat("has no IPv6 address in its brackets (", std::string(text), ")");
     }
@@ -82,8 +86,8 @@ size_t PortColon(std::string_view authority) {
 std::string ParseUrl(const std::string& url, Url* out) {
   constexpr char kWant[] = "is not http[s]://HOST[:PORT][/PATH] without /v1";
   if (url.size() > kMostUrl) return absl::StrCat("has ", url.size(), " bytes, want at most ", kMostUrl);
-  out->https = absl::StartsWith(url, "https://");
-  if (!out->https && !absl::StartsWith(url, "http://")) return kWant;
+  out->https = absl::StartsWithIgnoreCase(url, "https://");
+  if (!out->https && !absl::StartsWithIgnoreCase(url, "http://")) return kWant;
   std::string_view rest = std::string_view(url).substr(out->https ? 8 : 7);
   if (const size_t at = rest.find('@'); at != std::string_view::npos && at < rest.find('/')) {
     return "holds a user name or password, which every log and metric would show; put the key into a file and name "
@@ -129,6 +133,13 @@ std::string SameUrl(const std::string& url) {
   if (parsed.host.size() > 1 && parsed.host.back() == '.') parsed.host.pop_back();
   if (parsed.host == "localhost") parsed.host = "127.0.0.1";
   return absl::StrCat(parsed.https ? "https://" : "http://", parsed.host, ":", parsed.port, parsed.path);
+}
+
+UrlPlace PlaceOf(const std::string& url) {
+  Url parsed;
+  (void)ParseUrl(url, &parsed);
+  const bool brackets = parsed.host.front() == '[';
+  return {parsed.https, brackets ? parsed.host.substr(1, parsed.host.size() - 2) : parsed.host, parsed.port};
 }
 
 std::string AddressProblem(const std::string& address, bool unix_too) {

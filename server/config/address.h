@@ -14,6 +14,14 @@ std::string UrlProblem(const std::string& url);
 // localhost as 127.0.0.1, the port always there. REQUIRES: UrlProblem(url) is "".
 std::string SameUrl(const std::string& url);
 
+// Where a URL leads: the host in lower case and without brackets. REQUIRES: UrlProblem(url) is "".
+struct UrlPlace {
+  bool https = false;
+  std::string host;
+  int port = 0;
+};
+UrlPlace PlaceOf(const std::string& url);
+
 // What is wrong with HOST:PORT, or where `unix_too` unix:PATH; "" = nothing. Port 0 = one that is free.
 std::string AddressProblem(const std::string& address, bool unix_too);
 

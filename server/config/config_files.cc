@@ -20,6 +20,22 @@ constexpr size_t kMostKeyPem = 64 << 10;
 constexpr size_t kMostApiKey = 8 << 10;  // what HTTP servers take of a header
 constexpr size_t kMostTokens = 16 << 20;
 
+// Why a key will not be what its server expects, or "".
+std::string KeyProblem(const std::string& key) {
+  constexpr char kQuotes[] = "\"'`{}";
+  const bool quoted = std::string_view(kQuotes).find(key.front()) != std::string_view::npos ||
+                      std::string_view(kQuotes).find(key.back()) != std::string_view::npos;
+  if (quoted) return "the key has quotes around it; want the key and nothing else";
+  // A line of an environment file. Keys in base 64 end in =.
+  const size_t equals = key.find('=');
+  if (equals == std::string::npos || key.find_first_not_of('=', equals) == std::string::npos) return "";
+  const std::string name = absl::AsciiStrToLower(key.substr(0, equals));
+  const bool is_name =
+      std::all_of(name.begin(), name.end(), [](char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; });
+  if (!is_name || (!absl::StrContains(name, "key") && !absl::StrContains(name, "token"))) return "";
+  return "the key looks like NAME=KEY; want the key and nothing else";
+}
+
 // Reads the files and collects what is wrong with them.
 class Reader {
  public:
@@ -120,6 +136,10 @@ class Reader {
       Bad(field, absl::StrCat(backend.api_key_file, ": byte ", k + 1,
                               " of the key is a blank, a line end, a control character or beyond "
                               "ASCII; want one key and nothing else"));
+      return;
+    }
+    if (const std::string problem = KeyProblem(key); !problem.empty()) {
+      Bad(field, absl::StrCat(backend.api_key_file, ": ", problem));
       return;
     }
     backend.api_key = std::move(key);

@@ -255,13 +255,15 @@ absl::StatusOr<Config> Parse(const std::string& source, const std::string& yaml,
     for (const ConfigProblem& problem : ValidateConfig(config)) {
       if (already.count(problem.path) == 0) document.Add(document.MarkOf(problem.path), problem.path, problem.message);
     }
-    for (const ConfigProblem& problem : starting ? StartProblems(config) : std::vector<ConfigProblem>()) {
+    const auto start = starting ? StartProblems(config, &config.warnings) : std::vector<ConfigProblem>();
+    for (const ConfigProblem& problem : start) {
       document.Add(document.MarkOf(problem.path), problem.path, problem.message);
     }
   } catch (const YAML::Exception& error) {
     document.problems = {{error.mark, absl::StrCat("YAML: ", error.msg)}};
   }
   if (document.problems.empty()) {
+    for (std::string& warning : ConfigWarnings(config)) config.warnings.push_back(std::move(warning));
     if (!yaml.empty() && yaml.back() != '\n')
       config.warnings.push_back("the file does not end with a line end; is it whole?");
     return config;

@@ -242,6 +242,23 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   return problems.list;
 }
 
+std::vector<std::string> ConfigWarnings(const Config& config) {
+  std::vector<std::string> warnings;
+  const absl::Duration total = config.dispatch.total;
+  const auto first_byte = [&](const std::string& path, absl::Duration value) {
+    if (value <= total) return;
+    warnings.push_back(absl::StrCat(path, ": ", absl::FormatDuration(value), " is more than dispatch.total (",
+                                    absl::FormatDuration(total), "), which ends a request before"));
+  };
+  first_byte("dispatch.first_byte", config.dispatch.first_byte);
+  for (size_t j = 0; j < config.sites.size(); ++j) {
+    for (size_t b = 0; b < config.sites[j].backends.size(); ++b) {
+      first_byte(absl::StrCat("sites[", j, "].backends[", b, "].first_byte"), config.sites[j].backends[b].first_byte);
+    }
+  }
+  return warnings;
+}
+
 std::vector<std::string> RestartOnlyChanges(const Config& running, const Config& next) {
   std::vector<std::string> paths;
   const auto check = [&](const char* path, bool same) {
@@ -279,7 +296,8 @@ std::set<std::string> PresentBackends(const Config& config, const std::set<std::
   std::set<std::string> names;
   for (const SiteConfig& site : config.sites) {
     for (const BackendConfig& backend : site.backends) {
-      if (of_sites.count(site.name) != 0 && !backend.presence.removed()) names.insert(absl::StrCat(site.name, " ", backend.url));
+      if (of_sites.count(site.name) != 0 && !backend.presence.removed())
+        names.insert(absl::StrCat(site.name, " ", backend.url));
     }
   }
   return names;

@@ -18,6 +18,9 @@ struct ConfigProblem {
 // Every problem at once, in the order of the file's reference.
 std::vector<ConfigProblem> ValidateConfig(const Config& config);
 
+// What is allowed and cannot be meant.
+std::vector<std::string> ConfigWarnings(const Config& config);
+
 // INVALID_ARGUMENT unless `name` is a policy for a daemon (`reference` is for tests and the simulator).
 absl::Status CheckPolicyName(const std::string& name);
 

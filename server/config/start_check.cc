@@ -6,18 +6,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <set>
 #include <string_view>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/clip.h"
 #include "server/config/address.h"
+#include "server/config/host_lookup.h"
 
 namespace goad::server {
 namespace {
+
+constexpr absl::Duration kLookUp = absl::Seconds(2);
 
 std::string FolderOf(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -55,6 +61,17 @@ std::string FileProblem(const std::string& path) {
   return problem.empty() ? "" : absl::StrCat(Clip(path, 200), ": ", problem);
 }
 
+// Of the folder of a unix socket. Whether it may be written is not asked: another user may check the configuration.
+std::string SocketFolderProblem(const std::string& path) {
+  const std::string folder = FolderOf(path), above = FolderOf(folder);
+  struct stat info {};
+  if (stat(folder.c_str(), &info) == 0) {
+    return S_ISDIR(info.st_mode) ? "" : absl::StrCat("has no folder to be in: ", Clip(folder), " is not a folder");
+  }
+  if (errno == EACCES || (errno == ENOENT && (above == "/run" || above == "/var/run"))) return "";  // systemd makes it
+  return absl::StrCat("has no folder to be in: ", std::strerror(errno));
+}
+
 // A listener's address as the kernel has it.
 struct Listener {
   const char* field;
@@ -70,7 +87,7 @@ std::string Resolve(Listener* listener) {
   const std::string& text = listener->text;
   if (absl::StartsWith(text, "unix:")) {
     listener->path = text.substr(absl::StartsWith(text, "unix:///") ? 7 : 5);
-    return "";  // its folder may be made by systemd when the service starts
+    return SocketFolderProblem(listener->path);
   }
   const size_t colon = text.rfind(':');
   std::string host = text.substr(0, colon);
@@ -116,6 +133,61 @@ bool Clash(const Listener& a, const Listener& b) {
   return false;
 }
 
+// Of a host that is not found: whether it is of a domain of its own net.
+bool IsLocalName(const std::string& host) {
+  constexpr std::string_view kDomains[] = {".local", ".internal", ".lan", ".home.arpa", ".localhost", ".svc"};
+  return host.find('.') == std::string::npos || std::any_of(std::begin(kDomains), std::end(kDomains), [&](auto domain) {
+           return absl::EndsWith(host, std::string(domain));
+         });
+}
+
+// Whether a connection to one of `addresses` comes out at the listener.
+bool Reaches(const std::vector<std::string>& addresses, int port, const Listener& listener) {
+  if (!listener.path.empty() || listener.port == 0 || listener.port != port) return false;
+  return std::any_of(addresses.begin(), addresses.end(), [&](const std::string& address) {
+    return listener.every ? IsOurs(address)
+                          : std::find(listener.hosts.begin(), listener.hosts.end(), address) != listener.hosts.end();
+  });
+}
+
+void CheckBackends(const Config& config, const std::vector<Listener>& listeners, std::vector<ConfigProblem>* problems,
+                   std::vector<std::string>* warnings) {
+  struct Backend {
+    std::string path;
+    const BackendConfig* config;
+    UrlPlace place;
+  };
+  std::vector<Backend> backends;
+  std::set<std::string> names;
+  for (size_t j = 0; j < config.sites.size(); ++j) {
+    for (size_t b = 0; b < config.sites[j].backends.size(); ++b) {
+      const BackendConfig& backend = config.sites[j].backends[b];
+      if (!UrlProblem(backend.url).empty()) continue;  // said by the validator
+      backends.push_back({absl::StrCat("sites[", j, "].backends[", b, "]"), &backend, PlaceOf(backend.url)});
+      names.insert(backends.back().place.host);
+    }
+  }
+  const std::map<std::string, Host> hosts = LookUp(names, kLookUp);
+  for (const auto& [path, backend, place] : backends) {
+    const Host& host = hosts.at(place.host);
+    const std::string url = absl::StrCat("\"", Clip(backend->url, 200), "\"");
+    if (!host.problem.empty() && names.erase(place.host) > 0) {  // each once
+      warnings->push_back(absl::StrCat(path, ".url: ", place.host, " is not found: ", host.problem));
+    }
+    for (const Listener& listener : listeners) {
+      if (!Reaches(host.addresses, place.port, listener)) continue;
+      problems->push_back({absl::StrCat(path, ".url"), absl::StrCat(url, " is goad's own ", listener.field, " \"",
+                                                                    Clip(listener.text, 200), "\"")});
+    }
+    const bool is_near = host.problem.empty() ? std::all_of(host.addresses.begin(), host.addresses.end(), IsPrivate)
+                                              : IsLocalName(place.host);
+    if (!backend->api_key.empty() && !place.https && !is_near) {
+      warnings->push_back(absl::StrCat(path, ".api_key_file: the key goes to ", url,
+                                       " unencrypted, and that is not known to be a private address; use https://"));
+    }
+  }
+}
+
 }  // namespace
 
 std::string DecisionLogProblem(const std::string& path) {
@@ -124,8 +196,9 @@ std::string DecisionLogProblem(const std::string& path) {
 
 std::string LockFileProblem(const std::string& path) { return path.empty() ? "" : FileProblem(path); }
 
-std::vector<ConfigProblem> StartProblems(const Config& config) {
+std::vector<ConfigProblem> StartProblems(const Config& config, std::vector<std::string>* warnings) {
   std::vector<ConfigProblem> problems;
+  std::vector<std::string> ignored;
   const auto add = [&](const char* field, std::string problem) {
     if (!problem.empty()) problems.push_back({field, std::move(problem)});
   };
@@ -149,6 +222,7 @@ std::vector<ConfigProblem> StartProblems(const Config& config) {
   }
   add("lock_file", LockFileProblem(config.lock_file));
   add("decision_log.path", DecisionLogProblem(config.decision_log.path));
+  CheckBackends(config, listeners, &problems, warnings != nullptr ? warnings : &ignored);
   return problems;
 }
 

@@ -11,8 +11,9 @@
 
 namespace goad::server {
 
-// Names are resolved, which may take as long as the resolver lets it. Nothing is left bound or written.
-std::vector<ConfigProblem> StartProblems(const Config& config);
+// The listeners' names are resolved, which may take as long as the resolver lets it; those of backends for 2 s in all.
+// Nothing is left bound or written. What may still come right (a name that is not found yet) goes to `warnings`.
+std::vector<ConfigProblem> StartProblems(const Config& config, std::vector<std::string>* warnings = nullptr);
 
 // Of decision_log.path and lock_file; "" = nothing. An empty path is none.
 std::string DecisionLogProblem(const std::string& path);

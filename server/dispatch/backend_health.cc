@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::array<const char*, 2> kPaths = {"/health", "/v1/models"};
 constexpr absl::Duration kLongestPause = absl::Seconds(30);
-constexpr absl::Duration kAwayPeriod = absl::Seconds(2);  // at most, between probes of a server that is not up
+constexpr absl::Duration kAwayPeriod = absl::Seconds(2);   // at most, between probes of a server that is not up
+constexpr absl::Duration kModelsPause = absl::Seconds(2);  // then doubled
+constexpr int kMostModelsAsked = 6;
 
 size_t PathCount(const BackendHealth::Settings& settings) { return settings.path.empty() ? kPaths.size() : 1; }
 std::string PathAt(const BackendHealth::Settings& settings, size_t k) {
@@ -22,6 +24,11 @@ std::string PathAt(const BackendHealth::Settings& settings, size_t k) {
 // The server is there and this page is not, or not for us.
 bool NotHere(int status) {
   return status == 401 || status == 403 || status == 404 || status == 405 || (status >= 300 && status < 400);
+}
+
+// Whether the page of its models has been answered for good; else it may be another time.
+bool SaysAboutModels(int status) {
+  return (status >= 200 && status < 300) || NotHere(status) || status == 410 || status == 501;
 }
 
 }  // namespace
@@ -54,7 +61,8 @@ BackendHealth::Asked BackendHealth::ProbeDone(const ProbeAnswer& answer, const S
   };
   if (ask_props_) return asked(&ask_props_, Asked::kProps);
   if (ask_models_) {
-    knows_models_ = true;
+    knows_models_ = SaysAboutModels(answer.status) || ++asked_models_ == kMostModelsAsked;
+    next_models_ = now + kModelsPause * (1 << asked_models_) / 2;
     return asked(&ask_models_, Asked::kModels);
   }
   if (ask_metrics_) return asked(&ask_metrics_, Asked::kMetrics);
@@ -92,10 +100,11 @@ void BackendHealth::RoundWas(bool good, const ProbeAnswer& answer, const Setting
   bad_rounds_ = 0;
   if (probes_ != BackendState::kUp) {
     ask_props_ = has_metrics_ = !settings.gateway;
-    ask_models_ = !knows_models_;
+    next_models_ = now;
     failed_requests_ = told_of_loading_ = 0;
     next_try_ = now;  // it was away, and may be another server by now
   }
+  ask_models_ = !knows_models_ && next_models_ <= now;
   if (std::exchange(props_again_, false)) ask_props_ = !settings.gateway;
   ask_metrics_ = has_metrics_ && !settings.gateway;
   if (ask_props_ || ask_models_ || ask_metrics_) next_probe_ = now;

@@ -15,8 +15,9 @@ namespace goad::server {
 // A round of probes asks for the configured path, else /health and then /v1/models. Any 2xx is good, and so is 429
 // (busy). 401, 403, 404, 405 and 3xx (no such page here, or not for us) lead to the next path, and on the last one are
 // bad like any other answer. A path that was good is asked first from then on. After a good answer, each at once:
-// /props where it was not up (slots of llama-server), /v1/models once, /metrics (load) as long as there is some in it;
-// behind a gateway neither /props nor /metrics, which are those of one of many.
+// /props where it was not up (slots of llama-server), /v1/models once (again where it had no answer: after 2 s, 4 s and
+// so on, six times in all), /metrics (load) as long as there is some in it; behind a gateway neither /props nor
+// /metrics, which are those of one of many.
 //
 // `failures_to_open` bad rounds in a row are kDown, and one good round ends that; one that is away is asked every 2 s
 // at least. As many failed requests in a row are kHalfOpen, whatever probes say (the key has expired, the model is
@@ -76,6 +77,8 @@ class BackendHealth {
   size_t path_ = 0;                                                    // of the paths, the one to ask for
   size_t tried_ = 0;                                                   // paths of this round that led to the next
   bool ask_props_ = false, ask_models_ = false, ask_metrics_ = false;  // in this round, still
+  int asked_models_ = 0;
+  MonotonicTime next_models_;
   bool has_metrics_ = true, knows_models_ = false, props_again_ = false;
   int bad_rounds_ = 0, failed_requests_ = 0, told_of_loading_ = 0;  // in a row
   int pauses_ = 0;

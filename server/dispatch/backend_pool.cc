@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "server/dispatch/load_metrics.h"
 #include "server/dispatch/probe_answers.h"
 #include "spdlog/spdlog.h"
@@ -15,7 +14,6 @@ constexpr absl::Duration kLongestRest = absl::Seconds(30);
 constexpr absl::Duration kTurnsAway = absl::Seconds(5);  // that one is asked last after its last "busy"
 constexpr size_t kMaxProbeBody = 1 << 20;
 constexpr int kAssumedSlots = 4;  // of a server that does not say, where nothing is configured
-constexpr size_t kMostModelsNamed = 8;
 
 }  // namespace
 
@@ -195,6 +193,14 @@ void BackendPool::Probe::OnEnd(TransportEnd end, const std::string& detail, Mono
                    false, now);  // ends this, too
 }
 
+std::string BackendPool::Probe::Words() const {
+  const bool leads_on = http_status >= 300 && http_status < 400 && !location.empty();
+  const std::string words = leads_on ? absl::StrCat("to ", ShownLocation(location)) : FirstWords(body);
+  const std::string status = absl::StrCat(http_status);
+  if (words.compare(0, 3, status) == 0) return absl::StrCat("HTTP ", words);  // nginx's titles begin with it
+  return absl::StrCat("HTTP ", status, words.empty() ? "" : " ", words);
+}
+
 void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure, bool late, MonotonicTime now) {
   Backend& backend = At(site, index);
   const std::unique_ptr<Probe> ended = std::move(backend.probe);
@@ -206,19 +212,11 @@ void BackendPool::ProbeEnded(size_t site, int index, const std::string& failure,
   if (answered) backend.heard = now;
   answer.busy =
       backend.in_flight > 0 && now - backend.heard < first_byte(site, index);  // else it is no excuse any more
-  answer.words = answered ? absl::StrCat("HTTP ", probe.http_status, " ", FirstWords(probe.body)) : failure;
+  answer.words = answered ? probe.Words() : failure;
   switch (backend.health.ProbeDone(answer, Settings(backend), now)) {
     case BackendHealth::Asked::kHealth: break;
     case BackendHealth::Asked::kProps: TakeProps(site, index, probe); break;
-    case BackendHealth::Asked::kModels:
-      if (answer.status == 200) TakeModels(site, index, probe);
-      if (answer.status == 401 || answer.status == 403) {
-        spdlog::warn(
-            "backend={} url={} GET /v1/models: {}: its requests will be refused, too, if they need the same key "
-            "(api_key_file)",
-            name(site, index), backend.config->url, answer.words);
-      }
-      break;
+    case BackendHealth::Asked::kModels: TakeModels(site, index, answer, probe); break;
     case BackendHealth::Asked::kMetrics: {
       // What began or ended of ours between the server's count and here must not pass for somebody else's.
       const std::optional<double> load = answer.status == 200 ? ParseServerLoad(probe.body) : std::nullopt;
@@ -245,14 +243,14 @@ void BackendPool::TakeProps(size_t site, int index, const Probe& probe) {
   }
 }
 
-void BackendPool::TakeModels(size_t site, int index, const Probe& probe) {
-  const BackendConfig& config = *At(site, index).config;
-  const std::optional<ModelList> models = ParseModels(probe.body);
-  if (!models || models->ids.empty() || Lists(*models, config.model)) return;
-  std::vector<std::string> some(models->ids.begin(), models->ids.begin() + static_cast<std::ptrdiff_t>(std::min(
-                                                                               models->ids.size(), kMostModelsNamed)));
-  spdlog::warn("backend={} url={} model=\"{}\" is not among the {} that its /v1/models lists: {}", name(site, index),
-               config.url, config.model, models->ids.size(), FirstWords(absl::StrJoin(some, ", ")));
+void BackendPool::TakeModels(size_t site, int index, const BackendHealth::ProbeAnswer& answer, const Probe& probe) {
+  Backend& backend = At(site, index);
+  std::string problem =
+      ModelsProblem(answer.status, answer.words, probe.body, probe.body.size() >= kMaxProbeBody, backend.config->model);
+  if (!problem.empty() && problem != backend.models_problem) {
+    spdlog::warn("backend={} url={} {}", name(site, index), backend.config->url, problem);
+  }
+  backend.models_problem = std::move(problem);
 }
 
 void BackendPool::Tick(MonotonicTime now) {

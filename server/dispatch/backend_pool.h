@@ -73,9 +73,14 @@ class BackendPool final {
   struct Probe final : HttpListener {
     Probe(BackendPool* of_pool, size_t of_site, int of_backend, int ours, MonotonicTime now)
         : pool(of_pool), site(of_site), backend(of_backend), in_flight(ours), started(now) {}
-    void OnHead(const HttpHead& head, MonotonicTime) override { http_status = head.status; }
+    void OnHead(const HttpHead& head, MonotonicTime) override {
+      http_status = head.status;
+      location = head.location;
+    }
     void OnBody(std::string_view bytes, MonotonicTime now) override;
     void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) override;
+
+    std::string Words() const;  // what it was answered, in short
 
     BackendPool* const pool;
     const size_t site;
@@ -84,7 +89,7 @@ class BackendPool final {
     const MonotonicTime started;
     CallId call{};
     int http_status = 0;
-    std::string body;
+    std::string location, body;
   };
   struct Backend {
     explicit Backend(uint64_t seed) : health(seed) {}
@@ -104,6 +109,7 @@ class BackendPool final {
     int logged_slots = 0;
     MonotonicTime rests_until;
     RequestDialect dialect;
+    std::string models_problem;  // as it was told
 
     int slots() const;
     const char* slots_from() const;
@@ -125,7 +131,7 @@ class BackendPool final {
   MonotonicTime ProbeLimit(const Backend& backend) const;
   void ProbeEnded(size_t site, int backend, const std::string& failure, bool late, MonotonicTime now);
   void TakeProps(size_t site, int backend, const Probe& probe);
-  void TakeModels(size_t site, int backend, const Probe& probe);
+  void TakeModels(size_t site, int backend, const BackendHealth::ProbeAnswer& answer, const Probe& probe);
   void Log(size_t site, int backend);
   void Report(MonotonicTime now);
 

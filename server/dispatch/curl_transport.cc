@@ -13,7 +13,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "spdlog/spdlog.h"
+#include "server/base/clip.h"
 
 namespace goad::server {
 namespace {
@@ -28,17 +28,27 @@ struct Transfer {
   const MonotonicTime* now = nullptr;  // of the Poll under way
   char error[CURL_ERROR_SIZE] = {};
   size_t head_bytes = 0;
+  std::string no_http;  // what was heard instead
   bool head_reported = false;
   bool aborted = false;
 };
 
-constexpr size_t kMaxHead = 128 << 10;   // of all heads of an answer together, informational ones and trailers included
+constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
+constexpr size_t kShownBytes = 48;
 constexpr long kBytesPerTurn = 8 << 10;  // of one connection, so that none has the thread for itself
 
 std::string Header(const Transfer& transfer, const char* name) {
   curl_header* header = nullptr;  // of the last answer, so not of a 103 before it
-  if (curl_easy_header(transfer.easy, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK) return "";
-  return absl::AsciiStrToLower(header->value);
+  const bool found = curl_easy_header(transfer.easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK;
+  return found ? header->value : "";
+}
+
+// Of an answer that begins with no head.
+std::string NoHttp(std::string_view bytes) {
+  const bool tls = bytes.size() >= 2 && bytes[0] == 0x15 && bytes[1] == 3;  // an alert record (RFC 8446, 5.1)
+  if (tls) return "the server speaks TLS: use https://";
+  const size_t end = bytes.find_last_not_of("\r\n") + 1;
+  return absl::StrCat("the server does not speak HTTP: first bytes \"", Clip(bytes.substr(0, end), kShownBytes), "\"");
 }
 
 void ReportHead(Transfer& transfer) {
@@ -52,10 +62,19 @@ void ReportHead(Transfer& transfer) {
   head.status = static_cast<int>(status);
   head.retry_after = absl::Seconds(retry_after_s);
   head.says_when_to_retry = !Header(transfer, "Retry-After").empty();
-  head.content_type = Header(transfer, "Content-Type");
+  head.content_type = absl::AsciiStrToLower(Header(transfer, "Content-Type"));
   head.content_type.resize(std::min(head.content_type.find_first_of("; "), head.content_type.size()));
   head.framed = !Header(transfer, "Content-Length").empty() || !Header(transfer, "Transfer-Encoding").empty();
+  if (status >= 300 && status < 400) head.location = Header(transfer, "Location");
   transfer.listener->OnHead(head, *transfer.now);
+}
+
+// What was wrong.
+std::string Words(const Transfer& transfer, CURLcode code) {
+  if (!transfer.no_http.empty()) return transfer.no_http;
+  std::string words = transfer.error[0] != 0 ? transfer.error : curl_easy_strerror(code);
+  if (words.find("wrong version number") != words.npos) words += " (does the server speak TLS? if not, use http://)";
+  return words;
 }
 
 size_t OnHeadLine(char*, size_t size, size_t count, void* user) {
@@ -67,6 +86,10 @@ size_t OnHeadLine(char*, size_t size, size_t count, void* user) {
 size_t OnWrite(char* bytes, size_t size, size_t count, void* user) {
   Transfer& transfer = *static_cast<Transfer*>(user);
   if (transfer.aborted) return 0;  // makes curl give the transfer up
+  if (transfer.head_bytes == 0) {
+    transfer.no_http = NoHttp(std::string_view(bytes, size * count));
+    return 0;
+  }
   ReportHead(transfer);
   if (!transfer.aborted) transfer.listener->OnBody(std::string_view(bytes, size * count), *transfer.now);
   return transfer.aborted ? 0 : size * count;
@@ -139,7 +162,7 @@ struct CurlTransport::Impl {
       } else if (code != CURLE_OK) {
         end = TransportEnd::kBroken;
       }
-      const std::string detail = ended->error[0] != 0 ? ended->error : curl_easy_strerror(code);
+      const std::string detail = Words(*ended, code);
       Free(*ended);
       ended->listener->OnEnd(end, detail, now);
     }
@@ -200,7 +223,8 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(absl::ToInt64Milliseconds(transfer->request.connect_timeout)));
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
-                   CURL_HTTP_VERSION_1_1);  // a connection is one answer: closing it aborts it
+                   CURL_HTTP_VERSION_1_1);             // a connection is one answer: closing it aborts it
+  curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 1L);  // what is no HTTP comes as a body without a head, to be told
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kBytesPerTurn);
   // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what
   // is counted.

@@ -29,6 +29,7 @@ struct HttpHead {
   std::string content_type;         // as sent, without parameters, in lower case; empty = not said
   absl::Duration retry_after;       // of a Retry-After header (RFC 9110, 10.2.3); 0 = none
   bool says_when_to_retry = false;  // it has a Retry-After, be it past or none that can be read
+  std::string location;             // of a redirect, as sent; empty = none
   bool framed = true;               // the body's end is told by its length or chunks, not only by the connection's
 };
 

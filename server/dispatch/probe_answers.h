@@ -14,17 +14,28 @@ inline constexpr int kMostSlots = 4096;  // of one backend, configured or claime
 // `total_slots` of llama-server's /props, a whole number 1..kMostSlots; nullopt where there is none, or another.
 std::optional<int> ParseTotalSlots(std::string_view props);
 
-// What /v1/models lists, or nullopt when it is no such list.
+// What /v1/models lists, or nullopt when it is no such list: {"data": [...]}, {"models": [...]} or [...].
 struct ModelList {
-  std::vector<std::string> ids;  // at most 1000
-  bool any_name = false;         // a lone llama-server, which takes every name for the model that it has
+  std::vector<std::string> ids;
+  std::vector<std::string> others;  // names by which they are known, too: aliases (llama.cpp), root (vLLM)
+  bool any_name = false;            // a lone llama-server, which takes every name for the model that it has
+  bool partial = false;             // there are more on other pages
 };
 std::optional<ModelList> ParseModels(std::string_view body);
-// As servers match: Ollama's NAME is NAME:latest, a gateway's list may hold PREFIX*.
+// As servers match: Ollama's NAME is NAME:latest, a gateway's list may hold PREFIX*, or PREFIX/NAME for NAME or the
+// reverse.
 bool Lists(const ModelList& models, const std::string& model);
 
-// The first words of an answer, for one line of a log: the message of an error object, else the body's beginning; at
-// most 160 bytes, as Clip makes them.
+// What an answer of /v1/models (`words` in short; `cut`: there is more of its body) means for requests for `model`, for
+// one line of a log; "" = nothing that an operator should know.
+std::string ModelsProblem(int status, const std::string& words, std::string_view body, bool cut,
+                          const std::string& model);
+
+// Where a redirect leads, as it may be shown: without user name, password and query.
+std::string ShownLocation(std::string_view location);
+
+// The first words of an answer, for one line of a log: the message of an error object, the title or text of a
+// page of HTML, else the body's beginning; at most 160 bytes, as Clip makes them.
 std::string FirstWords(std::string_view body);
 
 }  // namespace goad::server

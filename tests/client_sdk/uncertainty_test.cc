@@ -26,8 +26,11 @@ TEST(MarginUncertainty, RefusesWhatIsNoProbability) {
   EXPECT_EQ(MarginUncertainty({{"a", 0.5}, {"b", -1}}).status().message(),
             "first_token.top[1].probability: -1 is not in 0..1");
   EXPECT_FALSE(MarginUncertainty({{"a", 0}, {"b", 0}}).ok());
-  for (const std::vector<TokenProbability>& alone : std::vector<std::vector<TokenProbability>>{
-           {{"a", 0.9}, {"A ", 0.1}}, {{"\n", 0.5}, {" ", 0.5}}, {{"a", 1}, {"b", 0}}, {{"b", 0}, {"a", 0.3}, {" a", 0.2}}}) {
+  for (const std::vector<TokenProbability>& alone :
+       std::vector<std::vector<TokenProbability>>{{{"a", 0.9}, {"A ", 0.1}},
+                                                  {{"\n", 0.5}, {" ", 0.5}},
+                                                  {{"a", 1}, {"b", 0}},
+                                                  {{"b", 0}, {"a", 0.3}, {" a", 0.2}}}) {
     const absl::Status status = MarginUncertainty(alone).status();
     EXPECT_NE(status.message().find("1 answer"), std::string::npos) << status;
   }
@@ -120,6 +123,16 @@ TEST(FirstTokenFromJson, PassesOverWhatComesBeforeAnAnswer) {
       {"<|channel|>", "final", "<|message|>", "yes"},
       {"<|im_start|>", "assistant", "\n", "yes"},
       {"<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n", "yes"},
+      {"<unused0>", "yes"},
+      {"<unused94>", "\n", "yes"},
+      {"<unused94>", "thought", "\n", "hm", "<unused95>", "yes"},
+      {"<|channel>", "thought", "\n", "hm", "<channel|>", "yes"},
+      {"<reserved_special_token_12>", "yes"},
+      {"<|reserved_special_token_5|>", "yes"},
+      {"<reserved_106>", "yes"},
+      {"[unused7]", "yes"},
+      {"<SPECIAL_20>", "yes"},
+      {"<extra_id_0>", "yes"},
       {"<\xEF\xBD\x9C"
        "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
        "yes"},
@@ -136,7 +149,8 @@ TEST(FirstTokenFromJson, PassesOverWhatComesBeforeAnAnswer) {
 }
 
 TEST(FirstTokenFromJson, TheFirstTokenOfAnAnswerMayBeAnything) {
-  for (const char* first : {" ", "\n\n", "<", "<p>", "<table", "[", "[1]", "<|", "|", "think", "token_id:5"}) {
+  for (const char* first : {" ", "\n\n", "<", "<p>", "<table", "[", "[1]", "<|", "|", "think", "token_id:5", "<unused>",
+                            "unused5", "[reserved]", "<h1>", "<0x0A>"}) {
     EXPECT_EQ(Read(Chat({first, "yes"})), "0.000000") << first;
     EXPECT_EQ(Read(Chat({first})), "0.000000") << first;
   }

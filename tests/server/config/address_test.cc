@@ -8,7 +8,7 @@ namespace {
 TEST(Url, GoodOnesAreTaken) {
   for (const char* url :
        {"http://127.0.0.1:8082", "https://llm.example", "http://[::1]:8000", "http://[fe80::1]/a/b", "http://my_host:1",
-        "https://llm.example/api/v2", "http://host.:65535", "http://a-b.c0/x%20y"}) {
+        "https://llm.example/api/v2", "http://host.:65535", "http://a-b.c0/x%20y", "HTTP://h", "HttpS://h:1/A"}) {
     EXPECT_EQ(UrlProblem(url), "") << url;
   }
 }
@@ -57,8 +57,7 @@ TEST(Url, BadOnesAreRefusedInWords) {
                           "http://h|/",
                           "http://u@h",
                           "http://u:p@h",
-                          "http://@h",
-                          "HTTP://h"}) {
+                          "http://@h"}) {
     EXPECT_NE(UrlProblem(url), "") << url;
   }
   EXPECT_NE(UrlProblem("http://" + std::string(64, 'a')), "");
@@ -66,6 +65,9 @@ TEST(Url, BadOnesAreRefusedInWords) {
   EXPECT_NE(UrlProblem(std::string("http://h\0x", 10)), "");
   EXPECT_NE(UrlProblem("http://user:s3cret@h").find("api_key_file"), std::string::npos);
   EXPECT_EQ(UrlProblem("http://user:s3cret@h").find("s3cret"), std::string::npos);
+  for (const char* zone : {"http://[fe80::1%eth0]:1", "http://[fe80::1%25eth0]", "http://[fe80::1%25]/x"}) {
+    EXPECT_NE(UrlProblem(zone).find("has a zone (%), which"), std::string::npos) << UrlProblem(zone);
+  }
   EXPECT_EQ(UrlProblem("http://h/@x"), "") << "an @ of the path is no password";
 }
 
@@ -74,6 +76,13 @@ TEST(Url, TheSameServerLooksTheSame) {
   EXPECT_EQ(SameUrl("https://host"), SameUrl("https://host:443"));
   EXPECT_EQ(SameUrl("http://[0:0:0::1]:7"), SameUrl("http://[::1]:7"));
   EXPECT_NE(SameUrl("http://h/a"), SameUrl("http://h/A"));
+  EXPECT_EQ(SameUrl("HTTPS://h"), SameUrl("https://h"));
+  EXPECT_EQ(PlaceOf("HTTP://[0::1]:7/x").host, "::1");
+  EXPECT_EQ(PlaceOf("http://[::1]:7/x").port, 7);
+  EXPECT_EQ(PlaceOf("https://Gpu.example./x").host, "gpu.example.");
+  EXPECT_EQ(PlaceOf("https://h").port, 443);
+  EXPECT_TRUE(PlaceOf("https://h").https);
+  EXPECT_FALSE(PlaceOf("Http://h").https);
 }
 
 TEST(Address, HostAndPortOrASocket) {

@@ -205,12 +205,17 @@ TEST_F(ConfigFilesTest, AnApiKeyIsOneWordAndNeverShown) {
   for (const std::string& bad :
        {std::string("s3cret\r\nX-Injected: 1"), std::string("s3cret\ts3cret"), std::string("s3cret\0", 7) + "s3cret",
         std::string("s3cret\xe9"), std::string("s3cret s3cret"), std::string("\n"), std::string(),
-        std::string(9000, 'k')}) {
+        std::string(9000, 'k'), std::string("OPENAI_API_KEY=s3cret"), std::string("api_key=s3cret\n"),
+        std::string("HF_TOKEN=\"s3cret\""), std::string("\"s3cret\""), std::string("'s3cret'\n"),
+        std::string("s3cret\""), std::string("export KEY=s3cret"), std::string("{\"key\":\"s3cret\"}")}) {
     const std::string problem = with(bad);
     EXPECT_THAT(problem, HasSubstr("sites[0].backends[1].api_key_file: " + folder_ + "/key: ")) << bad;
     EXPECT_THAT(problem, testing::Not(HasSubstr("s3cret")));
     EXPECT_EQ(backend.api_key, "");
   }
+  EXPECT_THAT(with("OPENAI_API_KEY=x"), HasSubstr("looks like NAME=KEY; want the key and nothing else"));
+  EXPECT_THAT(with("'x'"), HasSubstr("has quotes around it; want the key and nothing else"));
+  for (const char* good : {"c2VjcmV0a2V5==", "a=b", "KEY=", "token=="}) EXPECT_EQ(with(good), "") << good;
 }
 
 TEST_F(ConfigFilesTest, WhatIsNoFileIsNamedWithItsField) {

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
 #include "server/config/config_loader.h"
 #include "server/config/config_validator.h"
@@ -49,10 +50,10 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
   EXPECT_TRUE(l.sessions == dl.sessions && l.queries_per_session == dl.queries_per_session &&
               l.sessions_per_identity == dl.sessions_per_identity && l.frames_per_second == dl.frames_per_second &&
               l.waiting_queries == dl.waiting_queries && l.prompt_bytes == dl.prompt_bytes &&
-              l.inline_prompt_bytes == dl.inline_prompt_bytes &&
-              l.outbox_bytes == dl.outbox_bytes && l.max_output_tokens == dl.max_output_tokens &&
-              l.link_max_age == dl.link_max_age && l.mandatory_wait == dl.mandatory_wait && l.grant == dl.grant &&
-              l.slow_consumer == dl.slow_consumer && l.retry_after == dl.retry_after);
+              l.inline_prompt_bytes == dl.inline_prompt_bytes && l.outbox_bytes == dl.outbox_bytes &&
+              l.max_output_tokens == dl.max_output_tokens && l.link_max_age == dl.link_max_age &&
+              l.mandatory_wait == dl.mandatory_wait && l.grant == dl.grant && l.slow_consumer == dl.slow_consumer &&
+              l.retry_after == dl.retry_after);
   const DispatchConfig &d = file->dispatch, &dd = defaults.dispatch;
   EXPECT_TRUE(d.connect == dd.connect && d.first_byte == dd.first_byte && d.between_tokens == dd.between_tokens &&
               d.total == dd.total && d.probe_period == dd.probe_period && d.failures_to_open == dd.failures_to_open);
@@ -86,18 +87,19 @@ policy: {name: goa-relocate, lambda: 20ms}
 }
 
 TEST(ConfigLoader, FiveMistakesAreAllListedWithLineAndColumn) {
-  EXPECT_EQ(Problems(R"(epoch: {period: 20ms, min_period: 30ms}
+  EXPECT_EQ(
+      Problems(R"(epoch: {period: 20ms, min_period: 30ms}
 policy: {name: best, tau: 2}
 sites:
   - name: Cell A
     backends:
       - {url: "localhost:80"}
 )"),
-            "f.yaml:1:23: epoch.min_period: 30ms is not in 0..20ms\n"
-            "f.yaml:2:10: policy.name: \"best\" is not one of goa, goa-relocate, min-delay, all-edge, all-local, random\n"
-            "f.yaml:2:22: policy.tau: 2 is not in 0..1\n"
-            "f.yaml:4:5: sites[0].name: \"Cell A\" is not 1 to 63 of a-z 0-9 - _ .\n"
-            "f.yaml:6:10: sites[0].backends[0].url: \"localhost:80\" is not http[s]://HOST[:PORT][/PATH] without /v1");
+      "f.yaml:1:23: epoch.min_period: 30ms is not in 0..20ms\n"
+      "f.yaml:2:10: policy.name: \"best\" is not one of goa, goa-relocate, min-delay, all-edge, all-local, random\n"
+      "f.yaml:2:22: policy.tau: 2 is not in 0..1\n"
+      "f.yaml:4:5: sites[0].name: \"Cell A\" is not 1 to 63 of a-z 0-9 - _ .\n"
+      "f.yaml:6:10: sites[0].backends[0].url: \"localhost:80\" is not http[s]://HOST[:PORT][/PATH] without /v1");
 }
 
 TEST(ConfigLoader, ABackendMayHaveItsOwnFirstByte) {
@@ -113,7 +115,8 @@ TEST(ConfigLoader, ABackendMayHaveItsOwnFirstByte) {
 
 TEST(ConfigLoader, UnknownAndDuplicateKeysAndWrongTypesAreMistakes) {
   EXPECT_EQ(Problems(std::string(kSmall) + "polcy: {tau: 1}\n").substr(0, 34), "f.yaml:2:1: polcy: unknown key; kn");
-  EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: 0.1, tau: 0.2}\n"), "f.yaml:2:20: policy.tau: is given twice");
+  EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: 0.1, tau: 0.2}\n"),
+            "f.yaml:2:20: policy.tau: is given twice");
   EXPECT_EQ(Problems(std::string(kSmall) + "policy: {tau: .nan}\n"),
             "f.yaml:2:15: policy.tau: \".nan\" is not a finite number (without leading zeros)");
   EXPECT_EQ(Problems(std::string(kSmall) + "epoch: {period: 20}\n"),
@@ -216,7 +219,8 @@ TEST(ConfigLoader, OneDocumentWithoutTagsOrMergeKeys) {
   EXPECT_NE(Problems(small + "---\nauth: {required: true}\n").find("2 YAML documents"), std::string::npos);
   EXPECT_NE(Problems(small + "...\n---\n").find("2 YAML documents"), std::string::npos);
   EXPECT_EQ(Problems("---\n" + small + "...\n"), "");
-  for (const char* endless : {", a", ", keeps the", "a: b\n, c", "]", "}", "a]\n"}) EXPECT_NE(Problems(endless), "") << endless;
+  for (const char* endless : {", a", ", keeps the", "a: b\n, c", "]", "}", "a]\n"})
+    EXPECT_NE(Problems(endless), "") << endless;
   EXPECT_EQ(Problems("\xef\xbb\xbf" + small), "");
   EXPECT_EQ(Problems("sites: [{name: a, backends: [{url: \"http://127.0.0.1:1\"}]}]\r\nlimits: {sessions: 5}\r\n"), "");
   EXPECT_NE(Problems(small + "lock_file: !!binary Y2VsbC1h\n").find("has the tag"), std::string::npos);
@@ -248,7 +252,8 @@ TEST(ConfigLoader, ABombOfAliasesIsRefusedAtOnce) {
             std::string::npos);
   EXPECT_NE(Problems("sites: &s [{name: a, backends: *s}]\n"), "") << "a tree that holds itself";
   EXPECT_EQ(Problems(std::string(200000, '[')), "f.yaml:1:17: configuration: is nested deeper than 16 brackets");
-  EXPECT_EQ(Problems("\n" + std::string(200000, '-')), "f.yaml:2:65538: configuration: has a line of more than 65536 bytes");
+  EXPECT_EQ(Problems("\n" + std::string(200000, '-')),
+            "f.yaml:2:65538: configuration: has a line of more than 65536 bytes");
   EXPECT_NE(Problems(std::string(2 << 20, '\n')).find("want at most 1048576"), std::string::npos);
   std::string comments = kSmall;
   for (int k = 0; k < 50; ++k) comments += "# [ it's a { comment\n";
@@ -280,14 +285,31 @@ TEST(ConfigLoader, UrlsOfASiteDiffer) {
 
 TEST(ConfigLoader, OneServerIsOneBackend) {
   const auto two = [](const std::string& a, const std::string& b) {
-    return Problems("sites: [{name: a, backends: [{" + a + "}]}, {name: b, backends: [{url: \"http://h\"}, {" + b + "}]}]\n");
+    return Problems("sites: [{name: a, backends: [{" + a + "}]}, {name: b, backends: [{url: \"http://h\"}, {" + b +
+                    "}]}]\n");
   };
   EXPECT_EQ(two("url: \"http://127.0.0.1:8\"", "url: \"http://LOCALHOST:8\""),
-            "f.yaml:1:102: sites[1].backends[1].url: \"http://LOCALHOST:8\" is given twice, also as sites[0].backends[0].url: its slots "
+            "f.yaml:1:102: sites[1].backends[1].url: \"http://LOCALHOST:8\" is given twice, also as "
+            "sites[0].backends[0].url: its slots "
             "would count twice");
   EXPECT_NE(two("url: \"http://x.:80\"", "url: \"http://x\"").find("given twice"), std::string::npos);
   EXPECT_EQ(two("url: \"http://x\", model: one", "url: \"http://x\", model: two"), "") << "one gateway, two models";
   EXPECT_NE(Problems("sites: [{name: a, backends: [{url: \"http://x\"}, {url: \"http://x\", model: two}]}]\n"), "");
+}
+
+TEST(ConfigLoader, WhatNeverTakesEffectIsAWarning) {
+  const auto warnings = [](const std::string& dispatch, const std::string& backend = "") {
+    const auto config = ParseConfig(
+        "x", "sites: [{name: a, backends: [{url: \"http://h\"" + backend + "}]}]\ndispatch: " + dispatch + "\n");
+    EXPECT_TRUE(config.ok()) << config.status();
+    return config.ok() ? absl::StrJoin(config->warnings, "\n") : "";
+  };
+  EXPECT_EQ(warnings("{}"), "");
+  EXPECT_EQ(warnings("{first_byte: 300s, total: 300s}"), "");
+  EXPECT_EQ(warnings("{first_byte: 60s, total: 30s}"),
+            "dispatch.first_byte: 1m is more than dispatch.total (30s), which ends a request before");
+  EXPECT_EQ(warnings("{}", ", first_byte: 10m"),
+            "sites[0].backends[0].first_byte: 10m is more than dispatch.total (5m), which ends a request before");
 }
 
 TEST(ConfigLoader, AModelsNameIsPrintable) {
@@ -295,8 +317,10 @@ TEST(ConfigLoader, AModelsNameIsPrintable) {
     return Problems("sites: [{name: a, backends: [{url: \"http://h\", model: \"" + name + "\"}]}]\n");
   };
   EXPECT_EQ(model("meta/Llama-3:8b \xc3\xa4"), "");
-  EXPECT_EQ(model("a\\e[31mb"), "f.yaml:1:48: sites[0].backends[0].model: \"a\\x1b[31mb\" holds a control character or what is no UTF-8");
-  for (const char* bad : {"a\\tb", "a\\nb", "\\0", "\\x7f", "\\u0085", "\\u200b", "\\u202e", "caf\xe9"}) EXPECT_NE(model(bad), "") << bad;
+  EXPECT_EQ(model("a\\e[31mb"),
+            "f.yaml:1:48: sites[0].backends[0].model: \"a\\x1b[31mb\" holds a control character or what is no UTF-8");
+  for (const char* bad : {"a\\tb", "a\\nb", "\\0", "\\x7f", "\\u0085", "\\u200b", "\\u202e", "caf\xe9"})
+    EXPECT_NE(model(bad), "") << bad;
 }
 
 TEST(ConfigReload, WhatIsTakenAwayIsNamed) {

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -36,6 +37,13 @@ class StartCheckTest : public testing::Test {
     std::vector<std::string> all;
     for (const ConfigProblem& problem : StartProblems(config)) all.push_back(problem.path + ": " + problem.message);
     return all;
+  }
+  static Config WithBackend(const std::string& url) {
+    Config config;
+    config.listen.address = config.metrics_address = "127.0.0.1:0";
+    config.admin_address = "";
+    config.sites.emplace_back().backends.emplace_back().url = url;
+    return config;
   }
   std::string folder_;
 };
@@ -87,6 +95,81 @@ TEST_F(StartCheckTest, AddressesThatCannotBeBound) {
   const std::vector<std::string> other = Problems("127.0.0.1:1", "", "192.0.2.1:7443");  // TEST-NET-1: nobody's
   ASSERT_EQ(other.size(), 1u);
   EXPECT_THAT(other[0], HasSubstr("metrics.address: \"192.0.2.1:7443\" cannot be bound, is it one of this machine?"));
+}
+
+TEST_F(StartCheckTest, AUnixSocketNeedsAFolderThatIsThereOrThatSystemdMakes) {
+  Write("file", "");
+  EXPECT_EQ(Problems("unix:" + folder_ + "/a", "unix://" + folder_ + "/b", ""), std::vector<std::string>());
+  EXPECT_EQ(Problems("unix:/run/goad-no-such/a", "unix:///run/goad-no-such/b", ""), std::vector<std::string>());
+  for (const std::string none : {"/no/a", "/no/such/a", "/file/a"}) {
+    const std::vector<std::string> all = Problems("127.0.0.1:0", "unix:" + folder_ + none, "");
+    ASSERT_EQ(all.size(), 1u) << none;
+    EXPECT_THAT(all[0], HasSubstr("admin.address: \"unix:" + folder_ + none + "\" has no folder to be in: "));
+  }
+  EXPECT_EQ(Problems("unix:/run/goad-no-such/deeper/a", "", "").size(), 1u);
+  EXPECT_EQ(Problems("unix:" + folder_ + "/no/a", "", "").size(), 1u);
+}
+
+TEST_F(StartCheckTest, ABackendIsNotGoadItself) {
+  const auto problems = [](const std::string& listen, const std::string& url) {
+    Config config = WithBackend(url);
+    config.listen.address = listen;
+    config.metrics_address = "127.0.0.1:9464";
+    const auto all = StartProblems(config);
+    return all.empty() ? "" : all[0].path + ": " + all[0].message;
+  };
+  for (const char* url : {"http://127.0.0.1:7443", "https://localhost:7443/x", "HTTP://127.0.0.5:7443"}) {
+    EXPECT_EQ(problems("0.0.0.0:7443", url),
+              "sites[0].backends[0].url: \"" + std::string(url) + "\" is goad's own listen.address \"0.0.0.0:7443\"");
+  }
+  EXPECT_THAT(problems("127.0.0.1:7443", "http://localhost:7443"), HasSubstr("goad's own listen.address"));
+  EXPECT_THAT(problems("127.0.0.1:7443", "http://localhost:9464"), HasSubstr("goad's own metrics.address"));
+  for (const char* url : {"http://127.0.0.1:7444", "http://127.0.0.2:7443", "http://192.0.2.1:7443"}) {
+    EXPECT_EQ(problems("127.0.0.1:7443", url), "");
+  }
+  EXPECT_EQ(problems("0.0.0.0:7443", "http://192.0.2.1:7443"), "") << "the same port of another machine";
+  EXPECT_EQ(problems("0.0.0.0:0", "http://127.0.0.1:80"), "");
+}
+
+TEST_F(StartCheckTest, ANameThatIsNotFoundYetIsAWarning) {
+  Config config = WithBackend("http://goad-no-such-host.invalid:1");
+  config.sites[0].backends.push_back(config.sites[0].backends[0]);
+  config.sites[0].backends[1].url += "1";
+  const auto began = std::chrono::steady_clock::now();
+  std::vector<std::string> warnings;
+  EXPECT_TRUE(StartProblems(config, &warnings).empty());
+  ASSERT_EQ(warnings.size(), 1u) << "a name once";
+  EXPECT_THAT(warnings[0], HasSubstr("sites[0].backends[0].url: goad-no-such-host.invalid is not found"));
+  for (int k = 0; k < 63; ++k) {
+    config.sites[0].backends.push_back(config.sites[0].backends[0]);
+    config.sites[0].backends.back().url = "http://goad-no-such-host" + std::to_string(k) + ".invalid";
+  }
+  EXPECT_TRUE(StartProblems(config, &warnings).empty());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(6)) << "however many there are";
+}
+
+TEST_F(StartCheckTest, AKeyThatGoesOverTheNetInTheClearIsAWarning) {
+  const auto warnings = [](const std::string& url, const std::string& key) {
+    Config config = WithBackend(url);
+    config.sites[0].backends[0].api_key = key;
+    std::vector<std::string> all;
+    EXPECT_TRUE(StartProblems(config, &all).empty());
+    return all;
+  };
+  for (const char* far : {"http://192.0.2.1", "http://[2001:db8::1]:80", "http://172.32.0.1", "http://11.0.0.1"}) {
+    const std::vector<std::string> all = warnings(far, "s3cret");
+    ASSERT_EQ(all.size(), 1u) << far;
+    EXPECT_EQ(all[0], "sites[0].backends[0].api_key_file: the key goes to \"" + std::string(far) +
+                          "\" unencrypted, and that is not known to be a private address; use https://");
+    EXPECT_EQ(warnings(far, "").size(), 0u);
+  }
+  EXPECT_EQ(warnings("http://llm.goad-no-such-host.invalid", "s3cret").size(), 2u) << "not found, and who knows where";
+  EXPECT_EQ(warnings("http://goad-no-such-host.local", "s3cret").size(), 1u);
+  for (const char* near : {"https://192.0.2.1", "http://127.0.0.1", "http://localhost", "http://10.1.2.3",
+                           "http://172.31.0.1", "http://192.168.1.1", "http://169.254.1.1", "http://100.64.0.1",
+                           "http://[::1]", "http://[fd00::1]", "http://[fe80::1]", "http://[::ffff:10.0.0.1]"}) {
+    EXPECT_EQ(warnings(near, "s3cret").size(), 0u) << near;
+  }
 }
 
 TEST_F(StartCheckTest, AllProblemsAtOnceWithTheirLinesAndNoneAtAReload) {

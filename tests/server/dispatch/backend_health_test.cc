@@ -64,6 +64,36 @@ TEST_F(BackendHealthTest, ARoundAsksForHealthThenSlotsModelsOnceAndLoadWhereTher
   EXPECT_EQ(health_.next_probe(), now_ + kSecond);
 }
 
+TEST_F(BackendHealthTest, ModelsAreAskedForAgainSomeTimesWhereThePageHasNoAnswer) {
+  for (const int status : {0, 400, 408, 429, 500, 502, 503}) {
+    health_ = BackendHealth();
+    std::vector<absl::Duration> asked;
+    now_ = health_.next_probe() + kSecond;
+    const MonotonicTime began = now_;
+    while (now_ < began + absl::Seconds(300)) {
+      now_ = std::max(now_, health_.next_probe());
+      const std::string path = health_.StartProbe(settings_);
+      if (path == "/v1/models") asked.push_back(now_ - began);
+      health_.ProbeDone({path == "/v1/models" ? status : 200, false, false, ""}, settings_, now_);
+    }
+    EXPECT_EQ(health_.state(), BackendState::kUp);
+    EXPECT_EQ(asked, (std::vector<absl::Duration>{0 * kSecond, 2 * kSecond, 6 * kSecond, 14 * kSecond, 30 * kSecond,
+                                                  62 * kSecond}))
+        << status;
+  }
+  for (const int status : {200, 302, 401, 403, 404, 405, 501}) {
+    health_ = BackendHealth();
+    int asked = 0;
+    for (int k = 0; k < 300; ++k) {
+      now_ = std::max(now_, health_.next_probe());
+      const std::string path = health_.StartProbe(settings_);
+      asked += path == "/v1/models";
+      health_.ProbeDone({path == "/v1/models" ? status : 200, false, false, ""}, settings_, now_);
+    }
+    EXPECT_EQ(asked, 1) << status;
+  }
+}
+
 TEST_F(BackendHealthTest, WhatAProbeMayAnswer) {
   struct Row {
     int health, models;  // 0 = no answer
@@ -285,9 +315,72 @@ TEST(ProbeAnswers, ModelsAreThereOrNot) {
   EXPECT_TRUE(Lists(*ParseModels(R"({"data":[{"id":"x.gguf","owned_by":"llamacpp"}]})"), "llm")) << "it takes any name";
   EXPECT_FALSE(
       Lists(*ParseModels(R"({"data":[{"id":"x","owned_by":"llamacpp"},{"id":"y","owned_by":"llamacpp"}]})"), "llm"));
-  for (const std::string bad : {"", "{}", "[]", R"({"data":{}})", R"({"data":null})", "404 page not found"}) {
+  for (const std::string bad : {"", "{}", "7", R"({"data":{}})", R"({"data":7})", "404 page not found", "[7]"}) {
     EXPECT_FALSE(ParseModels(bad).has_value()) << bad;
   }
+  for (const std::string none : {"[]", R"({"data":null})", R"({"object":"list","data":[]})", R"({"models":[]})"}) {
+    ASSERT_TRUE(ParseModels(none).has_value()) << none;
+    EXPECT_TRUE(ParseModels(none)->ids.empty()) << none;
+  }
+}
+
+TEST(ProbeAnswers, AModelHasMoreNamesThanItsId) {
+  for (const std::string known :
+       {R"({"data":[{"id":"/m/x.gguf","aliases":["a","llm"]}]})", R"({"data":[{"id":"/models/x","root":"llm"}]})",
+        R"({"data":[{"id":"openai/llm"}]})", R"({"data":[{"id":"models/llm"},{"id":"b"}]})", R"([{"id":"llm"}])",
+        R"({"models":[{"name":"llm"}]})", R"({"data":null,"models":[{"model":"llm"}]})"}) {
+    ASSERT_TRUE(ParseModels(known).has_value()) << known;
+    EXPECT_TRUE(Lists(*ParseModels(known), "llm")) << known;
+    EXPECT_FALSE(Lists(*ParseModels(known), "lm")) << known;
+  }
+  EXPECT_TRUE(Lists(*ParseModels(R"({"data":[{"id":"llm"}]})"), "openai/llm"));
+  EXPECT_FALSE(Lists(*ParseModels(R"({"data":[{"id":"openai/"}]})"), ""));
+}
+
+TEST(ProbeAnswers, WhatTheModelsPageSaysIsToldInOneLine) {
+  const auto told = [](int status, const std::string& body, bool cut = false) {
+    return ModelsProblem(status, "HTTP " + std::to_string(status) + " words", body, cut, "llm");
+  };
+  EXPECT_EQ(told(200, R"({"object":"list","data":[{"id":"llm"}]})"), "");
+  EXPECT_EQ(told(404, "x"), "");
+  EXPECT_EQ(told(405, ""), "");
+  EXPECT_EQ(told(200, R"({"data":[{"id":"a"}],"has_more":true})"), "") << "it may be on another page";
+  EXPECT_EQ(told(200, R"({"data":[{"id":"a"}],"has_more":false})"),
+            "model=\"llm\" is not among the 1 that its /v1/models lists: a");
+  for (const char* none : {R"({"object":"list","data":null})", R"({"object":"list","data":[]})"}) {
+    EXPECT_EQ(told(200, none), "model=\"llm\" is not among the 0 that its /v1/models lists: nothing is loaded there");
+  }
+  for (const char* odd : {"<html><title>Welcome to nginx!</title>", "{}", "OK", ""}) {
+    EXPECT_EQ(told(200, odd), "answers, but does not look like an OpenAI server: GET /v1/models: HTTP 200 words");
+  }
+  EXPECT_EQ(told(200, "<html>" + std::string(1000, 'x'), true).substr(0, 21), "answers, but does not");
+  EXPECT_EQ(told(200, R"({"data":[{"id":"llm"},{"id":)", true), "") << "named before the cut";
+  EXPECT_EQ(told(200, R"({"data":[{"id":"a"},{"id":)", true),
+            "model=\"llm\" is not in the first 1 MiB that its /v1/models lists, and no more is read");
+  EXPECT_EQ(told(401, ""),
+            "GET /v1/models: HTTP 401 words: its requests will be refused, too, if they need the same "
+            "key (api_key_file)");
+  for (const int status : {302, 400, 429, 500, 503}) {
+    EXPECT_EQ(told(status, ""),
+              "GET /v1/models: HTTP " + std::to_string(status) + " words: whether it has model=\"llm\" is not known");
+  }
+  EXPECT_EQ(ModelsProblem(0, "no answer within 4s", "", false, "llm"),
+            "GET /v1/models: no answer within 4s: whether it has model=\"llm\" is not known");
+}
+
+TEST(ProbeAnswers, WhereARedirectLeadsIsShownWithoutSecrets) {
+  EXPECT_EQ(ShownLocation("https://llm.example/x"), "https://llm.example/x");
+  EXPECT_EQ(ShownLocation("/login"), "/login");
+  EXPECT_EQ(ShownLocation("/@x"), "/@x");
+  EXPECT_EQ(ShownLocation("https://h/@x"), "https://h/@x");
+  EXPECT_EQ(ShownLocation("https://h/login?token=s3cret#x"), "https://h/login?...");
+  EXPECT_EQ(ShownLocation("https://h\x1b[31m"), "https://h\\x1b[31m");
+  for (const char* secret : {"https://u:s3cret@h/x", "//u:s3cret@h/x", "https://s3cret@h", "https:u:s3cret@h/x",
+                             "https://u:s3cret@u:s3cret@h/x", "https:\\\\u:s3cret@h", "u:s3cret@h",
+                             "https:///u:s3cret@h", "https://u:s3/cret@h", "?s3cret"}) {
+    EXPECT_EQ(ShownLocation(secret).find("s3"), std::string::npos) << secret << " " << ShownLocation(secret);
+  }
+  EXPECT_LE(ShownLocation("https://" + std::string(10000, 'x')).size(), 170u);
 }
 
 TEST(ProbeAnswers, FirstWordsAreOneShortLine) {
@@ -295,7 +388,13 @@ TEST(ProbeAnswers, FirstWordsAreOneShortLine) {
             "Loading model");
   EXPECT_EQ(FirstWords(R"({"detail":"Not authenticated"})"), "Not authenticated");
   EXPECT_EQ(FirstWords(R"({"error":"Model is overloaded"})"), "Model is overloaded");
-  EXPECT_EQ(FirstWords("<html>\r\n<head><title>502 Bad Gateway"), "<html>  <head><title>502 Bad Gateway");
+  EXPECT_EQ(FirstWords(R"([{"error":{"code":400,"message":"API key not valid"}}])"), "API key not valid");
+  EXPECT_EQ(FirstWords("<html>\r\n<head><title>502 Bad Gateway</title></head><body>x"), "502 Bad Gateway");
+  EXPECT_EQ(FirstWords("\n<!DOCTYPE html><HTML><TITLE lang=en>\n Welcome\n  to nginx! </TITLE>"), "Welcome to nginx!");
+  EXPECT_EQ(FirstWords("<html><title>502 Bad Gateway"), "502 Bad Gateway");
+  EXPECT_EQ(FirstWords("<p>It <b>works</b>!</p>\n"), "It works !");
+  EXPECT_EQ(FirstWords("a < b"), "a < b");
+  EXPECT_EQ(FirstWords("<"), "<");
   EXPECT_EQ(FirstWords("a\x1b[31m\nb"), "a\\x1b[31m b");
   EXPECT_LE(FirstWords(std::string(1000000, 'x')).size(), 170u);
   EXPECT_EQ(FirstWords("\xff\xfe ok"), "\\xff\\xfe ok");

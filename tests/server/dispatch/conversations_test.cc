@@ -342,6 +342,53 @@ TEST(CurlTransport, ACallMayBeStartedAndEndedFromWithinAReportOfAnother) {
   EXPECT_EQ(second.Result().text, "Hello world");
 }
 
+struct Heard final : HttpListener {
+  void OnHead(const HttpHead& of, MonotonicTime) override { head = of; }
+  void OnBody(std::string_view bytes, MonotonicTime) override { body += bytes; }
+  void OnEnd(TransportEnd of, const std::string& words, MonotonicTime) override {
+    ended = true;
+    end = of;
+    detail = words;
+  }
+  HttpHead head;
+  std::string body, detail;
+  bool ended = false;
+  TransportEnd end = TransportEnd::kComplete;
+};
+
+TEST(CurlTransport, WhatIsNoHttpIsSaidToBeNone) {
+  const auto opened = CurlTransport::Open();
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  RawServer server;
+  const auto hear = [&](const std::string& wire) {
+    BackendConfig backend;
+    backend.url = server.url();
+    server.set_answer(wire);
+    Heard heard;
+    (*opened)->Start({&backend, "/v1/x", "{}", absl::Seconds(2), ""}, &heard);
+    const MonotonicTime late = MonotonicTime::Now() + absl::Seconds(20);
+    while (!heard.ended && MonotonicTime::Now() < late) (*opened)->Poll(late);
+    return heard;
+  };
+  using namespace std::string_literals;
+  for (const auto& [wire, words] : std::vector<std::pair<std::string, std::string>>{
+           {"\x15\x03\x01\0\x02\x02\x46"s, "the server speaks TLS: use https://"},
+           {"SSH-2.0-OpenSSH_9.2p1\r\n", "the server does not speak HTTP: first bytes \"SSH-2.0-OpenSSH_9.2p1\""},
+           {"hello", "the server does not speak HTTP: first bytes \"hello\""},
+           {"\0\0\x12\x04"s, "the server does not speak HTTP: first bytes \"\\x00\\x00\\x12\\x04\""},
+           {std::string(100000, 'x'),
+            "the server does not speak HTTP: first bytes \"" + std::string(48, 'x') + "...\""}}) {
+    const Heard heard = hear(wire);
+    EXPECT_EQ(heard.end, TransportEnd::kBroken) << heard.detail;
+    EXPECT_EQ(heard.detail, words);
+    EXPECT_EQ(heard.head.status, 0);
+    EXPECT_EQ(heard.body, "");
+  }
+  EXPECT_EQ(hear("").end, TransportEnd::kBroken);
+  EXPECT_EQ(hear("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nx").body, "x");
+  EXPECT_EQ(hear("HTTP/1.1 301 X\r\nLocation: https://H/x\r\nContent-Length: 0\r\n\r\n").head.location, "https://H/x");
+}
+
 TEST(CurlTransport, WhatIsBoundedAndWhatIsDecoded) {
   const auto opened = CurlTransport::Open();
   ASSERT_TRUE(opened.ok()) << opened.status();
