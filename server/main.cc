@@ -1,4 +1,5 @@
-// goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start or went deaf, 2 bad flags or configuration.
+// goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start or went deaf, 2 bad flags or
+// configuration.
 #include <malloc.h>
 #include <signal.h>
 #include <systemd/sd-daemon.h>
@@ -45,13 +46,16 @@ class Systemd {
   }
   void Ready() { sd_notifyf(0, "READY=1\n%s", State().c_str()); }
   void Reloading() {
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=reloading", static_cast<long long>(
-        absl::ToInt64Microseconds(goad::server::MonotonicTime::Now() - goad::server::MonotonicTime())));
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=reloading",
+               static_cast<long long>(
+                   absl::ToInt64Microseconds(goad::server::MonotonicTime::Now() - goad::server::MonotonicTime())));
   }
   void Stopping(absl::Duration most) {
-    sd_notifyf(0, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld", static_cast<long long>(absl::ToInt64Microseconds(most)));
+    sd_notifyf(0, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%lld",
+               static_cast<long long>(absl::ToInt64Microseconds(most)));
   }
-  // Feeds the watchdog if the engine has turned since the last call and the device port answers, and refreshes the state.
+  // Feeds the watchdog if the engine has turned since the last call and the device port answers, and refreshes the
+  // state.
   void Beat() {
     const uint64_t turns = daemon_->engine_turns();
     const bool well = std::exchange(turns_, turns) != turns && !daemon_->deaf();
@@ -61,8 +65,8 @@ class Systemd {
 
  private:
   std::string State() const {
-    return absl::StrCat("STATUS=", daemon_->sessions(), " sessions, ", daemon_->running_queries(), " queries running, configuration ",
-                        daemon_->config_version());
+    return absl::StrCat("STATUS=", daemon_->sessions(), " sessions, ", daemon_->running_queries(),
+                        " queries running, configuration ", daemon_->config_version());
   }
   const goad::server::Daemon* const daemon_;
   absl::Duration interval_ = absl::Seconds(5);
@@ -76,9 +80,8 @@ int main(int argc, char** argv) {
   // An arena a core: with glibc's eight what a flood took is kept three times over.
   mallopt(M_ARENA_MAX, std::max(2, static_cast<int>(std::thread::hardware_concurrency())));
   absl::FlagsUsageConfig usage;  // --help lists this program's own flags only
-  usage.contains_help_flags = usage.contains_helpshort_flags = [](absl::string_view file) {
-    return absl::EndsWith(file, "server/main.cc");
-  };
+  usage.contains_help_flags =
+      usage.contains_helpshort_flags = [](absl::string_view file) { return absl::EndsWith(file, "server/main.cc"); };
   usage.version_string = [] { return std::string("goad ") + GOAD_VERSION + "\n"; };
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(kUsage);

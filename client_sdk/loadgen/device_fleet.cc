@@ -95,7 +95,8 @@ class Fleet {
     for (size_t k = 0; k < outcomes_.size(); ++k) {
       at_s += gap(random_);
       Device* device = &devices_[which(random_)];
-      agenda_.At(start + absl::ToChronoNanoseconds(absl::Seconds(at_s)), [this, device, k] { Ask(*device, outcomes_[k]); });
+      agenda_.At(start + absl::ToChronoNanoseconds(absl::Seconds(at_s)),
+                 [this, device, k] { Ask(*device, outcomes_[k]); });
     }
     ShowProgress(progress);
     const auto until = start + absl::ToChronoNanoseconds(absl::Seconds(at_s) + options_.give_up);

@@ -13,11 +13,11 @@
 namespace goad::loadgen {
 
 struct FleetOptions {
-  ClientOptions client;               // device_name is a prefix
+  ClientOptions client;  // device_name is a prefix
   int devices = 50;
   int questions = 1500;
-  double rate_per_s = 25;             // Poisson, over the whole fleet
-  double device_factor = 8;           // a device takes this many times the recorded local time
+  double rate_per_s = 25;    // Poisson, over the whole fleet
+  double device_factor = 8;  // a device takes this many times the recorded local time
   absl::Duration link_period = absl::Milliseconds(500);
   absl::Duration give_up = absl::Seconds(60);  // after the last question
   int max_output_tokens = 8;
@@ -27,12 +27,12 @@ struct FleetOptions {
 // What became of one question.
 struct Outcome {
   const sched::RecordedQuestion* question = nullptr;
-  int answers = 0;                    // 1 is right; 0 = lost, 2 = twice
+  int answers = 0;  // 1 is right; 0 = lost, 2 = twice
   bool edge = false;
   bool correct = false;
-  bool as_recorded = false;           // an edge answer equal to the recorded edge answer
-  std::string reason;                 // of the decision, or why the device gave up waiting
-  absl::Duration delay;               // question to complete answer
+  bool as_recorded = false;                          // an edge answer equal to the recorded edge answer
+  std::string reason;                                // of the decision, or why the device gave up waiting
+  absl::Duration delay;                              // question to complete answer
   absl::Duration first_token_after, between_tokens;  // edge; between_tokens 0 with fewer than 2 tokens
 };
 

@@ -1,5 +1,5 @@
-// goad-loadgen: plays a fleet of devices against a live goad. Exit status: 0 every question answered exactly once, 1 some
-// lost or answered twice, 2 bad flags or input, 3 goad cannot be reached.
+// goad-loadgen: plays a fleet of devices against a live goad. Exit status: 0 every question answered exactly once, 1
+// some lost or answered twice, 2 bad flags or input, 3 goad cannot be reached.
 #include <unistd.h>
 
 #include <cmath>
@@ -36,7 +36,8 @@ int main(int argc, char** argv) {
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(
       "plays a fleet of devices against a live goad and scores the answers.\n\n"
-      "  goad-loadgen --address HOST:PORT --workload FILE [--devices N] [--questions N] [--rate R] [--device_factor F]\n\n"
+      "  goad-loadgen --address HOST:PORT --workload FILE [--devices N] [--questions N] [--rate R] [--device_factor "
+      "F]\n\n"
       "Exit status 1 when a question is lost or answered twice.");
   const auto fail = [](int code, const std::string& message) {
     std::cerr << "goad-loadgen: " << message << "\n";
@@ -52,7 +53,8 @@ int main(int argc, char** argv) {
     std::string token(4097, '\0');  // one more than the longest; what is wrong with it the SDK says
     in.read(token.data(), static_cast<std::streamsize>(token.size()));
     token.resize(static_cast<size_t>(in.gcount()));
-    while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();  // the file's last line ends
+    while (!token.empty() && (token.back() == '\n' || token.back() == '\r'))
+      token.pop_back();  // the file's last line ends
     if (token.empty()) return fail(2, absl::StrFormat("--token_file: %s: holds no token", path));
     options.client.token = token;
   }
@@ -83,8 +85,8 @@ int main(int argc, char** argv) {
   int calls = 0;
   const auto progress = [&](const goad::loadgen::Progress& p) {
     if (!terminal && ++calls % 10 != 1) return;  // a log gets a line every ten seconds
-    std::cerr << absl::StrFormat("%s%6d of %d asked, %d local, %d offloaded, %d waiting   %s", terminal ? "\r" : "", p.asked,
-                                 options.questions, p.local, p.edge, p.waiting, terminal ? "" : "\n")
+    std::cerr << absl::StrFormat("%s%6d of %d asked, %d local, %d offloaded, %d waiting   %s", terminal ? "\r" : "",
+                                 p.asked, options.questions, p.local, p.edge, p.waiting, terminal ? "" : "\n")
               << std::flush;
   };
   const auto outcomes = goad::loadgen::PlayFleet(options, *workload, progress);

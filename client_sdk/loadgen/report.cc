@@ -33,11 +33,13 @@ PairedDifference Difference(const std::vector<int>& differences) {
 }
 
 std::string Row(const char* name, const Proportion& p) {
-  return absl::StrFormat("  %-22s %5.1f %%   (95 %%: %.1f .. %.1f)\n", name, 100 * p.value(), 100 * p.low(), 100 * p.high());
+  return absl::StrFormat("  %-22s %5.1f %%   (95 %%: %.1f .. %.1f)\n", name, 100 * p.value(), 100 * p.low(),
+                         100 * p.high());
 }
 std::string Row(const char* name, const Quantiles& q) {
   if (q.count == 0) return absl::StrFormat("  %-22s %6s\n", name, "-");
-  return absl::StrFormat("  %-22s %8.1f %8.1f %8.1f   %6d\n", name, 1e3 * q.mean_s, 1e3 * q.p50_s, 1e3 * q.p99_s, q.count);
+  return absl::StrFormat("  %-22s %8.1f %8.1f %8.1f   %6d\n", name, 1e3 * q.mean_s, 1e3 * q.p50_s, 1e3 * q.p99_s,
+                         q.count);
 }
 std::string Reasons(const std::map<std::string, int>& reasons) {
   std::string text;
@@ -108,28 +110,30 @@ Report MakeReport(const std::vector<Outcome>& outcomes) {
 }
 
 std::string FormatReport(const Report& r, const FleetOptions& o) {
-  std::string text = absl::StrFormat("%d devices, %d questions, %.4g a second (open loop, Poisson)\n", o.devices, r.asked,
-                                     o.rate_per_s);
-  absl::StrAppendFormat(&text,
-                        "Emulated: local answers are recorded and take their recorded time times %.4g (independently of\n"
-                        "each other); the radio fades by Rayleigh and an upload takes the time that goad's granted share\n"
-                        "gives. Real: goad, its decisions, and every offloaded answer (from the live backend).\n\n",
-                        o.device_factor);
+  std::string text = absl::StrFormat("%d devices, %d questions, %.4g a second (open loop, Poisson)\n", o.devices,
+                                     r.asked, o.rate_per_s);
+  absl::StrAppendFormat(
+      &text,
+      "Emulated: local answers are recorded and take their recorded time times %.4g (independently of\n"
+      "each other); the radio fades by Rayleigh and an upload takes the time that goad's granted share\n"
+      "gives. Real: goad, its decisions, and every offloaded answer (from the live backend).\n\n",
+      o.device_factor);
   absl::StrAppendFormat(&text, "  %-22s %6d\n", "asked", r.asked);
   absl::StrAppendFormat(&text, "  %-22s %6d   %s\n", "answered locally", r.local, Reasons(r.local_by_reason));
   absl::StrAppendFormat(&text, "  %-22s %6d   %s\n", "offloaded", r.edge, Reasons(r.edge_by_reason));
   absl::StrAppendFormat(&text, "  %-22s %6d\n  %-22s %6d\n\n", "lost", r.lost, "answered twice", r.twice);
   absl::StrAppend(&text, "  accuracy on the same questions\n", Row("goad", r.accuracy),
                   Row("all-local (recorded)", r.all_local), Row("all-edge (recorded)", r.all_edge));
-  absl::StrAppendFormat(&text, "  %-22s %+5.1f pt  (95 %%, paired: +-%.1f)\n", "goad - all-local", 100 * r.over_local.mean,
-                        100 * r.over_local.half_width);
-  absl::StrAppendFormat(&text, "  %-22s %+5.1f pt  (95 %%, paired: +-%.1f)\n", "goad - all-edge", 100 * r.under_edge.mean,
-                        100 * r.under_edge.half_width);
+  absl::StrAppendFormat(&text, "  %-22s %+5.1f pt  (95 %%, paired: +-%.1f)\n", "goad - all-local",
+                        100 * r.over_local.mean, 100 * r.over_local.half_width);
+  absl::StrAppendFormat(&text, "  %-22s %+5.1f pt  (95 %%, paired: +-%.1f)\n", "goad - all-edge",
+                        100 * r.under_edge.mean, 100 * r.under_edge.half_width);
   absl::StrAppendFormat(&text, "  %d of %d offloaded answers are word for word those recorded from the edge model\n\n",
                         r.as_recorded, r.edge);
   absl::StrAppendFormat(&text, "  %-22s %8s %8s %8s   %6s\n", "milliseconds", "mean", "p50", "p99", "count");
-  absl::StrAppend(&text, Row("delay, all", r.delay), Row("delay, local", r.local_delay), Row("delay, offloaded", r.edge_delay),
-                  Row("TTFT, offloaded", r.ttft), Row("TPOT, 2 tokens or more", r.tpot));
+  absl::StrAppend(&text, Row("delay, all", r.delay), Row("delay, local", r.local_delay),
+                  Row("delay, offloaded", r.edge_delay), Row("TTFT, offloaded", r.ttft),
+                  Row("TPOT, 2 tokens or more", r.tpot));
   return text;
 }
 

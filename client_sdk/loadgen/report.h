@@ -32,8 +32,8 @@ Quantiles QuantilesOf(std::vector<double> seconds);
 struct Report {
   int asked = 0, local = 0, edge = 0, lost = 0, twice = 0, as_recorded = 0;
   std::map<std::string, int> local_by_reason, edge_by_reason;
-  Proportion accuracy, all_local, all_edge;         // of the same questions
-  PairedDifference over_local, under_edge;          // goad - all-local, goad - all-edge
+  Proportion accuracy, all_local, all_edge;  // of the same questions
+  PairedDifference over_local, under_edge;   // goad - all-local, goad - all-edge
   Quantiles delay, local_delay, edge_delay, ttft, tpot;
 };
 

@@ -10,8 +10,8 @@ namespace goad::server {
 
 inline constexpr size_t kQuotedBytes = 64;
 
-// Control characters (C0, DEL, C1, which some terminals obey, and those that turn or hide what is written) and what is no UTF-8 as \\xNN; a line end or tab as
-// one blank. At most four times as long.
+// Control characters (C0, DEL, C1, which some terminals obey, and those that turn or hide what is written) and what is
+// no UTF-8 as \\xNN; a line end or tab as one blank. At most four times as long.
 std::string Printable(std::string_view text);
 
 // Made printable, of that at most `most` bytes, cut between code points; "..." where cut.

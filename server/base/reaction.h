@@ -1,5 +1,5 @@
-// Tells ThreadSanitizer what gRPC guarantees and it cannot see, gRPC's library being uninstrumented: the reactions of one stream
-// happen after the stream was made, and each after the one that started its operation.
+// Tells ThreadSanitizer what gRPC guarantees and it cannot see, gRPC's library being uninstrumented: the reactions of
+// one stream happen after the stream was made, and each after the one that started its operation.
 #ifndef GOAD_SERVER_BASE_REACTION_H_
 #define GOAD_SERVER_BASE_REACTION_H_
 
@@ -10,8 +10,8 @@ extern "C" void __tsan_release(void* address);
 
 namespace goad::server {
 
-// Around what a reaction does before it starts the next operation, which may end on another thread at once. Reads nothing of the
-// stream, which may be gone at the end.
+// Around what a reaction does before it starts the next operation, which may end on another thread at once. Reads
+// nothing of the stream, which may be gone at the end.
 class Reaction {
  public:
   explicit Reaction([[maybe_unused]] void* stream) : stream_(stream) {

@@ -137,7 +137,8 @@ std::string IssuerAndSerial(const X509_NAME* issuer, const ASN1_INTEGER* serial)
 std::string CrlProblem(const std::string& crl_pem, const std::string& bundle_pem, absl::Time now,
                        std::vector<std::string>* warnings, std::vector<std::string>* revoked) {
   std::vector<Certificate> authorities;
-  if (std::string problem = ReadAll(bundle_pem, &authorities); !problem.empty()) return absl::StrCat("client_ca: ", problem);
+  if (std::string problem = ReadAll(bundle_pem, &authorities); !problem.empty())
+    return absl::StrCat("client_ca: ", problem);
   const Memory memory = Reader(crl_pem);
   int lists = 0;
   for (;; ++lists) {
@@ -151,13 +152,15 @@ std::string CrlProblem(const std::string& crl_pem, const std::string& bundle_pem
       signed_by_us = signed_by_us || X509_CRL_verify(crl.get(), X509_get0_pubkey(authority.get())) == 1;
       ERR_clear_error();
     }
-    if (!signed_by_us) return absl::StrCat("list ", lists + 1, " is signed by none of the authorities in listen.tls.client_ca");
+    if (!signed_by_us)
+      return absl::StrCat("list ", lists + 1, " is signed by none of the authorities in listen.tls.client_ca");
     if (const ASN1_TIME* next = X509_CRL_get0_nextUpdate(crl.get()); next != nullptr && TimeOf(next) < now) {
       warnings->push_back(absl::StrCat("list ", lists + 1, " should have been replaced on ", Day(TimeOf(next))));
     }
     STACK_OF(X509_REVOKED)* entries = X509_CRL_get_REVOKED(crl.get());
     for (int k = 0; k < sk_X509_REVOKED_num(entries); ++k) {
-      if (static_cast<int>(revoked->size()) >= kMostRevoked) return absl::StrCat("revokes more than ", kMostRevoked, " certificates");
+      if (static_cast<int>(revoked->size()) >= kMostRevoked)
+        return absl::StrCat("revokes more than ", kMostRevoked, " certificates");
       revoked->push_back(IssuerAndSerial(X509_CRL_get_issuer(crl.get()),
                                          X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(entries, k))));
     }

@@ -20,8 +20,9 @@ std::string BundleProblem(const std::string& pem, absl::Time now, std::vector<st
 std::string PairProblem(const std::string& chain_pem, const std::string& key_pem, absl::Time now,
                         std::vector<std::string>* warnings, absl::Time* expires);
 
-// A list of revoked certificates (RFC 5280, 5), or several in one text, each signed by an authority in `bundle_pem`: fills in what
-// RevokedName would say of each certificate in them. A list past its next update is a warning: what it revokes stays revoked.
+// A list of revoked certificates (RFC 5280, 5), or several in one text, each signed by an authority in `bundle_pem`:
+// fills in what RevokedName would say of each certificate in them. A list past its next update is a warning: what it
+// revokes stays revoked.
 std::string CrlProblem(const std::string& crl_pem, const std::string& bundle_pem, absl::Time now,
                        std::vector<std::string>* warnings, std::vector<std::string>* revoked);
 

@@ -1,6 +1,7 @@
 // The daemon's configuration as plain structs; deploy/goad.yaml is its reference for people.
 // Defaults are set here and nowhere else. "hot" fields change by reload; the others need a restart, and a reload that
-// changes one is refused by name. Sites and backends are hot as a whole, and keep their places: see place.h. SI units; dB and dBm appear as they do in the file, converted where they are used.
+// changes one is refused by name. Sites and backends are hot as a whole, and keep their places: see place.h. SI units;
+// dB and dBm appear as they do in the file, converted where they are used.
 #ifndef GOAD_SERVER_CONFIG_CONFIG_H_
 #define GOAD_SERVER_CONFIG_CONFIG_H_
 
@@ -17,17 +18,17 @@
 
 namespace goad::server {
 
-struct TlsConfig {             // restart-only paths; what the files hold is hot
-  std::string certificate;     // PEM chain; empty = plaintext
-  std::string key;             // PEM
-  std::string client_ca;       // PEM; set = client certificates are required (mTLS)
+struct TlsConfig {                                      // restart-only paths; what the files hold is hot
+  std::string certificate;                              // PEM chain; empty = plaintext
+  std::string key;                                      // PEM
+  std::string client_ca;                                // PEM; set = client certificates are required (mTLS)
   std::string crl;                                      // PEM list of revoked client certificates; hot; empty = none
   std::vector<std::string> revoked;                     // what it holds, sorted; see RevokedName
   std::string certificate_pem, key_pem, client_ca_pem;  // what the files hold
   absl::Time expires;                                   // the certificate
 };
 
-struct ListenConfig {          // restart-only
+struct ListenConfig {  // restart-only
   std::string address = "0.0.0.0:7443";
   TlsConfig tls;
 };
@@ -48,13 +49,13 @@ struct Presence {
   bool leaving() const { return drained || removed(); }
 };
 
-struct BackendConfig {         // hot
-  std::string url;             // http:// or https://, without the /v1 path
-  std::string model = "llm";   // the `model` field of requests; 1..128 bytes
+struct BackendConfig {                        // hot
+  std::string url;                            // http:// or https://, without the /v1 path
+  std::string model = "llm";                  // the `model` field of requests; 1..128 bytes
   BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
-  int slots = 0;               // most at once, 1..4096; less where it says less; 0 = auto: what it says, else 4
-  bool gateway = false;        // several servers answer here: one's slots and load are not taken for all
-  absl::Duration first_byte;   // to the first token; 0 = dispatch.first_byte; 0..1h
+  int slots = 0;              // most at once, 1..4096; less where it says less; 0 = auto: what it says, else 4
+  bool gateway = false;       // several servers answer here: one's slots and load are not taken for all
+  absl::Duration first_byte;  // to the first token; 0 = dispatch.first_byte; 0..1h
   ProbeConfig probe;
   std::string api_key_file;                   // file with the bearer token, read again at every reload; empty = none
   std::string ca_file;                        // PEM for https, read again at every reload; empty = the system's
@@ -63,33 +64,33 @@ struct BackendConfig {         // hot
   Presence presence;
 };
 
-struct UplinkConfig {          // hot
+struct UplinkConfig {  // hot
   sched::UplinkModel model = sched::UplinkModel::kMeasured;
-  double bandwidth_hz = 100e6;            // shannon; > 0
-  double noise_density_dbm_hz = -174;     // shannon; -250..-50
-  double reference_power_dbm = 18;        // shannon: rsrp_dbm minus this is the gain; -100..100
-  bool shared = true;                     // measured: a device's rate is divided by the uploads under way
+  double bandwidth_hz = 100e6;         // shannon; > 0
+  double noise_density_dbm_hz = -174;  // shannon; -250..-50
+  double reference_power_dbm = 18;     // shannon: rsrp_dbm minus this is the gain; -100..100
+  bool shared = true;                  // measured: a device's rate is divided by the uploads under way
 
-  double NoiseWatts() const {             // shannon: over the whole band
+  double NoiseWatts() const {  // shannon: over the whole band
     return std::pow(10, (noise_density_dbm_hz - 30) / 10) * bandwidth_hz;
   }
 };
 
-struct ComputeConfig {         // hot
+struct ComputeConfig {  // hot
   sched::ComputeModel model = sched::ComputeModel::kBatching;
-  double prefill_tokens_per_s = 5000;     // batching; > 0
-  double token_time_s = 0.005;            // batching; >= 0
-  double token_time_per_query_s = 0.001;  // batching, per query on the same backend; >= 0
-  double capacity_flops = 0;              // equal_share; > 0
+  double prefill_tokens_per_s = 5000;         // batching; > 0
+  double token_time_s = 0.005;                // batching; >= 0
+  double token_time_per_query_s = 0.001;      // batching, per query on the same backend; >= 0
+  double capacity_flops = 0;                  // equal_share; > 0
   double max_share_flops = sched::kInfinity;  // equal_share; > 0
-  double parameters = 0;                  // equal_share: 2 * parameters FLOP per token; >= 0
+  double parameters = 0;                      // equal_share: 2 * parameters FLOP per token; >= 0
 };
 
-struct SiteConfig {            // hot
-  std::string name;            // 1..63 of a-z 0-9 - _ . ; a metric label
+struct SiteConfig {  // hot
+  std::string name;  // 1..63 of a-z 0-9 - _ . ; a metric label
   UplinkConfig uplink;
   ComputeConfig compute;
-  int max_queries = 0;         // granted and running at once; 0 = the slots of its backends; never more than those
+  int max_queries = 0;  // granted and running at once; 0 = the slots of its backends; never more than those
   std::vector<BackendConfig> backends;  // 1..64, removed ones included
   Presence presence;
 };
@@ -101,22 +102,22 @@ inline bool TakesChat(const SiteConfig& site) {
   });
 }
 
-struct EpochConfig {           // hot
-  absl::Duration period = absl::Milliseconds(20);      // an epoch runs this long after the oldest arrival; 1ms..10s
-  absl::Duration min_period = absl::Milliseconds(2);   // or after this much silence; 0..period
+struct EpochConfig {                                  // hot
+  absl::Duration period = absl::Milliseconds(20);     // an epoch runs this long after the oldest arrival; 1ms..10s
+  absl::Duration min_period = absl::Milliseconds(2);  // or after this much silence; 0..period
 };
 
-struct PolicyConfig {          // hot
+struct PolicyConfig {  // hot
   std::string name = "goa";
-  double tau = 0.8;            // uncertainty above must be offloaded; 0..1
-  double lambda_s = 0.05;      // goa-relocate: what a local answer costs per unit of uncertainty; 0 = delay only; 0..3600
+  double tau = 0.8;        // uncertainty above must be offloaded; 0..1
+  double lambda_s = 0.05;  // goa-relocate: what a local answer costs per unit of uncertainty; 0 = delay only; 0..3600
 };
 
-// A caller is of the tenant that its bearer token names, else of the first whose certificates match its client certificate, else of
-// "default", which need not be listed.
-struct TenantConfig {          // hot
-  std::string name;            // 1..63 of a-z 0-9 - _ . ; a metric label
-  double weight = 1;           // of its share of the slots when they are short; 0.001..1000
+// A caller is of the tenant that its bearer token names, else of the first whose certificates match its client
+// certificate, else of "default", which need not be listed.
+struct TenantConfig {                     // hot
+  std::string name;                       // 1..63 of a-z 0-9 - _ . ; a metric label
+  double weight = 1;                      // of its share of the slots when they are short; 0.001..1000
   std::vector<std::string> certificates;  // names in client certificates; "*.example" = all that end in .example
   int max_queries = 0;                    // granted or running at once; 0 = no limit
   double queries_per_second = 0;          // more are LOCAL/QUOTA; a second's worth may come at once; 0 = no limit
@@ -125,56 +126,63 @@ struct TenantConfig {          // hot
 };
 inline constexpr char kDefaultTenant[] = "default";
 
-struct AuthConfig {            // hot
-  std::string tokens_file;     // lines "TENANT:HEX", HEX the SHA-256 of a bearer token; read again at every reload; empty = none
-  bool required = false;       // callers with neither a token nor a client certificate are refused
+struct AuthConfig {  // hot
+  std::string
+      tokens_file;  // lines "TENANT:HEX", HEX the SHA-256 of a bearer token; read again at every reload; empty = none
+  bool required = false;  // callers with neither a token nor a client certificate are refused
   struct Token {
     std::string tenant;
-    std::string sha256;        // 32 bytes
+    std::string sha256;  // 32 bytes
   };
-  std::vector<Token> tokens;   // what the file holds
+  std::vector<Token> tokens;  // what the file holds
 };
 
-struct LimitsConfig {          // hot, but for sessions
-  int sessions = 10000;                    // streams at once; 1..1000000
-  int sessions_per_identity = 0;           // of one certificate name, token or, without those, address; 0 = half of sessions
-  int connections = 10000;                 // to the device port at once; 1..1000000
-  int connections_per_address = 0;         // of one IPv4 address or IPv6 /64, also arriving at once; 0 = half of connections
-  int streams_per_connection = 100;        // calls at once on one connection, and new ones per second; 1..100000. Restart-only
-  int64_t transport_bytes = 256 << 20;     // what gRPC may hold for the device port's connections and calls; restart-only
-  int queries_per_session = 4;             // live at once; 1..64
-  int frames_per_second = 500;             // of one session; a second's worth may come at once; more end it; 1..1000000
-  int waiting_queries = 10000;             // submitted and not yet seen by the engine; more are LOCAL/OVERLOAD
-  int64_t prompt_bytes = 256 << 10;        // 1..3MiB
+struct LimitsConfig {               // hot, but for sessions
+  int sessions = 10000;             // streams at once; 1..1000000
+  int sessions_per_identity = 0;    // of one certificate name, token or, without those, address; 0 = half of sessions
+  int connections = 10000;          // to the device port at once; 1..1000000
+  int connections_per_address = 0;  // of one IPv4 address or IPv6 /64, also arriving at once; 0 = half of connections
+  int streams_per_connection =
+      100;  // calls at once on one connection, and new ones per second; 1..100000. Restart-only
+  int64_t transport_bytes = 256 << 20;  // what gRPC may hold for the device port's connections and calls; restart-only
+  int queries_per_session = 4;          // live at once; 1..64
+  int frames_per_second = 500;          // of one session; a second's worth may come at once; more end it; 1..1000000
+  int waiting_queries = 10000;          // submitted and not yet seen by the engine; more are LOCAL/OVERLOAD
+  int64_t prompt_bytes = 256 << 10;     // 1..3MiB
   int64_t inline_prompt_bytes = 64 << 20;  // held for all queries that came with their prompt; more are LOCAL/OVERLOAD
   int64_t outbox_bytes = 1 << 20;          // per session, unread; above half of it its backend reads pause
-  int64_t outboxes_bytes = 256 << 20;      // of all sessions, unread; beyond it those that hold more than 64 KiB lose their answers
-  int max_output_tokens = 1024;            // 1..1000000; larger requests are refused
-  absl::Duration link_max_age = absl::Seconds(2);          // older link reports are not used
-  absl::Duration mandatory_wait = absl::Milliseconds(200); // a forced query waits this long for an eligible site
-  absl::Duration grant = absl::Seconds(5);                 // to upload the prompt after OFFLOAD
-  absl::Duration slow_consumer = absl::Seconds(10);        // a paused answer is given up after this, and who reads nothing is cut off
-  absl::Duration session_max_age = absl::Hours(12);        // then Goodbye, spread over the last third; 0 = never. Restart-only
-  absl::Duration retry_after = absl::Seconds(1);           // hint given with OVERLOAD and DRAINING
+  int64_t outboxes_bytes =
+      256 << 20;  // of all sessions, unread; beyond it those that hold more than 64 KiB lose their answers
+  int max_output_tokens = 1024;                             // 1..1000000; larger requests are refused
+  absl::Duration link_max_age = absl::Seconds(2);           // older link reports are not used
+  absl::Duration mandatory_wait = absl::Milliseconds(200);  // a forced query waits this long for an eligible site
+  absl::Duration grant = absl::Seconds(5);                  // to upload the prompt after OFFLOAD
+  absl::Duration slow_consumer =
+      absl::Seconds(10);  // a paused answer is given up after this, and who reads nothing is cut off
+  absl::Duration session_max_age =
+      absl::Hours(12);                            // then Goodbye, spread over the last third; 0 = never. Restart-only
+  absl::Duration retry_after = absl::Seconds(1);  // hint given with OVERLOAD and DRAINING
 
   int SessionsPerIdentity() const { return sessions_per_identity > 0 ? sessions_per_identity : (sessions + 1) / 2; }
-  int ConnectionsPerAddress() const { return connections_per_address > 0 ? connections_per_address : (connections + 1) / 2; }
+  int ConnectionsPerAddress() const {
+    return connections_per_address > 0 ? connections_per_address : (connections + 1) / 2;
+  }
 };
 
-struct DispatchConfig {        // hot
-  absl::Duration connect = absl::Seconds(2);       // to connect to a backend
-  absl::Duration first_byte = absl::Seconds(30);   // from the request to the first token, thought included
+struct DispatchConfig {                           // hot
+  absl::Duration connect = absl::Seconds(2);      // to connect to a backend
+  absl::Duration first_byte = absl::Seconds(30);  // from the request to the first token, thought included
   absl::Duration between_tokens = absl::Seconds(10);
   absl::Duration total = absl::Seconds(300);       // of one request
   absl::Duration probe_period = absl::Seconds(1);  // of each backend; of one that is away every 2 s at least
   int failures_to_open = 3;                        // bad probes in a row: down; failed requests in a row: half-open
 };
 
-struct DecisionLogConfig {     // restart-only
-  std::string path;            // empty = off
-  int snapshot_every = 100;    // write the whole snapshot of every Nth epoch; 1 = all, 0 = none
+struct DecisionLogConfig {   // restart-only
+  std::string path;          // empty = off
+  int snapshot_every = 100;  // write the whole snapshot of every Nth epoch; 1 = all, 0 = none
   int64_t max_size_bytes = 256 << 20;
-  int max_files = 4;           // rotated files kept, the live one included; 1..100
+  int max_files = 4;  // rotated files kept, the live one included; 1..100
 };
 
 struct LogConfig {             // level is hot
@@ -189,14 +197,14 @@ struct Config {
   EpochConfig epoch;
   PolicyConfig policy;
   AuthConfig auth;
-  std::vector<TenantConfig> tenants;                        // 0..1000
-  std::vector<SiteConfig> sites;                            // 1..64, removed ones included
+  std::vector<TenantConfig> tenants;  // 0..1000
+  std::vector<SiteConfig> sites;      // 1..64, removed ones included
   LimitsConfig limits;
   DispatchConfig dispatch;
   DecisionLogConfig decision_log;
   LogConfig log;
-  absl::Duration drain_timeout = absl::Seconds(30);         // hot
-  uint64_t version = 0;                                     // set by ConfigStore: counts loads from 1
+  absl::Duration drain_timeout = absl::Seconds(30);  // hot
+  uint64_t version = 0;                              // set by ConfigStore: counts loads from 1
 
   // Whose limits count for a caller of this tenant: its own, or those of "default"; null when neither is configured.
   const TenantConfig* FindTenant(const std::string& name) const {
@@ -207,7 +215,7 @@ struct Config {
     }
     return found;
   }
-  std::vector<std::string> warnings;                        // of the load: no errors, but somebody should know
+  std::vector<std::string> warnings;  // of the load: no errors, but somebody should know
 };
 
 }  // namespace goad::server

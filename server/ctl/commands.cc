@@ -1,4 +1,3 @@
-#include "server/base/clip.h"
 #include "server/ctl/commands.h"
 
 #include <google/protobuf/util/json_util.h>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "server/base/clip.h"
 #include "server/config/config_loader.h"
 #include "server/ctl/table.h"
 
@@ -18,8 +18,10 @@ namespace goad::ctl {
 
 int Report(const Context& context, const grpc::Status& status) {
   if (status.ok()) return kOk;
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-    std::cerr << "goadctl: goad does not answer at " << context.address << ": " << server::Printable(status.error_message())
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+      status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    std::cerr << "goadctl: goad does not answer at " << context.address << ": "
+              << server::Printable(status.error_message())
               << "\n  Is it running, and may you use its socket? --address names another.\n";
     return kUnreachable;
   }
@@ -56,8 +58,9 @@ int Status(const Context& context, const std::string&) {
   if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
   if (context.json) return PrintJson(status), kOk;
   const auto overridden = [](bool is) { return is ? "  (set by hand, until the next reload)" : ""; };
-  std::cout << "goad " << status.version() << "  " << Coloured(context, !status.draining(), status.draining() ? "draining" : "serving")
-            << "  up " << absl::FormatDuration(absl::Seconds(std::round(status.uptime_s()))) << "\n"
+  std::cout << "goad " << status.version() << "  "
+            << Coloured(context, !status.draining(), status.draining() ? "draining" : "serving") << "  up "
+            << absl::FormatDuration(absl::Seconds(std::round(status.uptime_s()))) << "\n"
             << "policy   " << status.policy() << overridden(status.policy_overridden()) << "\n"
             << "tau      " << status.tau() << overridden(status.tau_overridden()) << "\n"
             << "config   version " << status.config_version() << "\n"
@@ -85,9 +88,12 @@ int Sites(const Context& context, const std::string&) {
           backend.state().empty() ? (backend.up() ? "up" : "down") : backend.state();  // an older goad
       std::vector<std::string> whole = row;
       const std::string leaving = backend.removed() ? "removed" : backend.draining() ? "draining" : "";
-      whole.insert(whole.end(), {backend.url(), !leaving.empty() ? leaving : state == "down" ? "DOWN" : state, Ago(backend.state_s()),
-                                 absl::StrCat(backend.in_flight()), absl::StrCat(backend.slots()), backend.slots_from(),
-                                 absl::StrCat(backend.foreign())});
+      whole.insert(whole.end(), {backend.url(),
+                                 !leaving.empty()  ? leaving
+                                 : state == "down" ? "DOWN"
+                                                   : state,
+                                 Ago(backend.state_s()), absl::StrCat(backend.in_flight()),
+                                 absl::StrCat(backend.slots()), backend.slots_from(), absl::StrCat(backend.foreign())});
       table.Add(std::move(whole));
       row.assign(row.size(), "");  // the site is named once
       if (!backend.last_error().empty()) {
@@ -127,8 +133,9 @@ int Sessions(const Context& context, const std::string&) {
 
 constexpr char kEpochHeading[] = "  EPOCH  POLICY         TAU  ASKING  OFFLOAD  WAIT    SOLVER  REASONS\n";
 std::string EpochLine(const v1::EpochSummary& epoch) {
-  return absl::StrFormat("%7d  %-12s %5.2f  %6d  %7d  %4d  %8s  %s\n", epoch.epoch(), epoch.policy(), epoch.tau(), epoch.candidates(),
-                         epoch.offloaded(), epoch.waiting(), Duration(epoch.solver_s()), Reasons(epoch));
+  return absl::StrFormat("%7d  %-12s %5.2f  %6d  %7d  %4d  %8s  %s\n", epoch.epoch(), epoch.policy(), epoch.tau(),
+                         epoch.candidates(), epoch.offloaded(), epoch.waiting(), Duration(epoch.solver_s()),
+                         Reasons(epoch));
 }
 
 int Epochs(const Context& context, const std::string&) {
@@ -151,7 +158,8 @@ int Epochs(const Context& context, const std::string&) {
       PrintJson(epoch, /*pretty=*/false);
     } else {
       if (seen % 20 == 0) std::cout << kEpochHeading;
-      if (epoch.dropped() > dropped) std::cout << "(" << epoch.dropped() - dropped << " epochs not shown: this end reads too slowly)\n";
+      if (epoch.dropped() > dropped)
+        std::cout << "(" << epoch.dropped() - dropped << " epochs not shown: this end reads too slowly)\n";
       std::cout << EpochLine(epoch) << std::flush;
     }
     dropped = epoch.dropped();
@@ -172,8 +180,11 @@ int Explain(const Context& context, const std::string& query_id) {
                                                                    : "not decided yet, waits for a site";
   std::cout << "query " << why.query_id() << "  epoch " << why.epoch() << "  policy " << why.policy() << "\n"
             << Coloured(context, why.verdict() == v1::VERDICT_OFFLOAD, verdict) << ", " << reason << ": uncertainty "
-            << absl::StrFormat("%.4f %s tau %.4f", why.uncertainty(), why.uncertainty() > why.tau() ? ">" : "<=", why.tau())
-            << (why.forced() ? (why.uncertainty() > why.tau() ? ", must be offloaded" : ", has no local model: must be offloaded") : "")
+            << absl::StrFormat("%.4f %s tau %.4f", why.uncertainty(),
+                               why.uncertainty() > why.tau() ? ">" : "<=", why.tau())
+            << (why.forced() ? (why.uncertainty() > why.tau() ? ", must be offloaded"
+                                                              : ", has no local model: must be offloaded")
+                             : "")
             << "\n";
   if (why.candidates() == 0) {
     std::cout << "decided without asking the policy: late, behind its own device's upload, or draining\n";
@@ -191,13 +202,15 @@ int Explain(const Context& context, const std::string& query_id) {
     const bool eligible = site.eligibility() == "ELIGIBLE", costs = eligible || site.eligibility() == "DEADLINE";
     const auto cost = [&](double seconds) { return costs ? Duration(seconds) : "-"; };
     table.Add({site.site() == why.site() && !why.site().empty() ? "->" : "", site.site(), absl::StrCat(site.queries()),
-               cost(site.upload_s()), absl::StrCat("+ ", cost(site.compute_s())), absl::StrCat("- ", cost(why.local_delay_s())),
-               absl::StrCat("= ", cost(site.delta_s())), cost(site.key_s()), eligible ? "" : site.eligibility()});
+               cost(site.upload_s()), absl::StrCat("+ ", cost(site.compute_s())),
+               absl::StrCat("- ", cost(why.local_delay_s())), absl::StrCat("= ", cost(site.delta_s())),
+               cost(site.key_s()), eligible ? "" : site.eligibility()});
   }
   std::cout << table.Text();
   if (why.verdict() == v1::VERDICT_OFFLOAD) {
-    std::cout << "\nPredicted with everybody's assignment in place: upload " << Duration(why.predicted_upload_s()) << " + compute "
-              << Duration(why.predicted_compute_s()) << " = " << Duration(why.predicted_upload_s() + why.predicted_compute_s()) << "\n";
+    std::cout << "\nPredicted with everybody's assignment in place: upload " << Duration(why.predicted_upload_s())
+              << " + compute " << Duration(why.predicted_compute_s()) << " = "
+              << Duration(why.predicted_upload_s() + why.predicted_compute_s()) << "\n";
   }
   return kOk;
 }
@@ -255,8 +268,9 @@ int DrainSite(const Context& context, v1::DrainSiteRequest request, const std::s
   v1::DrainSiteResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::DrainSite, request, &response)) return failed;
   std::cout << what
-            << (request.resume() ? " takes queries again\n"
-                                 : " takes nothing new, and finishes what it has; a reload leaves it so, a restart does not\n");
+            << (request.resume()
+                    ? " takes queries again\n"
+                    : " takes nothing new, and finishes what it has; a reload leaves it so, a restart does not\n");
   return kOk;
 }
 
@@ -289,8 +303,8 @@ int Reload(const Context& context, const std::string&) {
   return kOk;
 }
 
-// grpc.health.v1.Health/Check. Debian ships no health.proto, so its two messages are taken as bytes: an empty HealthCheckRequest (the
-// whole server), and a HealthCheckResponse whose only field is status = 1, SERVING.
+// grpc.health.v1.Health/Check. Debian ships no health.proto, so its two messages are taken as bytes: an empty
+// HealthCheckRequest (the whole server), and a HealthCheckResponse whose only field is status = 1, SERVING.
 int Health(const Context& context, const std::string&) {
   grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer> stub(context.channel);
   grpc::ClientContext call;
@@ -352,7 +366,8 @@ const std::vector<Command>& Commands() {
       {"policy", "[NAME]", "show the policy, or set it until the next reload", true, &Policy},
       {"kick", "SESSION", "end one session (its name as in sessions); the device may come again", true, &Kick},
       {"site", "SITE drain|resume", "nothing new to a site, what runs there is finished; or take it back", true, &Site},
-      {"backend", "SITE URL drain|resume", "the same for one of its LLM servers, by URL or number from 0", true, &Backend},
+      {"backend", "SITE URL drain|resume", "the same for one of its LLM servers, by URL or number from 0", true,
+       &Backend},
       {"drain", "", "no new queries, finish what runs, stop", true, &Drain},
       {"reload", "", "read the configuration file again", true, &Reload},
       {"health", "", "exit status 0 when it serves; ask the device listener: --address HOST:7443", true, &Health},

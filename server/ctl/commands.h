@@ -11,9 +11,9 @@ namespace goad::ctl {
 
 struct Command {
   const char* name;
-  const char* argument;     // words; "" = none; "[X]" = may be left out
+  const char* argument;  // words; "" = none; "[X]" = may be left out
   const char* help;
-  bool remote;              // needs goad
+  bool remote;                                                      // needs goad
   int (*run)(const Context& context, const std::string& argument);  // the first; an exit status
 };
 const std::vector<Command>& Commands();

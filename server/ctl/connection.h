@@ -23,7 +23,7 @@ struct Context {
   absl::Duration timeout;
   bool json = false;
   bool watch = false;
-  bool colours = false;     // standard output is a terminal
+  bool colours = false;  // standard output is a terminal
   uint32_t limit = 0;
   std::vector<std::string> arguments;  // of the command, all of them
 };
@@ -33,7 +33,8 @@ int Report(const Context& context, const grpc::Status& status);
 
 // One call within the timeout, reported.
 template <typename Request, typename Response>
-int Call(const Context& context, grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+int Call(const Context& context,
+         grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
          const Request& request, Response* response) {
   grpc::ClientContext call;
   call.set_deadline(absl::ToChronoTime(absl::Now() + context.timeout));

@@ -1,4 +1,5 @@
-// goadctl: the operator's hand on a running goad. Exit status: 0 done, 1 refused, 2 wrong usage, 3 goad does not answer.
+// goadctl: the operator's hand on a running goad. Exit status: 0 done, 1 refused, 2 wrong usage, 3 goad does not
+// answer.
 #include <unistd.h>
 
 #include <iostream>
@@ -17,7 +18,8 @@
 ABSL_FLAG(std::string, address, "unix:/run/goad/admin.sock", "the admin listener of goad (admin.address)");
 ABSL_FLAG(bool, json, false, "print JSON: the messages of admin.proto; with --watch one a line");
 ABSL_FLAG(bool, watch, false, "epochs: go on, as they are decided");
-ABSL_FLAG(uint32_t, limit, 0, "sessions, epochs: at most so many, up to 1000; 0 = 100 sessions, 20 epochs, no end with --watch");
+ABSL_FLAG(uint32_t, limit, 0,
+          "sessions, epochs: at most so many, up to 1000; 0 = 100 sessions, 20 epochs, no end with --watch");
 ABSL_FLAG(absl::Duration, timeout, absl::Seconds(5), "longest wait for an answer of goad");
 ABSL_FLAG(std::string, ca, "", "PEM file; set = speak TLS with an admin listener behind a TLS proxy");
 ABSL_FLAG(std::string, certificate, "", "PEM file with a client certificate, for --ca");
@@ -53,9 +55,8 @@ bool ReadPem(const char* flag, const std::string& path, std::string* text) {
 
 int main(int argc, char** argv) {
   absl::FlagsUsageConfig usage;
-  usage.contains_help_flags = usage.contains_helpshort_flags = [](absl::string_view file) {
-    return absl::EndsWith(file, "ctl/goadctl.cc");
-  };
+  usage.contains_help_flags =
+      usage.contains_helpshort_flags = [](absl::string_view file) { return absl::EndsWith(file, "ctl/goadctl.cc"); };
   usage.version_string = [] { return std::string("goadctl ") + GOAD_VERSION + "\n"; };
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(Usage());
@@ -65,13 +66,15 @@ int main(int argc, char** argv) {
     return kUsage;
   }
   const std::string name = words[1];
-  const auto command = std::find_if(Commands().begin(), Commands().end(), [&](const Command& c) { return name == c.name; });
+  const auto command =
+      std::find_if(Commands().begin(), Commands().end(), [&](const Command& c) { return name == c.name; });
   if (command == Commands().end()) {
     std::cerr << "goadctl: \"" << name << "\" is not a command (goadctl --help lists them)\n";
     return kUsage;
   }
   const std::vector<std::string> wanted = absl::StrSplit(command->argument, ' ', absl::SkipEmpty());
-  const auto optional = std::count_if(wanted.begin(), wanted.end(), [](const std::string& word) { return word[0] == '['; });
+  const auto optional =
+      std::count_if(wanted.begin(), wanted.end(), [](const std::string& word) { return word[0] == '['; });
   const size_t most = 2 + wanted.size(), least = most - static_cast<size_t>(optional);
   if (words.size() > most || words.size() < least) {
     std::cerr << "goadctl: usage: goadctl " << name << " " << command->argument << "\n";

@@ -9,7 +9,8 @@
 namespace goad::ctl {
 
 void Table::Add(std::vector<std::string> row) {
-  for (std::string& cell : row) cell = server::Printable(cell);  // a device chose some of it: nothing for the terminal to obey
+  for (std::string& cell : row)
+    cell = server::Printable(cell);  // a device chose some of it: nothing for the terminal to obey
   rows_.push_back(std::move(row));
 }
 

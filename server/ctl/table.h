@@ -7,7 +7,8 @@
 
 namespace goad::ctl {
 
-// Rows under a heading, each column as wide as its widest cell. A heading that begins with '>' is set to the right, as its cells.
+// Rows under a heading, each column as wide as its widest cell. A heading that begins with '>' is set to the right, as
+// its cells.
 class Table {
  public:
   explicit Table(std::vector<std::string> headings) : headings_(std::move(headings)) {}

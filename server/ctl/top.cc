@@ -73,7 +73,8 @@ struct Second {
     upload_s += epoch.upload_s();
     compute_s += epoch.compute_s();
     local_s += epoch.local_s();
-    for (const v1::ReasonCount& row : epoch.reasons()) reasons[v1::Reason_Name(row.reason()).substr(sizeof "REASON_" - 1)] += row.count();
+    for (const v1::ReasonCount& row : epoch.reasons())
+      reasons[v1::Reason_Name(row.reason()).substr(sizeof "REASON_" - 1)] += row.count();
   }
 };
 
@@ -85,17 +86,21 @@ std::string Bar(double share, size_t width) {
 std::string Page(const v1::StatusResponse& status, const v1::SitesResponse& sites, const Second& last, double seconds) {
   std::string page = absl::StrFormat(
       "goad %s  %s  up %s  policy %s%s  tau %.3f%s\n", status.version(), status.draining() ? "DRAINING" : "serving",
-      absl::FormatDuration(absl::Seconds(std::round(status.uptime_s()))), status.policy(), status.policy_overridden() ? "*" : "",
-      status.tau(), status.tau_overridden() ? "*" : "");
+      absl::FormatDuration(absl::Seconds(std::round(status.uptime_s()))), status.policy(),
+      status.policy_overridden() ? "*" : "", status.tau(), status.tau_overridden() ? "*" : "");
   const uint64_t decisions = last.offloaded + last.local;
-  const auto mean = [](double sum, uint64_t n) { return n == 0 ? std::string("-") : Duration(sum / static_cast<double>(n)); };
-  absl::StrAppendFormat(&page, "sessions %d   waiting %d   uploading %d   running %d\n\n", status.sessions(), status.pending_queries(),
-                        status.granted_queries(), status.running_queries());
-  absl::StrAppendFormat(&page, "decisions/s %6.0f   offloaded %5.1f %% [%s]\n", static_cast<double>(decisions) / seconds,
-                        decisions == 0 ? 0 : 100.0 * static_cast<double>(last.offloaded) / static_cast<double>(decisions),
-                        Bar(decisions == 0 ? 0 : static_cast<double>(last.offloaded) / static_cast<double>(decisions), 24));
-  absl::StrAppendFormat(&page, "epochs/s    %6.0f   solver mean %s, most %s\n", static_cast<double>(last.epochs) / seconds,
-                        mean(last.solver_s, last.epochs), last.epochs == 0 ? "-" : Duration(last.solver_most_s));
+  const auto mean = [](double sum, uint64_t n) {
+    return n == 0 ? std::string("-") : Duration(sum / static_cast<double>(n));
+  };
+  absl::StrAppendFormat(&page, "sessions %d   waiting %d   uploading %d   running %d\n\n", status.sessions(),
+                        status.pending_queries(), status.granted_queries(), status.running_queries());
+  absl::StrAppendFormat(
+      &page, "decisions/s %6.0f   offloaded %5.1f %% [%s]\n", static_cast<double>(decisions) / seconds,
+      decisions == 0 ? 0 : 100.0 * static_cast<double>(last.offloaded) / static_cast<double>(decisions),
+      Bar(decisions == 0 ? 0 : static_cast<double>(last.offloaded) / static_cast<double>(decisions), 24));
+  absl::StrAppendFormat(&page, "epochs/s    %6.0f   solver mean %s, most %s\n",
+                        static_cast<double>(last.epochs) / seconds, mean(last.solver_s, last.epochs),
+                        last.epochs == 0 ? "-" : Duration(last.solver_most_s));
   absl::StrAppend(&page, "predicted   offloaded: upload ", mean(last.upload_s, last.offloaded), " + compute ",
                   mean(last.compute_s, last.offloaded), "   local: ", mean(last.local_s, last.local), "\n");
   if (last.dropped > 0) absl::StrAppend(&page, "(", last.dropped, " epochs not counted: this end reads too slowly)\n");
@@ -110,7 +115,8 @@ std::string Page(const v1::StatusResponse& status, const v1::SitesResponse& site
   page += "\n";
   Table table({"SITE", "STATE", ">QUERIES", "LOAD", ">UPLOADS", ">BACKENDS UP"});
   for (const v1::SiteStatus& site : sites.sites()) {
-    const long up = std::count_if(site.backends().begin(), site.backends().end(), [](const auto& backend) { return backend.up(); });
+    const long up =
+        std::count_if(site.backends().begin(), site.backends().end(), [](const auto& backend) { return backend.up(); });
     table.Add({site.name(), StateOf(site), absl::StrCat(site.active_queries(), "/", site.max_queries()),
                Bar(site.max_queries() == 0 ? 0 : static_cast<double>(site.active_queries()) / site.max_queries(), 20),
                absl::StrCat(site.active_uplinks()), absl::StrCat(up, "/", site.backends_size())});

@@ -1,4 +1,5 @@
-// gRPC's own log, for the whole process: into ours, and bounded, because a peer that breaks off its handshakes makes a line of each.
+// gRPC's own log, for the whole process: into ours, and bounded, because a peer that breaks off its handshakes makes a
+// line of each.
 #ifndef GOAD_SERVER_DAEMON_GRPC_LOG_H_
 #define GOAD_SERVER_DAEMON_GRPC_LOG_H_
 

@@ -44,8 +44,7 @@ absl::Status EnoughToStart() {
                                                      " and two for each device and running query: raise "
                                                      "LimitNOFILE= of the unit or ulimit -n"));
   }
-  void* const space =
-      mmap(nullptr, kAddressSpace, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const space = mmap(nullptr, kAddressSpace, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (space == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat("no ", kAddressSpace >> 20, "MiB of address space are to be had (",
                                                      std::strerror(errno),

@@ -15,9 +15,9 @@ absl::Status EnoughToStart();
 // Whether the heap holds more than it may. Thread-compatible.
 class HeapWatch {
  public:
-  // Some 10 us. What the process has is asked every time; what of it the heap holds only when that is above `most_bytes`,
-  // and not again before a while, for it takes long when there is much: meanwhile growth counts as held. Where the heap
-  // is below and the process far above, what is free goes back to the system, every 10 s at most.
+  // Some 10 us. What the process has is asked every time; what of it the heap holds only when that is above
+  // `most_bytes`, and not again before a while, for it takes long when there is much: meanwhile growth counts as held.
+  // Where the heap is below and the process far above, what is free goes back to the system, every 10 s at most.
   bool Over(int64_t most_bytes, MonotonicTime now);
 
  private:

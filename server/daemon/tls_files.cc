@@ -67,8 +67,9 @@ absl::Status TlsFiles::Publish(const TlsConfig& tls) {
 
 std::shared_ptr<grpc::ServerCredentials> TlsFiles::Credentials() const {
   const std::string at = absl::StrCat(directory_, "/current/");
-  grpc::experimental::TlsServerCredentialsOptions options(std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
-      at + "key.pem", at + "certificate.pem", client_ca_ ? at + "ca.pem" : "", /*refresh_interval_sec=*/1));
+  grpc::experimental::TlsServerCredentialsOptions options(
+      std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
+          at + "key.pem", at + "certificate.pem", client_ca_ ? at + "ca.pem" : "", /*refresh_interval_sec=*/1));
   options.watch_identity_key_cert_pairs();
   if (client_ca_) {
     options.watch_root_certs();

@@ -11,9 +11,9 @@ namespace goad::server {
 namespace {
 
 constexpr std::array<std::string_view, 9> kLoadNames = {
-    "vllm:num_requests_running",     "vllm:num_requests_waiting",   "vllm:num_requests_swapped",
-    "llamacpp:requests_processing",  "llamacpp:requests_deferred",  "sglang:num_running_reqs",
-    "sglang:num_queue_reqs",         "sglang_num_running_reqs",     "sglang_num_queue_reqs"};
+    "vllm:num_requests_running",    "vllm:num_requests_waiting",  "vllm:num_requests_swapped",
+    "llamacpp:requests_processing", "llamacpp:requests_deferred", "sglang:num_running_reqs",
+    "sglang:num_queue_reqs",        "sglang_num_running_reqs",    "sglang_num_queue_reqs"};
 
 constexpr double kMostLoad = 1e6;  // requests; more is no count of any server
 

@@ -7,8 +7,8 @@
 
 namespace goad::server {
 
-// Requests that run or wait on the server, whoever sent them, summed over its models and engines; nullopt when the page has
-// none of the names below. Values that are no finite numbers >= 0 count as 0. Any bytes are accepted.
+// Requests that run or wait on the server, whoever sent them, summed over its models and engines; nullopt when the page
+// has none of the names below. Values that are no finite numbers >= 0 count as 0. Any bytes are accepted.
 //   vLLM       vllm:num_requests_running, vllm:num_requests_waiting; before V1 also vllm:num_requests_swapped
 //   llama.cpp  llamacpp:requests_processing, llamacpp:requests_deferred (served with --metrics only)
 //   SGLang     sglang:num_running_reqs, sglang:num_queue_reqs; with an underscore for the colon in older versions

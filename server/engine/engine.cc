@@ -464,13 +464,13 @@ void Engine::Expire(MonotonicTime now) {
       held_wake_ = now;  // the epoch that follows at once gives it its answer
     } else {
       const bool deadline = query->deadline() <= now;
-      ports_.sink->Deliver(query->session,
-                           FailedEvent{query->id,
-                                       MakeError(deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
-                                                 deadline ? "DEADLINE" : "GRANT_EXPIRED", "",
-                                                 absl::StrCat("the prompt did not arrive within ",
-                                                              absl::FormatDuration(now - query->decided),
-                                                              " of the decision"))});
+      ports_.sink->Deliver(
+          query->session,
+          FailedEvent{query->id,
+                      MakeError(deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
+                                deadline ? "DEADLINE" : "GRANT_EXPIRED", "",
+                                absl::StrCat("the prompt did not arrive within ",
+                                             absl::FormatDuration(now - query->decided), " of the decision"))});
       Withdraw(*query, now);
     }
   }

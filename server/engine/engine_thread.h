@@ -18,7 +18,9 @@ class EngineThread {
 
   // Grows with every turn of the loop; at least once a second. The watchdog looks at it.
   uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
-  int active_queries() const { return active_queries_.load(std::memory_order_relaxed); }  // of all sites, as of the last turn
+  int active_queries() const {
+    return active_queries_.load(std::memory_order_relaxed);
+  }  // of all sites, as of the last turn
 
  private:
   void Run();

@@ -27,7 +27,8 @@ std::vector<int> FairCaps(const std::vector<TenantDemand>& tenants, int slots) {
     queue.pop();
     if (++share[t] < tenants[t].active + tenants[t].most_new) queue.emplace((share[t] + 1) / tenants[t].weight, t);
   }
-  for (size_t t = 0; t < tenants.size(); ++t) caps[t] = std::clamp(share[t] - tenants[t].active, 0, tenants[t].most_new);
+  for (size_t t = 0; t < tenants.size(); ++t)
+    caps[t] = std::clamp(share[t] - tenants[t].active, 0, tenants[t].most_new);
   return caps;
 }
 

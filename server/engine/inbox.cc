@@ -15,7 +15,8 @@ bool Inbox::Push(Event event) {
       if (!fresh) {
         std::vector<LinkMeasurement>& known = std::get<LinkUpdate>(events_[at->second]).links;
         for (const LinkMeasurement& link : update->links) {
-          const auto same = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.site == link.site; });
+          const auto same =
+              std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.site == link.site; });
           if (same != known.end()) {
             *same = link;
           } else {

@@ -33,7 +33,7 @@ struct TokenLogprob {
 struct TokensEvent {
   QueryId id{};
   uint64_t text_offset = 0;
-  std::string text;     // valid UTF-8, whole code points
+  std::string text;  // valid UTF-8, whole code points
   int tokens = 0;
   std::vector<TokenLogprob> logprobs;
 };
@@ -72,13 +72,14 @@ class SessionSink {
   virtual Delivery Deliver(SessionId session, SessionEvent event) = 0;
 };
 
-// Runs admitted queries. Thread-safe; never blocks. Every Start is answered by exactly one QueryDone or QueryReturned event.
+// Runs admitted queries. Thread-safe; never blocks. Every Start is answered by exactly one QueryDone or QueryReturned
+// event.
 class DispatchPort {
  public:
   virtual ~DispatchPort() = default;
   virtual void Start(DispatchRequest request) = 0;
-  virtual void Abort(QueryId id) = 0;            // no effect when it is already through
-  virtual void Resume(SessionId session) = 0;    // the session's outbox has drained
+  virtual void Abort(QueryId id) = 0;          // no effect when it is already through
+  virtual void Resume(SessionId session) = 0;  // the session's outbox has drained
 };
 
 }  // namespace goad::server

@@ -11,11 +11,11 @@
 namespace goad::server {
 
 struct SiteLoad {
-  int backends_up = 0;      // from SiteHealth; 0 = down
+  int backends_up = 0;  // from SiteHealth; 0 = down
   bool backends_draining = false;
   int slots = 0;
-  int active_queries = 0;   // granted, running or aborting
-  int active_uplinks = 0;   // granted and transmitting
+  int active_queries = 0;  // granted, running or aborting
+  int active_uplinks = 0;  // granted and transmitting
 
   // What a server queues cannot be aborted, so the configured limit never exceeds the slots.
   int EffectiveMax(const SiteConfig& config) const {

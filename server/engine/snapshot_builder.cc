@@ -45,10 +45,9 @@ sched::Candidate MakeCandidate(const SnapshotInputs& inputs, const Query& query)
   candidate.tx_power_w = meta.tx_power_w;
   candidate.local_delay_s = meta.local_delay_s;
   candidate.prompt_tokens = meta.prompt_tokens;
-  candidate.expected_output_tokens =
-      std::min<double>(meta.max_output_tokens, meta.expected_output_tokens
-                                                   ? static_cast<double>(*meta.expected_output_tokens)
-                                                   : inputs.expected_output_tokens);
+  candidate.expected_output_tokens = std::min<double>(
+      meta.max_output_tokens,
+      meta.expected_output_tokens ? static_cast<double>(*meta.expected_output_tokens) : inputs.expected_output_tokens);
   candidate.must_offload = meta.must_offload;
   candidate.chat = meta.chat;
   if (meta.edge_work_flop) candidate.edge_work_flop = *meta.edge_work_flop;
@@ -85,7 +84,8 @@ void AddResident(const SnapshotInputs& inputs, const Query& query, MonotonicTime
     resident.query.edge_work_flop *= left;
   } else {
     resident.query.prompt_bits *= LeftOf(query.decided, query.predicted_upload_s, now);
-    if (std::isnan(radio ? resident.gain : resident.uplink_bps)) resident.query.prompt_bits = 0;  // nobody knows how long
+    if (std::isnan(radio ? resident.gain : resident.uplink_bps))
+      resident.query.prompt_bits = 0;  // nobody knows how long
   }
   snapshot->residents.push_back(resident);
 }

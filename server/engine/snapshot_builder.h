@@ -1,5 +1,5 @@
-// Turns the engine's tables into the snapshot that a policy decides on. The one place where configuration, durations and
-// dB become the model's SI numbers. Thread-compatible, pure.
+// Turns the engine's tables into the snapshot that a policy decides on. The one place where configuration, durations
+// and dB become the model's SI numbers. Thread-compatible, pure.
 #ifndef GOAD_SERVER_ENGINE_SNAPSHOT_BUILDER_H_
 #define GOAD_SERVER_ENGINE_SNAPSHOT_BUILDER_H_
 
@@ -16,7 +16,7 @@ struct SnapshotInputs {
   const Config& config;
   double tau = 1;
   uint64_t epoch = 0;
-  double expected_output_tokens = 0;            // for queries that do not declare theirs
+  double expected_output_tokens = 0;  // for queries that do not declare theirs
   const SiteTable& sites;
   const LinkTable& links;
   const std::vector<const Query*>& candidates;  // in order of arrival, each with time left before its deadline

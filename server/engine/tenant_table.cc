@@ -48,7 +48,8 @@ void TenantTable::Cap(const std::vector<const Query*>& candidates, sched::EpochS
     }
   }
   int slots = 0;
-  for (const sched::SiteState& site : snapshot->sites) slots += site.accepting ? std::max(site.max_queries, site.active_queries) : 0;
+  for (const sched::SiteState& site : snapshot->sites)
+    slots += site.accepting ? std::max(site.max_queries, site.active_queries) : 0;
   snapshot->tenant_caps = FairCaps(demands, slots);
 }
 

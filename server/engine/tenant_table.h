@@ -1,4 +1,5 @@
-// What each tenant holds and has been given, and the caps that follow for an epoch. Owned by the engine thread; thread-compatible.
+// What each tenant holds and has been given, and the caps that follow for an epoch. Owned by the engine thread;
+// thread-compatible.
 #ifndef GOAD_SERVER_ENGINE_TENANT_TABLE_H_
 #define GOAD_SERVER_ENGINE_TENANT_TABLE_H_
 
@@ -17,8 +18,9 @@ class TenantTable {
   TenantTable() { SetConfig({}); }
   void SetConfig(const std::vector<TenantConfig>& tenants);
 
-  // Numbers the candidates' tenants in the snapshot and says how many new assignments each may get: by its own limits, and by
-  // FairCaps over all slots of the sites that accept. Without tenants in the configuration the snapshot stays as it is.
+  // Numbers the candidates' tenants in the snapshot and says how many new assignments each may get: by its own limits,
+  // and by FairCaps over all slots of the sites that accept. Without tenants in the configuration the snapshot stays as
+  // it is.
   void Cap(const std::vector<const Query*>& candidates, sched::EpochSnapshot* snapshot) const;
 
   void Decided(const std::string& tenant, bool offloaded);
@@ -27,8 +29,8 @@ class TenantTable {
 
  private:
   struct Load {
-    int active = 0;                        // slots it holds
-    double decided = 0, offloaded = 0;     // fading counts, over about the last 1000 decisions
+    int active = 0;                     // slots it holds
+    double decided = 0, offloaded = 0;  // fading counts, over about the last 1000 decisions
     void operator+=(const Load& other) {
       active += other.active;
       decided += other.decided;
@@ -41,9 +43,9 @@ class TenantTable {
   }
 
   bool configured_ = false;
-  std::vector<TenantConfig> rows_;                // "default" first; a row is the candidate's tenant in a snapshot
+  std::vector<TenantConfig> rows_;  // "default" first; a row is the candidate's tenant in a snapshot
   std::unordered_map<std::string, int> row_of_;
-  std::unordered_map<std::string, Load> loads_;   // bounded by the tenants there ever were in the configuration
+  std::unordered_map<std::string, Load> loads_;  // bounded by the tenants there ever were in the configuration
 };
 
 }  // namespace goad::server

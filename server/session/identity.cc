@@ -47,7 +47,9 @@ std::string ValidTraceparent(std::string_view value) {
   constexpr std::string_view kShape = "00-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
   if (value.size() != kShape.size()) return "";
   for (size_t k = 0; k < value.size(); ++k) {
-    const bool good = kShape[k] == 'h' ? absl::ascii_isxdigit(static_cast<unsigned char>(value[k])) && !absl::ascii_isupper(static_cast<unsigned char>(value[k])) : value[k] == kShape[k];
+    const bool good = kShape[k] == 'h' ? absl::ascii_isxdigit(static_cast<unsigned char>(value[k])) &&
+                                             !absl::ascii_isupper(static_cast<unsigned char>(value[k]))
+                                       : value[k] == kShape[k];
     if (!good) return "";
   }
   const auto zeros = [](std::string_view id) { return id.find_first_not_of('0') == std::string_view::npos; };

@@ -38,7 +38,8 @@ Credentials CredentialsOf(const grpc::CallbackServerContext& context) {
   const auto auth = context.auth_context();
   if (auth != nullptr && auth->IsPeerAuthenticated()) {
     const bool has_alternatives = !auth->FindPropertyValues(GRPC_X509_SAN_PROPERTY_NAME).empty();
-    for (const auto& name : auth->FindPropertyValues(has_alternatives ? GRPC_PEER_DNS_PROPERTY_NAME : GRPC_X509_CN_PROPERTY_NAME)) {
+    for (const auto& name :
+         auth->FindPropertyValues(has_alternatives ? GRPC_PEER_DNS_PROPERTY_NAME : GRPC_X509_CN_PROPERTY_NAME)) {
       credentials.certificate_names.emplace_back(name.data(), name.size());
     }
   }

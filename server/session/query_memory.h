@@ -15,8 +15,8 @@
 
 namespace goad::server {
 
-// Thread-safe. Finished queries are kept for 60 s, the newest `capacity` of them; those that were refused for now until they may be asked
-// again, the newest quarter of `capacity`; live ones are bounded by sessions.
+// Thread-safe. Finished queries are kept for 60 s, the newest `capacity` of them; those that were refused for now until
+// they may be asked again, the newest quarter of `capacity`; live ones are bounded by sessions.
 class QueryMemory {
  public:
   explicit QueryMemory(size_t capacity = 65536) : capacity_(capacity) {}
@@ -38,7 +38,8 @@ class QueryMemory {
   void Finish(const std::string& identity, const std::string& query_id, v1::ServerFrame terminal, MonotonicTime now);
   // There was no room to answer it: as if it had not been asked.
   void Forget(const std::string& identity, const std::string& query_id);
-  // It was refused for now: until `again` the same id gets this answer again, from then on it is a question like any other.
+  // It was refused for now: until `again` the same id gets this answer again, from then on it is a question like any
+  // other.
   void Refused(const std::string& identity, const std::string& query_id, v1::ServerFrame decision, MonotonicTime again);
   // The stream was lost: every live query of the session may be asked again.
   void ForgetLive(SessionId session);
@@ -52,9 +53,7 @@ class QueryMemory {
     std::optional<v1::ServerFrame> frame;
   };
   using Key = std::string;  // identity, zero byte, query_id
-  static Key MakeKey(const std::string& identity, const std::string& query_id) {
-    return identity + '\0' + query_id;
-  }
+  static Key MakeKey(const std::string& identity, const std::string& query_id) { return identity + '\0' + query_id; }
   Entry* FindLive(const Key& key) GOAD_REQUIRES(mutex_);
   void LeaveLive(SessionId session, const Key& key) GOAD_REQUIRES(mutex_);
   void ForgetRefused() GOAD_REQUIRES(mutex_);

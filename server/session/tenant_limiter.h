@@ -25,7 +25,8 @@ class TenantLimiter {
       wait = buckets.queries.Take(1, tenant.queries_per_second, std::max(1.0, tenant.queries_per_second), now);
     }
     if (wait == absl::ZeroDuration() && tenant.prompt_tokens_per_minute > 0) {
-      wait = buckets.tokens.Take(prompt_tokens, tenant.prompt_tokens_per_minute / 60, tenant.prompt_tokens_per_minute, now);
+      wait = buckets.tokens.Take(prompt_tokens, tenant.prompt_tokens_per_minute / 60, tenant.prompt_tokens_per_minute,
+                                 now);
     }
     return wait;
   }

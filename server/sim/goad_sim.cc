@@ -16,8 +16,8 @@
 #include "absl/flags/usage.h"
 #include "absl/flags/usage_config.h"
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
@@ -30,19 +30,24 @@
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
 
-ABSL_FLAG(std::string, policy, "", "policy that decides; bench and sweep take a list: goa,min-delay. solve, run: goa when not given");
+ABSL_FLAG(std::string, policy, "",
+          "policy that decides; bench and sweep take a list: goa,min-delay. solve, run: goa when not given");
 ABSL_FLAG(absl::optional<double>, lambda, absl::nullopt,
-          "goa-relocate, optimal, genetic: seconds that a local answer costs per unit of uncertainty, >= 0 [0.05; replay as logged]");
+          "goa-relocate, optimal, genetic: seconds that a local answer costs per unit of uncertainty, >= 0 [0.05; "
+          "replay as logged]");
 ABSL_FLAG(std::vector<std::string>, users, std::vector<std::string>(),
           "bench, sweep: how many users ask in an epoch, a list [bench 100,1000,10000,100000; sweep 50,60,...,120]");
 ABSL_FLAG(int, sites, 4, "bench, sweep, run: edge sites");
 ABSL_FLAG(std::vector<std::string>, tau, std::vector<std::string>(),
-          "uncertainty above this is offloaded, 0..1; sweep takes a list [bench, run 0.8; sweep 0.6,0.7,0.8,0.9,1; replay as logged]");
+          "uncertainty above this is offloaded, 0..1; sweep takes a list [bench, run 0.8; sweep 0.6,0.7,0.8,0.9,1; "
+          "replay as logged]");
 ABSL_FLAG(uint64_t, seed, 1, "bench, sweep, run: of the draws");
 ABSL_FLAG(int, draws, 500, "sweep: random epochs per point");
 ABSL_FLAG(int, threads, 0, "sweep: 0 = one per core");
-ABSL_FLAG(std::string, workload, "", "sweep, run: recorded questions (deploy/llm/workload.jsonl); empty = modelled ones");
-ABSL_FLAG(std::string, sweep, "sweep.jsonl", "sweep writes this file (and goes on where it stopped), plot and report read it");
+ABSL_FLAG(std::string, workload, "",
+          "sweep, run: recorded questions (deploy/llm/workload.jsonl); empty = modelled ones");
+ABSL_FLAG(std::string, sweep, "sweep.jsonl",
+          "sweep writes this file (and goes on where it stopped), plot and report read it");
 ABSL_FLAG(std::string, out, "sweep-report", "plot, report: the folder to write to");
 ABSL_FLAG(double, rate, 2000, "run: questions per second, Poisson");
 ABSL_FLAG(double, seconds, 10, "run: of virtual time");
@@ -56,10 +61,12 @@ namespace {
 constexpr char kUsage[] =
     "decisions without a daemon.\n"
     "\n"
-    "  goad-sim solve --policy NAME [FILE...]   decide goa-vectors/1 instances (standard input without FILE) and print\n"
+    "  goad-sim solve --policy NAME [FILE...]   decide goa-vectors/1 instances (standard input without FILE) and "
+    "print\n"
     "                                           {\"answers\":[{\"id\",\"policy\",\"assign\",\"order\",\"total_ms\"}]}\n"
     "  goad-sim bench [--policy NAME,...] [--users N,...] [--sites M] [--json|--csv]\n"
-    "                                           median time of an epoch on one core, on draws of the paper's experiment\n"
+    "                                           median time of an epoch on one core, on draws of the paper's "
+    "experiment\n"
     "                                           with capacities and bandwidth scaled to the users\n"
     "  goad-sim sweep [--draws N] [--sweep FILE]\n"
     "                                           the paper's experiment: every policy on the same random epochs\n"
@@ -68,7 +75,8 @@ constexpr char kUsage[] =
     "  goad-sim plot [--sweep FILE] [--out DIR] its pictures alone, as SVG\n"
     "  goad-sim run [--policy NAME] [--rate R] [--seconds S] [--log FILE]\n"
     "                                           questions over virtual time through the daemon's engine\n"
-    "  goad-sim replay [--policy NAME] FILE...  decide the snapshots of a decision log again, bit for bit, or by another\n"
+    "  goad-sim replay [--policy NAME] FILE...  decide the snapshots of a decision log again, bit for bit, or by "
+    "another\n"
     "                                           policy; exit status 1 when they differ from the log\n"
     "\n"
     "Policies: ";
@@ -82,8 +90,9 @@ int Fail(const std::string& message) {
 bool Watched() { return isatty(STDERR_FILENO) == 1; }
 void ShowProgress(const std::string& what, double share) {
   const int full = static_cast<int>(30 * share);
-  std::cerr << "\r" << what << " [" << std::string(static_cast<size_t>(full), '#') << std::string(static_cast<size_t>(30 - full), '.') << "] "
-            << static_cast<int>(100 * share) << " % " << std::flush;
+  std::cerr << "\r" << what << " [" << std::string(static_cast<size_t>(full), '#')
+            << std::string(static_cast<size_t>(30 - full), '.') << "] " << static_cast<int>(100 * share) << " % "
+            << std::flush;
 }
 void EndProgress() {
   if (Watched()) std::cerr << "\r\033[K";
@@ -130,7 +139,8 @@ int Solve(const std::vector<std::string>& files) {
     return goad::sched::SolveDocument(source, text, policy, {.lambda_s = Lambda()}, answers);
   };
   if (files.empty()) {
-    if (absl::Status status = solve("standard input", std::cin); !status.ok()) return Fail(std::string(status.message()));
+    if (absl::Status status = solve("standard input", std::cin); !status.ok())
+      return Fail(std::string(status.message()));
   }
   for (const std::string& file : files) {
     std::ifstream in(file, std::ios::binary);
@@ -181,7 +191,8 @@ int SweepCommand() {
   options.threads = absl::GetFlag(FLAGS_threads);
   const std::string path = absl::GetFlag(FLAGS_sweep);
   const auto sweep = goad::sched::RunSweep(options, path, [](size_t done, size_t all) {
-    if (Watched()) ShowProgress(absl::StrCat("point ", done, " of ", all), static_cast<double>(done) / static_cast<double>(all));
+    if (Watched())
+      ShowProgress(absl::StrCat("point ", done, " of ", all), static_cast<double>(done) / static_cast<double>(all));
   });
   EndProgress();
   if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
@@ -249,7 +260,8 @@ int ReplayCommand(const std::vector<std::string>& files) {
   for (const std::string& file : files) {
     std::ifstream in(file, std::ios::binary);
     if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
-    if (absl::Status status = goad::server::Replay(in, file, options, &report); !status.ok()) return Fail(std::string(status.message()));
+    if (absl::Status status = goad::server::Replay(in, file, options, &report); !status.ok())
+      return Fail(std::string(status.message()));
   }
   std::cout << goad::server::FormatReplay(report, options);
   return report.differing.empty() ? 0 : 1;
@@ -272,11 +284,14 @@ int main(int argc, char** argv) {
   const std::vector<std::string> arguments(rest.begin() + 2, rest.end());
   if (command == "solve") return Solve(arguments);
   if (command == "replay") return ReplayCommand(arguments);
-  const std::map<std::string, std::function<int()>> without_arguments = {
-      {"bench", Bench}, {"sweep", SweepCommand}, {"report", [] { return PlotOrReport(true); }},
-      {"plot", [] { return PlotOrReport(false); }}, {"run", RunCommand}};
+  const std::map<std::string, std::function<int()>> without_arguments = {{"bench", Bench},
+                                                                         {"sweep", SweepCommand},
+                                                                         {"report", [] { return PlotOrReport(true); }},
+                                                                         {"plot", [] { return PlotOrReport(false); }},
+                                                                         {"run", RunCommand}};
   const auto found = without_arguments.find(command);
-  if (found == without_arguments.end()) return Fail(absl::StrCat("unknown command \"", command, "\"; want: ", kCommands));
+  if (found == without_arguments.end())
+    return Fail(absl::StrCat("unknown command \"", command, "\"; want: ", kCommands));
   if (!arguments.empty()) return Fail(absl::StrCat(command, " takes flags only, not \"", arguments[0], "\""));
   return found->second();
 }

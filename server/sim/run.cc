@@ -18,8 +18,8 @@ namespace {
 
 using sched::ToIndex;
 
-// The devices and the sites of a simulated cell around one engine. Uploads and computations are flows whose rates change
-// whenever one begins or ends.
+// The devices and the sites of a simulated cell around one engine. Uploads and computations are flows whose rates
+// change whenever one begins or ends.
 class Cell final : public SessionSink, public DispatchPort {
  public:
   Cell(const RunOptions& options, sched::QuestionSource questions, std::ofstream* log)
@@ -57,7 +57,8 @@ class Cell final : public SessionSink, public DispatchPort {
       if (log != nullptr) *log << ToJson(*record) << "\n";
     };
     engine_ = std::make_unique<Engine>(config, std::move(ports));
-    for (size_t j = 0; j < sites_.size(); ++j) engine_->Handle(SiteHealth{sched::ToSite(j), 1, options.max_queries}, now_);
+    for (size_t j = 0; j < sites_.size(); ++j)
+      engine_->Handle(SiteHealth{sched::ToSite(j), 1, options.max_queries}, now_);
   }
 
   RunReport Run() {
@@ -123,10 +124,10 @@ class Cell final : public SessionSink, public DispatchPort {
     sched::Candidate candidate;
     std::vector<double> gain;
     double local_accuracy = 0, edge_accuracy = 0;
-    MonotonicTime asked, since;          // since: of the phase
+    MonotonicTime asked, since;  // since: of the phase
     Phase phase = kWaiting;
     size_t site = 0;
-    double left = 0, rate = 0;           // bits and bit/s, or FLOP and FLOP/s
+    double left = 0, rate = 0;  // bits and bit/s, or FLOP and FLOP/s
     double predicted_upload_s = 0, predicted_compute_s = 0;
   };
 
@@ -145,7 +146,8 @@ class Cell final : public SessionSink, public DispatchPort {
     report_.right_local += query.local_accuracy;
     report_.right_edge += query.edge_accuracy;
     LinkUpdate links{session};
-    for (size_t j = 0; j < sites_.size(); ++j) links.links.push_back({sched::ToSite(j), query.gain[j], sched::kUnknown, now_});
+    for (size_t j = 0; j < sites_.size(); ++j)
+      links.links.push_back({sched::ToSite(j), query.gain[j], sched::kUnknown, now_});
     engine_->Handle(std::move(links), now_);
     SubmitQuery submit{session, sched::QueryId{last_id_}, absl::StrCat(last_id_)};
     submit.meta.uncertainty = query.candidate.uncertainty;
@@ -176,11 +178,12 @@ class Cell final : public SessionSink, public DispatchPort {
     for (const SessionId session : flows_) {
       Query& query = queries_.at(session);
       const size_t j = query.site;
-      const double whole = query.phase == Query::kUploading ? query.candidate.prompt_bits : query.candidate.edge_work_flop;
-      const double seconds =
-          query.phase == Query::kUploading
-              ? sched::UploadSeconds(sites_[j], query.candidate, query.gain[j], sched::kUnknown, interference_w[j], uploads[j])
-              : sched::ComputeSeconds(sites_[j], query.candidate, computing[j]);
+      const double whole =
+          query.phase == Query::kUploading ? query.candidate.prompt_bits : query.candidate.edge_work_flop;
+      const double seconds = query.phase == Query::kUploading
+                                 ? sched::UploadSeconds(sites_[j], query.candidate, query.gain[j], sched::kUnknown,
+                                                        interference_w[j], uploads[j])
+                                 : sched::ComputeSeconds(sites_[j], query.candidate, computing[j]);
       query.rate = whole / seconds;
       earliest = std::min(earliest, now_ + absl::Seconds(query.left / query.rate) + absl::Nanoseconds(1));
     }
@@ -274,12 +277,16 @@ absl::StatusOr<RunReport> SimulateRun(const RunOptions& options) {
   if (std::find(serving.begin(), serving.end(), options.policy) == serving.end()) {
     return bad("policy: \"", options.policy, "\" is not one that a daemon serves with; see goad-sim --help");
   }
-  if (auto policy = sched::MakePolicy(options.policy, {.lambda_s = options.lambda_s}); !policy.ok()) return policy.status();
+  if (auto policy = sched::MakePolicy(options.policy, {.lambda_s = options.lambda_s}); !policy.ok())
+    return policy.status();
   if (!(options.tau >= 0 && options.tau <= 1)) return bad("tau: ", options.tau, " is not in 0..1");
-  if (!(options.rate > 0 && options.rate <= 1e6)) return bad("rate: ", options.rate, " is not above 0 and up to 1e6 (a second)");
-  if (!(options.seconds > 0 && options.seconds <= 86400)) return bad("seconds: ", options.seconds, " is not above 0 and up to 86400");
+  if (!(options.rate > 0 && options.rate <= 1e6))
+    return bad("rate: ", options.rate, " is not above 0 and up to 1e6 (a second)");
+  if (!(options.seconds > 0 && options.seconds <= 86400))
+    return bad("seconds: ", options.seconds, " is not above 0 and up to 86400");
   if (options.sites < 1 || options.sites > 64) return bad("sites: ", options.sites, " is not in 1..64");
-  if (options.max_queries < 1 || options.max_queries > 4096) return bad("max_queries: ", options.max_queries, " is not in 1..4096");
+  if (options.max_queries < 1 || options.max_queries > 4096)
+    return bad("max_queries: ", options.max_queries, " is not in 1..4096");
   auto questions = sched::QuestionSource::Open(options.workload);
   if (!questions.ok()) return questions.status();
   std::ofstream log;
@@ -288,7 +295,8 @@ absl::StatusOr<RunReport> SimulateRun(const RunOptions& options) {
     if (!log) return bad("log: ", options.log, ": cannot be written");
   }
   RunReport report = Cell(options, *std::move(questions), options.log.empty() ? nullptr : &log).Run();
-  if (!options.log.empty() && !log.flush()) return absl::UnavailableError(absl::StrCat("log: ", options.log, ": cannot be written"));
+  if (!options.log.empty() && !log.flush())
+    return absl::UnavailableError(absl::StrCat("log: ", options.log, ": cannot be written"));
   return report;
 }
 
@@ -298,31 +306,36 @@ std::string FormatRun(const RunReport& report, const RunOptions& options) {
     for (const auto& [reason, count] : counts) absl::StrAppend(&text, text.empty() ? "" : ", ", reason, " ", count);
     return text;
   };
-  std::string text = absl::StrFormat("simulated: %g s of virtual time, %g questions a second (Poisson), %d sites, policy %s, tau %g\n\n",
-                                     options.seconds, options.rate, options.sites, options.policy, options.tau);
+  std::string text = absl::StrFormat(
+      "simulated: %g s of virtual time, %g questions a second (Poisson), %d sites, policy %s, tau %g\n\n",
+      options.seconds, options.rate, options.sites, options.policy, options.tau);
   absl::StrAppendFormat(&text, "  %-20s %8d\n", "asked", report.asked);
   absl::StrAppendFormat(&text, "  %-20s %8d   %s\n", "answered locally", Sum(report.local), reasons(report.local));
   absl::StrAppendFormat(&text, "  %-20s %8d   %s\n", "offloaded", Sum(report.offloaded), reasons(report.offloaded));
-  if (!report.failed.empty()) absl::StrAppendFormat(&text, "  %-20s %8d   %s\n", "  of them failed", Sum(report.failed), reasons(report.failed));
+  if (!report.failed.empty())
+    absl::StrAppendFormat(&text, "  %-20s %8d   %s\n", "  of them failed", Sum(report.failed), reasons(report.failed));
   if (report.asked == 0) return text;
   const double n = static_cast<double>(report.asked);
   absl::StrAppendFormat(&text, "\n  accuracy %s\n  %-20s %7.1f %%\n  %-20s %7.1f %%\n  %-20s %7.1f %%\n",
-                        options.workload.empty() ? "(modelled)" : "(recorded)", "goad", 100 * report.right / n, "all-local",
-                        100 * report.right_local / n, "all-edge", 100 * report.right_edge / n);
+                        options.workload.empty() ? "(modelled)" : "(recorded)", "goad", 100 * report.right / n,
+                        "all-local", 100 * report.right_local / n, "all-edge", 100 * report.right_edge / n);
   std::vector<double> all = report.local_s;
   all.insert(all.end(), report.edge_s.begin(), report.edge_s.end());
   absl::StrAppendFormat(&text, "\n  %-20s %8s %8s %8s   %6s\n", "milliseconds", "mean", "p50", "p99", "count");
   for (const auto& [name, values] : {std::pair<const char*, const std::vector<double>&>{"delay, all", all},
-                                     {"delay, local", report.local_s}, {"delay, offloaded", report.edge_s}}) {
-    absl::StrAppendFormat(&text, "  %-20s %8.1f %8.1f %8.1f   %6d\n", name, 1e3 * Mean(values), 1e3 * Quantile(values, 0.5),
-                          1e3 * Quantile(values, 0.99), values.size());
+                                     {"delay, local", report.local_s},
+                                     {"delay, offloaded", report.edge_s}}) {
+    absl::StrAppendFormat(&text, "  %-20s %8.1f %8.1f %8.1f   %6d\n", name, 1e3 * Mean(values),
+                          1e3 * Quantile(values, 0.5), 1e3 * Quantile(values, 0.99), values.size());
   }
   const double edge = std::max<double>(1, static_cast<double>(report.edge_s.size()));
-  absl::StrAppendFormat(&text, "  %-20s %8.2f\n  %-20s %8.2f   (8 predicted, 6.4 taken: the paper's)\n", "|error| of upload",
-                        1e3 * report.upload_error_s / edge, "|error| of compute", 1e3 * report.compute_error_s / edge);
-  absl::StrAppendFormat(&text, "\n  %d epochs of %.1f candidates; %.1f queries at the sites on average\n", report.epochs,
-                        static_cast<double>(report.candidates) / std::max<double>(1, static_cast<double>(report.epochs)),
-                        report.busy_queries_s / options.seconds);
+  absl::StrAppendFormat(&text, "  %-20s %8.2f\n  %-20s %8.2f   (8 predicted, 6.4 taken: the paper's)\n",
+                        "|error| of upload", 1e3 * report.upload_error_s / edge, "|error| of compute",
+                        1e3 * report.compute_error_s / edge);
+  absl::StrAppendFormat(
+      &text, "\n  %d epochs of %.1f candidates; %.1f queries at the sites on average\n", report.epochs,
+      static_cast<double>(report.candidates) / std::max<double>(1, static_cast<double>(report.epochs)),
+      report.busy_queries_s / options.seconds);
   return text;
 }
 

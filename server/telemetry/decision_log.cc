@@ -106,8 +106,8 @@ void DecisionLog::Write(const EpochRecord& record) {
   }
 }
 
-void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& query_id,
-                                const sched::Decision& decision, double uncertainty, double local_delay_s) {
+void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
+                                double uncertainty, double local_delay_s) {
   WriteLine(json{{"kind", "decision"},
                  {"epoch", record.snapshot.epoch},
                  {"query_id", query_id},

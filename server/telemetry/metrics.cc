@@ -108,57 +108,67 @@ struct Metrics::Families {
   std::shared_ptr<Page> page = std::make_shared<Page>();
   Registry& r = page->registry;
   std::array<std::atomic<const SiteSeries*>, 64> sites{};  // by place
-  std::deque<SiteSeries> all_sites;  // that ever were: whoever records may still hold one. Grows by reloads that change sites
-  const SiteSeries& At(sched::SiteIndex site) const { return *sites[sched::ToIndex(site)].load(std::memory_order_acquire); }
+  std::deque<SiteSeries>
+      all_sites;  // that ever were: whoever records may still hold one. Grows by reloads that change sites
+  const SiteSeries& At(sched::SiteIndex site) const {
+    return *sites[sched::ToIndex(site)].load(std::memory_order_acquire);
+  }
   void Add(size_t place, const std::string& name, const std::vector<std::string>& urls);
 
-  prometheus::Family<Counter>& decisions = BuildCounter().Name("goad_decisions_total")
-      .Help("Decisions sent, by verdict, reason and site.").Register(r);
+  prometheus::Family<Counter>& decisions =
+      BuildCounter().Name("goad_decisions_total").Help("Decisions sent, by verdict, reason and site.").Register(r);
   std::array<Counter*, sched::kReasonCount> local{};
 
-  prometheus::Family<Histogram>& durations = BuildHistogram().Name("goad_request_duration_seconds")
-      .Help("Query received to its terminal event, by outcome; lost = its stream ended first.").Register(r);
+  prometheus::Family<Histogram>& durations =
+      BuildHistogram()
+          .Name("goad_request_duration_seconds")
+          .Help("Query received to its terminal event, by outcome; lost = its stream ended first.")
+          .Register(r);
   std::array<Histogram*, kTerminals.size()> duration{};
 
-  Counter& late_terminals = OneCounter(r, "goad_late_terminals_total",
-      "Events for a query that already had its terminal event; dropped.");
+  Counter& late_terminals =
+      OneCounter(r, "goad_late_terminals_total", "Events for a query that already had its terminal event; dropped.");
   Counter& epochs = OneCounter(r, "goad_epochs_total", "Epochs that decided at least one candidate.");
-  Histogram& epoch_duration = OneHistogram(r, "goad_epoch_duration_seconds",
-      "Snapshot, solver and handing out decisions.", kShortSeconds);
-  prometheus::Family<Histogram>& solver = BuildHistogram().Name("goad_solver_duration_seconds")
-      .Help("Time inside the policy.").Register(r);
+  Histogram& epoch_duration =
+      OneHistogram(r, "goad_epoch_duration_seconds", "Snapshot, solver and handing out decisions.", kShortSeconds);
+  prometheus::Family<Histogram>& solver =
+      BuildHistogram().Name("goad_solver_duration_seconds").Help("Time inside the policy.").Register(r);
   Histogram& epoch_candidates = OneHistogram(r, "goad_epoch_candidates", "Candidates per epoch.", kCandidates);
   Histogram& uncertainty = OneHistogram(r, "goad_uncertainty", "Uncertainty of submitted queries.", kTenths);
   Histogram& queue_wait = OneHistogram(r, "goad_queue_wait_seconds", "Query received to its decision.", kShortSeconds);
-  Counter& tau_infeasible = OneCounter(r, "goad_tau_infeasible_total",
+  Counter& tau_infeasible = OneCounter(
+      r, "goad_tau_infeasible_total",
       "Forced queries left local, because no site was eligible within mandatory_wait; goad_decisions_total says why.");
   Counter& stale_links = OneCounter(r, "goad_stale_links_total",
-      "Queries left local because the last link report was older than link_max_age.");
+                                    "Queries left local because the last link report was older than link_max_age.");
   Gauge& tau = OneGauge(r, "goad_tau", "Uncertainty above this is offloaded.");
-  Histogram& link_age = OneHistogram(r, "goad_link_report_age_seconds", "Age of link measurements on arrival.",
-                                     kLongSeconds);
+  Histogram& link_age =
+      OneHistogram(r, "goad_link_report_age_seconds", "Age of link measurements on arrival.", kLongSeconds);
   prometheus::Family<Counter>& snapshot_faults =
       BuildCounter()
           .Name("goad_snapshot_faults_total")
           .Help("Parts of snapshots left out because a number in them cannot be; a bug of goad.")
           .Register(r);
   Gauge& pending = OneGauge(r, "goad_pending_queries", "Queries waiting for a decision.");
-  prometheus::Family<Gauge>& running_family = BuildGauge().Name("goad_running_queries")
-      .Help("Queries granted or running, by site.").Register(r);
+  prometheus::Family<Gauge>& running_family =
+      BuildGauge().Name("goad_running_queries").Help("Queries granted or running, by site.").Register(r);
 
   Histogram& upload = OneHistogram(r, "goad_upload_seconds", "Decision sent to prompt complete.", kLongSeconds);
   Histogram& ttft = OneHistogram(r, "goad_request_ttft_seconds", "Prompt complete to first token.", kLongSeconds);
-  Histogram& tpot = OneHistogram(r, "goad_request_tpot_seconds",
-      "Time per output token after the first; answers of two tokens or more.", kShortSeconds);
-  prometheus::Family<Histogram>& errors = BuildHistogram().Name("goad_prediction_error_seconds")
-      .Help("Measured minus predicted delay, by part.").Register(r);
+  Histogram& tpot =
+      OneHistogram(r, "goad_request_tpot_seconds",
+                   "Time per output token after the first; answers of two tokens or more.", kShortSeconds);
+  prometheus::Family<Histogram>& errors = BuildHistogram()
+                                              .Name("goad_prediction_error_seconds")
+                                              .Help("Measured minus predicted delay, by part.")
+                                              .Register(r);
   Histogram& upload_error = errors.Add({{"part", "upload"}}, kErrorSeconds);
   Histogram& compute_error = errors.Add({{"part", "compute"}}, kErrorSeconds);
-  prometheus::Family<Counter>& tokens_family = BuildCounter().Name("goad_tokens_total")
-      .Help("Output tokens streamed, by site.").Register(r);
+  prometheus::Family<Counter>& tokens_family =
+      BuildCounter().Name("goad_tokens_total").Help("Output tokens streamed, by site.").Register(r);
   Counter& deadline_missed = OneCounter(r, "goad_deadline_missed_total", "Answers completed after their deadline.");
-  Histogram& local_outcome = OneHistogram(r, "goad_local_delay_seconds",
-      "Local answer time as devices report it in Outcome.", kLongSeconds);
+  Histogram& local_outcome =
+      OneHistogram(r, "goad_local_delay_seconds", "Local answer time as devices report it in Outcome.", kLongSeconds);
 
   prometheus::Family<Gauge>& backend_up_family =
       BuildGauge()
@@ -175,47 +185,60 @@ struct Metrics::Families {
           .Name("goad_backend_slots")
           .Help("Requests that a backend may run at once now; 0 when it is away or rests, 1 at most when half-open.")
           .Register(r);
-  prometheus::Family<Counter>& backend_requests = BuildCounter().Name("goad_backend_requests_total")
-      .Help("Requests to backends by HTTP status, or by what went wrong before one.").Register(r);
+  prometheus::Family<Counter>& backend_requests =
+      BuildCounter()
+          .Name("goad_backend_requests_total")
+          .Help("Requests to backends by HTTP status, or by what went wrong before one.")
+          .Register(r);
   prometheus::Family<Counter>& backend_failures =
       BuildCounter()
           .Name("goad_backend_failures_total")
           .Help("Requests that a backend did not answer whole, by whose fault it was.")
           .Register(r);
-  Counter& failovers = OneCounter(r, "goad_backend_failovers_total",
-      "Requests moved to another backend before their first token.");
+  Counter& failovers =
+      OneCounter(r, "goad_backend_failovers_total", "Requests moved to another backend before their first token.");
 
-  prometheus::Family<Gauge>& connections = BuildGauge().Name("goad_connections")
-      .Help("Open connections, by listener.").Register(r);
-  prometheus::Family<Gauge>& heard = BuildGauge().Name("goad_listener_up")
-      .Help("1 when the port answered goad's last look at it from outside, by listener.").Register(r);
-  prometheus::Family<Counter>& connections_refused = BuildCounter().Name("goad_connections_refused_total")
-      .Help("Connections closed at once or cut off, by listener and reason.").Register(r);
+  prometheus::Family<Gauge>& connections =
+      BuildGauge().Name("goad_connections").Help("Open connections, by listener.").Register(r);
+  prometheus::Family<Gauge>& heard =
+      BuildGauge()
+          .Name("goad_listener_up")
+          .Help("1 when the port answered goad's last look at it from outside, by listener.")
+          .Register(r);
+  prometheus::Family<Counter>& connections_refused =
+      BuildCounter()
+          .Name("goad_connections_refused_total")
+          .Help("Connections closed at once or cut off, by listener and reason.")
+          .Register(r);
   Gauge& sessions = OneGauge(r, "goad_sessions", "Open streams.");
   Gauge& outbox_bytes = OneGauge(r, "goad_outbox_bytes", "Bytes waiting to be read by devices.");
-  Counter& slow_consumers = OneCounter(r, "goad_slow_consumers_total", "Answers given up because the device did not read.");
-  prometheus::Family<Counter>& refused = BuildCounter().Name("goad_refused_total")
-      .Help("Frames and queries refused at the door, by reason.").Register(r);
+  Counter& slow_consumers =
+      OneCounter(r, "goad_slow_consumers_total", "Answers given up because the device did not read.");
+  prometheus::Family<Counter>& refused =
+      BuildCounter().Name("goad_refused_total").Help("Frames and queries refused at the door, by reason.").Register(r);
   std::array<Counter*, kRefusalCount> refusals{};
 
-  prometheus::Family<Counter>& tenant_decisions = BuildCounter().Name("goad_tenant_decisions_total")
-      .Help("Decisions by tenant and verdict.").Register(r);
-  prometheus::Family<Counter>& tenant_uncertainty = BuildCounter().Name("goad_tenant_uncertainty_total")
-      .Help("Sum of the uncertainties that a tenant's queries reported; over its decisions, their mean.").Register(r);
+  prometheus::Family<Counter>& tenant_decisions =
+      BuildCounter().Name("goad_tenant_decisions_total").Help("Decisions by tenant and verdict.").Register(r);
+  prometheus::Family<Counter>& tenant_uncertainty =
+      BuildCounter()
+          .Name("goad_tenant_uncertainty_total")
+          .Help("Sum of the uncertainties that a tenant's queries reported; over its decisions, their mean.")
+          .Register(r);
   struct Tenant {
     Counter *local, *offloaded, *uncertainty;
   };
   std::unordered_map<std::string, Tenant> tenants;
 
-  prometheus::Family<Counter>& reloads = BuildCounter().Name("goad_config_reloads_total")
-      .Help("Configuration reloads by result.").Register(r);
+  prometheus::Family<Counter>& reloads =
+      BuildCounter().Name("goad_config_reloads_total").Help("Configuration reloads by result.").Register(r);
   Counter& reload_ok = reloads.Add({{"result", "ok"}});
   Counter& reload_failed = reloads.Add({{"result", "failed"}});
   Counter& log_lost = OneCounter(
       r, "goad_decision_log_lost_total",
       "Lines of the decision log that could not be written, and whole epochs that the disk was too slow for.");
   Gauge& certificate_expires = OneGauge(r, "goad_certificate_expiry_timestamp_seconds",
-      "Unix time at which the certificate of listen.tls expires; 0 = plaintext.");
+                                        "Unix time at which the certificate of listen.tls expires; 0 = plaintext.");
   Gauge& config_version = OneGauge(r, "goad_config_version", "Version of the configuration in force, counted from 1.");
 };
 
@@ -257,7 +280,8 @@ void Metrics::SetLabels(const MetricsLabels& labels) {
     bool same = now != nullptr && now->name == name && now->backends.size() == urls.size();
     for (size_t b = 0; b < urls.size(); ++b) {
       if (!urls[b].empty()) backends_shown.insert(name + " " + urls[b]);
-      if (urls[b].empty() && now != nullptr && now->name == name && b < now->backends.size()) urls[b] = now->backends[b].url;
+      if (urls[b].empty() && now != nullptr && now->name == name && b < now->backends.size())
+        urls[b] = now->backends[b].url;
       same = same && now->backends[b].url == urls[b];
     }
     if (!same) f_->Add(place, name, urls);
@@ -272,14 +296,19 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
         {{"verdict", "LOCAL"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", ""}});
   }
   for (const char* part : kSnapshotParts) f_->snapshot_faults.Add({{"part", part}});
-  for (int k = 0; k < kRefusalCount; ++k) {  // zero from the start, so that a rate over them is right from the first one on
+  for (int k = 0; k < kRefusalCount;
+       ++k) {  // zero from the start, so that a rate over them is right from the first one on
     f_->refusals[static_cast<size_t>(k)] = &f_->refused.Add({{"reason", ToString(static_cast<Refusal>(k))}});
   }
   for (size_t t = 0; t < kTerminals.size(); ++t) {
     f_->duration[t] = &f_->durations.Add({{"outcome", kTerminals[t]}}, kLongSeconds);
   }
-  BuildGauge().Name("goad_build_info").Help("Always 1; the version is a label.").Register(f_->r)
-      .Add({{"version", GOAD_VERSION}}).Set(1);
+  BuildGauge()
+      .Name("goad_build_info")
+      .Help("Always 1; the version is a label.")
+      .Register(f_->r)
+      .Add({{"version", GOAD_VERSION}})
+      .Set(1);
 }
 Metrics::~Metrics() = default;
 
@@ -328,14 +357,18 @@ void Metrics::Backend(sched::SiteIndex site, size_t backend, size_t state, int s
 }
 void Metrics::BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code) {
   const SiteSeries& series = f_->At(site);
-  f_->backend_requests.Add({{"site", series.name}, {"backend", series.backends[backend].url}, {"code", code}}).Increment();
+  f_->backend_requests.Add({{"site", series.name}, {"backend", series.backends[backend].url}, {"code", code}})
+      .Increment();
 }
 void Metrics::TenantDecision(const std::string& tenant, double uncertainty, bool offloaded) {
   auto found = f_->tenants.find(tenant);
   if (found == f_->tenants.end()) {
-    found = f_->tenants.emplace(tenant, Families::Tenant{&f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "LOCAL"}}),
-                                                         &f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "OFFLOAD"}}),
-                                                         &f_->tenant_uncertainty.Add({{"tenant", tenant}})}).first;
+    found =
+        f_->tenants
+            .emplace(tenant, Families::Tenant{&f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "LOCAL"}}),
+                                              &f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "OFFLOAD"}}),
+                                              &f_->tenant_uncertainty.Add({{"tenant", tenant}})})
+            .first;
   }
   (offloaded ? found->second.offloaded : found->second.local)->Increment();
   found->second.uncertainty->Increment(uncertainty);
@@ -362,7 +395,9 @@ void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
 void Metrics::Refused(Refusal refusal) { f_->refusals[static_cast<size_t>(refusal)]->Increment(); }
 void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
 void Metrics::DecisionLogLost(uint64_t lines) { f_->log_lost.Increment(static_cast<double>(lines)); }
-void Metrics::CertificateExpires(absl::Time at) { f_->certificate_expires.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch())); }
+void Metrics::CertificateExpires(absl::Time at) {
+  f_->certificate_expires.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch()));
+}
 void Metrics::ConfigVersion(uint64_t version) { f_->config_version.Set(static_cast<double>(version)); }
 
 }  // namespace goad::server

@@ -16,7 +16,7 @@ namespace prometheus {
 class Collectable;
 class Counter;
 class Gauge;
-}
+}  // namespace prometheus
 
 namespace goad::server {
 
@@ -42,8 +42,8 @@ class ListenerMetrics {
   std::vector<prometheus::Counter*> refused_;
 };
 
-// Thread-safe. Label sets are resolved to series beforehand, so recording never looks anything up, with the exception of
-// backend_requests_total, whose codes are what backends answer, and of the tenants, which a reload may add to.
+// Thread-safe. Label sets are resolved to series beforehand, so recording never looks anything up, with the exception
+// of backend_requests_total, whose codes are what backends answer, and of the tenants, which a reload may add to.
 class Metrics {
  public:
   explicit Metrics(const MetricsLabels& labels);

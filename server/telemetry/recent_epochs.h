@@ -34,8 +34,9 @@ class RecentEpochs {
     return {epochs_.end() - static_cast<std::ptrdiff_t>(std::min(count, epochs_.size())), epochs_.end()};
   }
 
-  // The newest epoch that decided a query of this name (or held it, when none has decided it). `candidate` is its place in the
-  // snapshot; nullopt = it was declined without asking the policy (EpochRecord::early). Null when it is not remembered.
+  // The newest epoch that decided a query of this name (or held it, when none has decided it). `candidate` is its place
+  // in the snapshot; nullopt = it was declined without asking the policy (EpochRecord::early). Null when it is not
+  // remembered.
   struct Found {
     std::shared_ptr<const EpochRecord> record;
     std::optional<size_t> candidate;

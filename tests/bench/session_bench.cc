@@ -1,5 +1,5 @@
-// Decisions over many connections, beside a bare gRPC echo that answers at once: what goad's sessions, inbox, epochs and
-// writer cost on top of gRPC. Everything in one process on loopback, the devices included. Prints, asserts nothing.
+// Decisions over many connections, beside a bare gRPC echo that answers at once: what goad's sessions, inbox, epochs
+// and writer cost on top of gRPC. Everything in one process on loopback, the devices included. Prints, asserts nothing.
 //
 //   session_bench [CONNECTIONS=1000] [ROUNDS=20]
 #include <grpcpp/grpcpp.h>
@@ -177,8 +177,10 @@ int main(int argc, char** argv) {
   }
   const double bare = Run("bare gRPC echo", absl::StrCat("127.0.0.1:", port), connections, rounds);
   const double goad = Run("goad", absl::StrCat("127.0.0.1:", (*daemon)->listen_port()), connections, rounds);
-  std::printf("goad decides %.2f times as fast as the bare echo answers (a device asks again when it has its answer; an "
-              "epoch gathers for 2 to 20 ms)\n", goad / bare);
+  std::printf(
+      "goad decides %.2f times as fast as the bare echo answers (a device asks again when it has its answer; an "
+      "epoch gathers for 2 to 20 ms)\n",
+      goad / bare);
   std::fflush(stdout);
   _exit(0);  // streams are still being cancelled
 }

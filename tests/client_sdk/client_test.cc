@@ -53,12 +53,14 @@ TEST(Client, OptionsThatCannotWorkAreNamed) {
   EXPECT_EQ(Refused({.address = ""}), "INVALID_OPTIONS address: is empty");
   EXPECT_EQ(Refused({.address = "edge\n:7443"}),
             "INVALID_OPTIONS address: byte 4 is 0x0a, want printable ASCII without blanks");
-  for (const char* target : {"127.0.0.1:65537", "edge.example:99999999999", "[::1]:70000", "dns:///edge:70000", "dns:edge:0",
-                             "ipv4:1.2.3.4:80,5.6.7.8:65536", "edge:", "edge:x", "edge:-1", "edge:7443x"}) {
+  for (const char* target :
+       {"127.0.0.1:65537", "edge.example:99999999999", "[::1]:70000", "dns:///edge:70000", "dns:edge:0",
+        "ipv4:1.2.3.4:80,5.6.7.8:65536", "edge:", "edge:x", "edge:-1", "edge:7443x"}) {
     EXPECT_EQ(Refused({.address = target}).substr(0, 30), "INVALID_OPTIONS address: port ") << target;
   }
   EXPECT_EQ(Refused({.address = "127.0.0.1:65537"}), "INVALID_OPTIONS address: port \"65537\" is not in 1..65535");
-  for (const char* target : {"[::1]:1", "ipv4:127.0.0.1:1", "dns:///127.0.0.1:1", "unix:/nowhere:99999", "ipv6:[::1]:1"}) {
+  for (const char* target :
+       {"[::1]:1", "ipv4:127.0.0.1:1", "dns:///127.0.0.1:1", "unix:/nowhere:99999", "ipv6:[::1]:1"}) {
     EXPECT_EQ(Refused({.address = target}).find("INVALID_OPTIONS"), std::string::npos) << target;
   }
   EXPECT_EQ(Refused({.address = kNobody, .device_name = "caf\xe9"}),

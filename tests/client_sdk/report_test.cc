@@ -40,7 +40,7 @@ TEST(Report, CountsScoresAndIntervalsByHand) {
   EXPECT_DOUBLE_EQ(report.delay.mean_s, 0.025);
   EXPECT_DOUBLE_EQ(report.delay.p50_s, 0.020);
   EXPECT_DOUBLE_EQ(report.delay.p99_s, 0.040);
-  EXPECT_NEAR((Proportion{50, 100}).low(), 0.4038, 1e-4);   // Wilson, from the textbook
+  EXPECT_NEAR((Proportion{50, 100}).low(), 0.4038, 1e-4);  // Wilson, from the textbook
   EXPECT_NEAR((Proportion{50, 100}).high(), 0.5962, 1e-4);
   EXPECT_NE(FormatReport(report, {}).find("Emulated"), std::string::npos);
 }

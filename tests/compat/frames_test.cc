@@ -9,8 +9,8 @@
 
 #include "gtest/gtest.h"
 #include "server/session/session_core.h"
-#include "server/wire/enums.h"
 #include "server/session/wire_codec.h"
+#include "server/wire/enums.h"
 
 namespace goad::compat {
 namespace {

@@ -21,7 +21,8 @@ bool FakeLlmServer::Exchange::Send(const std::string& bytes) {
   return true;
 }
 bool FakeLlmServer::Exchange::Head(int status) {
-  return Send("HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
+  return Send("HTTP/1.1 " + std::to_string(status) +
+              " X\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n");
 }
 bool FakeLlmServer::Exchange::Token(const std::string& text) {
   return Send("data: " + nlohmann::json{{"choices", {{{"text", text}, {"index", 0}}}}}.dump() + "\n\n");
@@ -121,8 +122,10 @@ void FakeLlmServer::Serve(int fd) {
   const bool post = request.rfind("POST ", 0) == 0;
   Exchange exchange(this, fd, request.substr(0, end), request.substr(end + 4));
   if (!post) {
-    const std::string body = request.rfind("GET /props", 0) == 0 ? "{\"total_slots\":" + std::to_string(slots_) + "}" : "{}";
-    exchange.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+    const std::string body =
+        request.rfind("GET /props", 0) == 0 ? "{\"total_slots\":" + std::to_string(slots_) + "}" : "{}";
+    exchange.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
+                  "\r\n\r\n" + body);
     return;
   }
   ++requests_;

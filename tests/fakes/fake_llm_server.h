@@ -1,5 +1,5 @@
-// An OpenAI-compatible server by script, on loopback port 0. It behaves as llama-server was observed to: /health and /props
-// answer, a stream is closed after its last event, a client that leaves is noticed.
+// An OpenAI-compatible server by script, on loopback port 0. It behaves as llama-server was observed to: /health and
+// /props answer, a stream is closed after its last event, a client that leaves is noticed.
 #ifndef GOAD_TESTS_FAKES_FAKE_LLM_SERVER_H_
 #define GOAD_TESTS_FAKES_FAKE_LLM_SERVER_H_
 
@@ -22,13 +22,13 @@ class FakeLlmServer {
    public:
     Exchange(FakeLlmServer* server, int fd, std::string request_head, std::string request_body)
         : head(std::move(request_head)), body(std::move(request_body)), server_(server), fd_(fd) {}
-    bool Send(const std::string& bytes);                      // false when the client has left
-    bool Head(int status = 200);                              // status line and headers
-    bool Token(const std::string& text);                      // one completion event
-    bool Finish(bool finish_reason = true, bool done = true); // usage, finish_reason, [DONE]
-    bool ClientLeftWithin(absl::Duration most);               // waits for it
-    bool WaitForRelease();                                    // until the test calls Release(); false when shut down
-    const std::string head, body;                             // of the request
+    bool Send(const std::string& bytes);                       // false when the client has left
+    bool Head(int status = 200);                               // status line and headers
+    bool Token(const std::string& text);                       // one completion event
+    bool Finish(bool finish_reason = true, bool done = true);  // usage, finish_reason, [DONE]
+    bool ClientLeftWithin(absl::Duration most);                // waits for it
+    bool WaitForRelease();                                     // until the test calls Release(); false when shut down
+    const std::string head, body;                              // of the request
 
    private:
     FakeLlmServer* const server_;
@@ -41,7 +41,7 @@ class FakeLlmServer {
 
   std::string url() const;
   void set_script(Script script);
-  void Release();                    // lets one WaitForRelease go on
+  void Release();  // lets one WaitForRelease go on
   int requests() const { return requests_; }
   int clients_left() const { return left_; }
 
@@ -59,7 +59,7 @@ class FakeLlmServer {
   std::atomic<int> requests_{0}, left_{0};
   std::mutex mutex_;
   std::condition_variable changed_;
-  Script script_;                    // guarded by mutex_, as the next two
+  Script script_;  // guarded by mutex_, as the next two
   int releases_ = 0;
   std::vector<std::thread> workers_;
   std::thread acceptor_;

@@ -40,7 +40,9 @@ void TcpProxy::Run(int target_port) {
       char bytes[16384];
       const ssize_t n = recv(sockets[k].fd, bytes, sizeof bytes, 0);
       if (n > 0) {
-        for (ssize_t sent = 0, step; sent < n && (step = send(other, bytes + sent, static_cast<size_t>(n - sent), MSG_NOSIGNAL)) > 0; sent += step) {
+        for (ssize_t sent = 0, step;
+             sent < n && (step = send(other, bytes + sent, static_cast<size_t>(n - sent), MSG_NOSIGNAL)) > 0;
+             sent += step) {
         }
       } else {
         shutdown(other, SHUT_WR);

@@ -7,8 +7,8 @@
 #if GOAD_FUZZ_SSE || GOAD_FUZZ_COMPLETION
 #include "server/dispatch/answer_reader.h"
 #include "server/dispatch/completion_json.h"
-#include "server/dispatch/probe_answers.h"
 #include "server/dispatch/load_metrics.h"
+#include "server/dispatch/probe_answers.h"
 #include "server/dispatch/server_error.h"
 #include "server/dispatch/sse_parser.h"
 #include "server/dispatch/utf8.h"

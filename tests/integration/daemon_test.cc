@@ -21,7 +21,8 @@ TEST_F(DaemonTest, UncertainQueryIsAnsweredByTheEdgeAndASureOneLocally) {
   StartDaemon();
   auto client = Connect();
   std::string streamed;
-  const Answer edge = client->Ask(Unsure(), [] { return "local"; }, [&](const std::string& text) { streamed += text; });
+  const Answer edge = client->Ask(
+      Unsure(), [] { return "local"; }, [&](const std::string& text) { streamed += text; });
   EXPECT_EQ(edge.source, Answer::Source::kEdge);
   EXPECT_EQ(edge.text, "hi there");
   EXPECT_EQ(streamed, "hi there");
@@ -224,14 +225,16 @@ TEST_F(DaemonTest, UndecodableBytesEndThatStreamOnly) {
   for (const size_t size : {size_t{3}, (size_t{4} << 20) + 1}) {
     grpc::ClientContext context;
     std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream(
-        grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel.get(), method, &context));
+        grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel.get(), method,
+                                                                                              &context));
     const grpc::Slice slice(std::string(size, '\xFF'));
     stream->Write(grpc::ByteBuffer(&slice, 1));
     grpc::ByteBuffer answer;
     while (stream->Read(&answer)) {
     }
     const grpc::Status status = stream->Finish();
-    EXPECT_EQ(status.error_code(), size == 3 ? grpc::INVALID_ARGUMENT : grpc::RESOURCE_EXHAUSTED) << status.error_message();
+    EXPECT_EQ(status.error_code(), size == 3 ? grpc::INVALID_ARGUMENT : grpc::RESOURCE_EXHAUSTED)
+        << status.error_message();
     EXPECT_EQ(context.GetServerTrailingMetadata().count("goad-error-bin"), size == 3 ? 1u : 0u);
     EXPECT_EQ(ErrorOf(context).reason(), size == 3 ? "UNDECODABLE" : "");
   }
@@ -446,7 +449,8 @@ TEST_F(DaemonTest, TheSdkAnswersLocallyWhenGoadDies) {
   auto client = Connect();
   std::promise<void> talking;
   std::future<Answer> answer = std::async(std::launch::async, [&] {
-    return client->Ask(Unsure(), [] { return "local"; }, [&](const std::string&) { talking.set_value(); });
+    return client->Ask(
+        Unsure(), [] { return "local"; }, [&](const std::string&) { talking.set_value(); });
   });
   talking.get_future().wait();
   daemon_.reset();
@@ -457,7 +461,8 @@ TEST_F(DaemonTest, TheSdkAnswersLocallyWhenGoadDies) {
 
 TEST_F(DaemonTest, ABearerTokenNamesTheTenantAndAWrongOneComesNotIn) {
   config_.auth.required = true;
-  config_.auth.tokens = {{"acme", absl::HexStringToBytes("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b")}};
+  config_.auth.tokens = {
+      {"acme", absl::HexStringToBytes("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b")}};
   config_.tenants.resize(1);
   config_.tenants[0].name = "acme";
   config_.tenants[0].queries_per_second = 0.001;
@@ -498,7 +503,8 @@ TEST_F(DaemonTest, TooManyFramesOrSessionsEndThatStreamOnly) {
   third.Hello();
   const grpc::Status status = third.Finish();
   EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED);
-  EXPECT_NE(status.error_message().find("limits.sessions_per_identity: 2"), std::string::npos) << status.error_message();
+  EXPECT_NE(status.error_message().find("limits.sessions_per_identity: 2"), std::string::npos)
+      << status.error_message();
   well_behaved.Query("q");
   EXPECT_TRUE(well_behaved.Read().has_decision());
 }
@@ -526,7 +532,8 @@ TEST_F(DaemonTest, TlsWithClientCertificates) {
   };
   EXPECT_NE(refused(dir + "server.pem", dir + "missing.key").find("missing.key: cannot be opened: No such file"),
             std::string::npos);
-  EXPECT_NE(refused(dir + "server.pem", dir + "device.key").find("is not the key of the certificate"), std::string::npos);
+  EXPECT_NE(refused(dir + "server.pem", dir + "device.key").find("is not the key of the certificate"),
+            std::string::npos);
   EXPECT_NE(refused(dir + "server.key", dir + "server.key").find("holds no PEM certificate"), std::string::npos);
 }
 
@@ -546,7 +553,8 @@ std::string ServedSubject(const std::string& address) {
 }
 
 TEST_F(DaemonTest, AChangedCertificateIsServedAfterAReloadAndABrokenOneIsNot) {
-  const std::string data = std::string(GOAD_TEST_DATA) + "/tls/", dir = testing::TempDir() + "goad_tls_" + std::to_string(getpid()) + "/";
+  const std::string data = std::string(GOAD_TEST_DATA) + "/tls/",
+                    dir = testing::TempDir() + "goad_tls_" + std::to_string(getpid()) + "/";
   const auto copy = [&](const std::string& from, const std::string& to) {
     std::filesystem::copy_file(data + from, dir + to, std::filesystem::copy_options::overwrite_existing);
   };
@@ -554,9 +562,10 @@ TEST_F(DaemonTest, AChangedCertificateIsServedAfterAReloadAndABrokenOneIsNot) {
   copy("device.pem", "live.pem");
   copy("device.key", "live.key");
   config_.listen.tls = {dir + "live.pem", dir + "live.key", ""};
-  const std::string yaml = absl::StrCat("listen: {address: \"", config_.listen.address, "\", tls: {certificate: ", dir, "live.pem, key: ",
-                                        dir, "live.key}}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
-                                        "sites: [{name: a, uplink: {model: shannon}, backends: [{url: \"", backend_.url(), "\"}]}]\n");
+  const std::string yaml = absl::StrCat(
+      "listen: {address: \"", config_.listen.address, "\", tls: {certificate: ", dir, "live.pem, key: ", dir,
+      "live.key}}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
+      "sites: [{name: a, uplink: {model: shannon}, backends: [{url: \"", backend_.url(), "\"}]}]\n");
   std::ofstream(dir + "goad.yaml") << yaml;
   StartDaemon({.config_path = dir + "goad.yaml"});
   const std::string first = ServedSubject(address_);
@@ -584,7 +593,8 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   const std::string file = testing::TempDir() + "/goad_admin_test.yaml";
   const auto write = [&](const std::string& text) { std::ofstream(file) << text; };
   StartDaemon({file, [&] { drain_asked = true; }});
-  auto channel = grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials());
+  auto channel =
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials());
   auto admin = v1::Admin::NewStub(channel);
   const auto status = [&] {
     grpc::ClientContext context;
@@ -633,7 +643,8 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   WaitUntil([&] {
     grpc::ClientContext context;
     sites.Clear();
-    return admin->Sites(&context, {}, &sites).ok() && sites.sites(0).backends_size() == 1 && sites.sites(0).backends(0).up();
+    return admin->Sites(&context, {}, &sites).ok() && sites.sites(0).backends_size() == 1 &&
+           sites.sites(0).backends(0).up();
   });
   v1::SessionsResponse sessions;
   EXPECT_TRUE(admin->Sessions(&c5, {}, &sessions).ok());
@@ -647,9 +658,10 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   EXPECT_NE(refused.error_message().find("policy.tau: 7 is not in 0..1"), std::string::npos);
   EXPECT_NE(refused.error_message().find("sites: 0 entries"), std::string::npos);
   EXPECT_EQ(status().tau(), 0.25);
-  write(absl::StrCat("listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
-                     "policy: {name: min-delay, tau: 0.5}\nsites: [{name: a, uplink: {model: shannon}, backends: [{url: \"",
-                     backend_.url(), "\"}]}]\n"));
+  write(absl::StrCat(
+      "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\nmetrics: {address: \"127.0.0.1:0\"}\n",
+      "policy: {name: min-delay, tau: 0.5}\nsites: [{name: a, uplink: {model: shannon}, backends: [{url: \"",
+      backend_.url(), "\"}]}]\n"));
   const grpc::Status applied = admin->Reload(&c7, {}, &reload);
   EXPECT_TRUE(applied.ok()) << applied.error_message();
   EXPECT_EQ(reload.config_version(), 2u);

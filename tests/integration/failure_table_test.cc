@@ -1,5 +1,5 @@
-// DESIGN section 10, "What happens when", row by row with the row's words in the names. Rows that another test proves are named
-// here as comments.
+// DESIGN section 10, "What happens when", row by row with the row's words in the names. Rows that another test proves
+// are named here as comments.
 #include <fcntl.h>
 #include <sys/resource.h>
 
@@ -24,7 +24,8 @@ class FailureTable : public DaemonTest {
   }
 };
 
-// --- goad is killed: daemon_test TheSdkAnswersLocallyWhenGoadDies; tests/chaos.sh with kill -9 ---------------------------------
+// --- goad is killed: daemon_test TheSdkAnswersLocallyWhenGoadDies; tests/chaos.sh with kill -9
+// ---------------------------------
 
 TEST_F(FailureTable, GoadIsKilledAndComesBackTheSdkReconnectsAndAsksAgain) {
   config_.drain_timeout = absl::ZeroDuration();
@@ -41,9 +42,11 @@ TEST_F(FailureTable, GoadIsKilledAndComesBackTheSdkReconnectsAndAsksAgain) {
   EXPECT_EQ(client->Ask(Unsure(), {}).text, "hi there");
 }
 
-// --- device vanishes: daemon_test ALostStreamAbortsItsBackendCallWithin200ms; silent loss is HTTP/2 keepalive's ------------------
+// --- device vanishes: daemon_test ALostStreamAbortsItsBackendCallWithin200ms; silent loss is HTTP/2 keepalive's
+// ------------------
 
-// --- backend refuses, hangs, dies mid-stream, sends garbage: failover before the first token, else Failed answer_locally ------
+// --- backend refuses, hangs, dies mid-stream, sends garbage: failover before the first token, else Failed
+// answer_locally ------
 
 struct BadBackend {
   const char* name;
@@ -92,7 +95,8 @@ INSTANTIATE_TEST_SUITE_P(Backend, BackendRow,
                          testing::Values(BadBackend{"Refuses", [](Exchange& e) { e.Head(500); }},
                                          BadBackend{"Hangs", [](Exchange& e) { e.ClientLeftWithin(kLong); }},
                                          BadBackend{"DiesBeforeAToken", [](Exchange& e) { e.Head(); }},
-                                         BadBackend{"SendsGarbage", [](Exchange& e) { e.Head() && e.Send("data: garbage\n\n"); }}),
+                                         BadBackend{"SendsGarbage",
+                                                    [](Exchange& e) { e.Head() && e.Send("data: garbage\n\n"); }}),
                          [](const auto& row) { return std::string(row.param.name); });
 
 TEST_F(FailureTable, BackendDiesMidStreamIsFailedAnswerLocallyWithWhatWasSent) {
@@ -106,7 +110,8 @@ TEST_F(FailureTable, BackendDiesMidStreamIsFailedAnswerLocallyWithWhatWasSent) {
   EXPECT_EQ(failed.failed().text_bytes(), 4u);
 }
 
-// --- all sites down ------------------------------------------------------------------------------------------------------------
+// --- all sites down
+// ------------------------------------------------------------------------------------------------------------
 
 TEST_F(FailureTable, AllSitesDownEveryDecisionIsLocalWithNoSite) {
   config_.dispatch.failures_to_open = 1;
@@ -120,7 +125,8 @@ TEST_F(FailureTable, AllSitesDownEveryDecisionIsLocalWithNoSite) {
   EXPECT_EQ(Metric("goad_decisions_total", "NO_SITE"), 5);
 }
 
-// --- slow device: its backend read pauses, then is cancelled; no other session notices ------------------------------------------
+// --- slow device: its backend read pauses, then is cancelled; no other session notices
+// ------------------------------------------
 
 TEST_F(FailureTable, SlowDeviceIsPausedThenCancelledAndNoOtherSessionNotices) {
   const std::string page(4096, 'x');
@@ -145,10 +151,12 @@ TEST_F(FailureTable, SlowDeviceIsPausedThenCancelledAndNoOtherSessionNotices) {
 }
 
 // --- NaN, negative, huge, unknown version, unknown site, other body under a known id:
-//     daemon_test BadInputIsAnErrorWithFieldValueAndRangeAndTheSessionGoesOn, TheSameQueryAgainIsToldAgainAndNeverRunsAgain
+//     daemon_test BadInputIsAnErrorWithFieldValueAndRangeAndTheSessionGoesOn,
+//     TheSameQueryAgainIsToldAgainAndNeverRunsAgain
 // --- clock jumps: simulation_test JumpingClock
 // --- bad config: config_test, daemon_test AdminShowsAndTurns (a reload that is refused)
-// --- port in use: daemon_test ASecondDaemonOnTheSamePortRefusesToStart -----------------------------------------------------------
+// --- port in use: daemon_test ASecondDaemonOnTheSamePortRefusesToStart
+// -----------------------------------------------------------
 
 TEST_F(FailureTable, DiskFullForTheDecisionLogServingGoesOn) {
   config_.decision_log.path = "/dev/full";

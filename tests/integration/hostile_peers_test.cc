@@ -32,11 +32,12 @@ class HostilePeers : public DaemonTest {
     }
     return false;
   }
-  void UseTls() {
-    config_.listen.tls = {tls_ + "server.pem", tls_ + "server.key", tls_ + "ca.pem"};
-  }
+  void UseTls() { config_.listen.tls = {tls_ + "server.pem", tls_ + "server.key", tls_ + "ca.pem"}; }
   ClientOptions KnownDevice() const {
-    return {.address = address_, .device_name = "tls", .root_ca_file = tls_ + "ca.pem", .certificate_file = tls_ + "device.pem",
+    return {.address = address_,
+            .device_name = "tls",
+            .root_ca_file = tls_ + "ca.pem",
+            .certificate_file = tls_ + "device.pem",
             .key_file = tls_ + "device.key"};
   }
   const std::string tls_ = std::string(GOAD_TEST_DATA) + "/tls/";
@@ -67,7 +68,8 @@ TEST_F(HostilePeers, AFloodOfTlsHandshakesHarmsNoSession) {
   for (int t = 0; t < 2; ++t) {
     flood.emplace_back([&, t] {
       // A TLS record that announces a ClientHello and breaks off, garbage, and a close at once.
-      const std::string openings[] = {std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11), std::string(512, '\xFF'), ""};
+      const std::string openings[] = {std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),
+                                      std::string(512, '\xFF'), ""};
       std::vector<int> open;
       for (size_t k = static_cast<size_t>(t); !enough; ++k) {
         const std::string& opening = openings[k % 3];
@@ -101,7 +103,7 @@ TEST_F(HostilePeers, WrongCertificatesComeNotInAndHarmNobody) {
   options.key_file = tls_ + "stranger.key";
   EXPECT_EQ(Client::Connect(options)->Ask(Unsure(), [] { return "local"; }).why_local, "UNREACHABLE");
   options = KnownDevice();
-  options.key_file = tls_ + "server.key";            // not its own: the SDK does not even try
+  options.key_file = tls_ + "server.key";  // not its own: the SDK does not even try
   EXPECT_EQ(Client::Connect(options)->Ask(Unsure(), [] { return "local"; }).why_local, "INVALID_OPTIONS");
   EXPECT_EQ(Metric("goad_sessions"), 1);
   AskAFew(*known);
@@ -114,7 +116,7 @@ TEST_F(HostilePeers, FramesOfNoBytesAndOfTheLargestSizeAreAnErrorOfTheirOwnQuery
   session.Open();
   ASSERT_TRUE(session.Send(v1::DeviceFrame()));  // 0 bytes on the wire
   EXPECT_TRUE(session.Read().has_protocol_error());
-  v1::DeviceFrame large;                         // fits into a frame, and exceeds limits.prompt
+  v1::DeviceFrame large;  // fits into a frame, and exceeds limits.prompt
   large.mutable_prompt()->set_query_id("q");
   large.mutable_prompt()->set_text(std::string((3 << 20) + (64 << 10) - 64, 'x'));
   session.Query("q");
@@ -214,7 +216,7 @@ TEST_F(HostilePeers, HeadersThatUnpackToThousandsCloseTheirConnection) {
   literal('\x40', "a", "0123456789");
   block.append(16384 - block.size(), '\xbe');  // entry 62, the last that was put there
   std::string bytes = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-  bytes.append("\0\0\0\4\0\0\0\0\0", 9);          // SETTINGS
+  bytes.append("\0\0\0\4\0\0\0\0\0", 9);             // SETTINGS
   bytes.append("\0\x40\0\1\4\0\0\0\1", 9) += block;  // HEADERS of stream 1, END_HEADERS
   const int fd = ConnectToLoopback(daemon_->listen_port());
   ASSERT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
@@ -245,7 +247,8 @@ TEST_F(HostilePeers, HealthWatchesAreBounded) {
     watch.context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     watch.reader.reset(grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(
         channels.back().get(),
-        grpc::internal::RpcMethod("/grpc.health.v1.Health/Watch", grpc::internal::RpcMethod::SERVER_STREAMING), &watch.context, request));
+        grpc::internal::RpcMethod("/grpc.health.v1.Health/Watch", grpc::internal::RpcMethod::SERVER_STREAMING),
+        &watch.context, request));
     answered += watch.reader->Read(&watch.first);
   }
   EXPECT_EQ(answered, 64);
@@ -255,15 +258,18 @@ TEST_F(HostilePeers, HealthWatchesAreBounded) {
 
 TEST_F(HostilePeers, TheDevicePortHasNoReflectionAndNoChannelz) {
   StartDaemon();
-  for (const char* method : {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "/grpc.channelz.v1.Channelz/GetServers"}) {
+  for (const char* method :
+       {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "/grpc.channelz.v1.Channelz/GetServers"}) {
     const auto ask = [&](int port) {
       auto channel = grpc::CreateChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials());
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
       const grpc::Slice none("", 0);
       const grpc::ByteBuffer request(&none, 1);
-      std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> reader(grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(
-          channel.get(), grpc::internal::RpcMethod(method, grpc::internal::RpcMethod::SERVER_STREAMING), &context, request));
+      std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> reader(
+          grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(
+              channel.get(), grpc::internal::RpcMethod(method, grpc::internal::RpcMethod::SERVER_STREAMING), &context,
+              request));
       grpc::ByteBuffer response;
       while (reader->Read(&response)) {
       }
@@ -319,9 +325,11 @@ TEST_F(HostilePeers, WhoReadsNothingIsCutOffWhateverWaitsForIt) {
 
 TEST_F(HostilePeers, AnotherTenantsQueryIdsAreOutOfReach) {
   config_.auth.required = true;
-  config_.auth.tokens = {{"acme", absl::HexStringToBytes("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b")},
-                         {"rival", absl::HexStringToBytes("9c0ee26e4a1fbb028187486a7ea91f81f8ab81fcf467cba75107dbd3a64244d7")}};
-  backend_.set_script([](Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
+  config_.auth.tokens = {
+      {"acme", absl::HexStringToBytes("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b")},
+      {"rival", absl::HexStringToBytes("9c0ee26e4a1fbb028187486a7ea91f81f8ab81fcf467cba75107dbd3a64244d7")}};
+  backend_.set_script(
+      [](Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
   StartDaemon();
   RawSession acme(Channel(), "secret");
   acme.Open();
@@ -336,7 +344,8 @@ TEST_F(HostilePeers, AnotherTenantsQueryIdsAreOutOfReach) {
   v1::DeviceFrame cancel;
   cancel.mutable_cancel()->set_query_id("q");
   rival.Send(cancel);
-  rival.Query("q", 0.95, "another question");  // neither acme's answer nor an error about another body: a query of its own
+  rival.Query("q", 0.95,
+              "another question");  // neither acme's answer nor an error about another body: a query of its own
   v1::ServerFrame frame = rival.Read();
   if (frame.has_protocol_error()) frame = rival.Read();  // of the cancel
   EXPECT_EQ(frame.decision().verdict(), v1::VERDICT_OFFLOAD) << frame.ShortDebugString();

@@ -40,8 +40,17 @@ TEST(Simulation, JumpingClock) { RunSeeds({.late_prompt = 0.1, .jump = 0.05}); }
 TEST(Simulation, DrainInTheMiddle) { RunSeeds({.bad_backend_answer = 0.1, .late_prompt = 0.1, .drain = 1}); }
 TEST(Simulation, SitesComeAndGo) { RunSeeds({.bad_backend_answer = 0.05, .late_prompt = 0.1, .sites = 0.2}); }
 TEST(Simulation, EverythingAtOnce) {
-  RunSeeds({.lose_stream = 0.02, .bad_backend_answer = 0.2, .kill_backend = 0.01, .late_prompt = 0.1, .cancel = 0.1,
-            .reload = 0.05, .sites = 0.05, .stall = 0.01, .duplicate = 0.05, .jump = 0.005, .drain = 0.2});
+  RunSeeds({.lose_stream = 0.02,
+            .bad_backend_answer = 0.2,
+            .kill_backend = 0.01,
+            .late_prompt = 0.1,
+            .cancel = 0.1,
+            .reload = 0.05,
+            .sites = 0.05,
+            .stall = 0.01,
+            .duplicate = 0.05,
+            .jump = 0.005,
+            .drain = 0.2});
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ struct World::SimStream : SessionStream, std::enable_shared_from_this<SimStream>
   std::shared_ptr<Session> session;
   std::unique_ptr<SessionCore> core;
   bool dead = false;
-  absl::Duration last_arrival;  // frames arrive in order
+  absl::Duration last_arrival;                              // frames arrive in order
   std::map<std::string, std::string> decisions, terminals;  // by query id, as first sent
   std::map<std::string, uint64_t> text_end;
 
@@ -117,7 +117,8 @@ class World::Backends final : public HttpTransport {
       Body(id, at, "data: [DONE]\n\n");
       return End(id, at, TransportEnd::kComplete);
     }
-    Body(id, at, "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}],\"usage\":{\"completion_tokens\":3}}\n\n");
+    Body(id, at,
+         "data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"stop\"}],\"usage\":{\"completion_tokens\":3}}\n\n");
     Body(id, at, "data: [DONE]\n\n");
     End(id, at, TransportEnd::kComplete);
   }
@@ -135,7 +136,8 @@ class World::Backends final : public HttpTransport {
   }
   void Body(CallId id, absl::Duration delay, std::string bytes) {
     const size_t cut = world_->random_() % bytes.size();  // anywhere, in the middle of a code point too
-    Later(id, delay, [this, bytes, cut](HttpListener& listener) { listener.OnBody(bytes.substr(0, cut), world_->now_); });
+    Later(id, delay,
+          [this, bytes, cut](HttpListener& listener) { listener.OnBody(bytes.substr(0, cut), world_->now_); });
     Later(id, delay, [this, bytes, cut](HttpListener& listener) { listener.OnBody(bytes.substr(cut), world_->now_); });
   }
   void End(CallId id, absl::Duration delay, TransportEnd end) {
@@ -170,8 +172,9 @@ World::World(uint64_t seed, int clients, Faults faults)
   config_ = std::make_unique<ConfigStore>(MakeConfig());
   const auto config = config_->Current();
   metrics_ = std::make_unique<Metrics>(LabelsOf(*config));
-  registry_ = std::make_unique<SessionRegistry>(config, metrics_.get(), &memory_, [this] { return now_; },
-                                                [this](std::shared_ptr<SessionStream> stream) { woken_.push_back(stream); });
+  registry_ = std::make_unique<SessionRegistry>(
+      config, metrics_.get(), &memory_, [this] { return now_; },
+      [this](std::shared_ptr<SessionStream> stream) { woken_.push_back(stream); });
   backends_ = std::make_unique<Backends>(this);
   dispatcher_ = std::make_unique<Dispatcher>(config, backends_.get(), registry_.get(), metrics_.get(),
                                              [this](Event event) { inbox_.Push(std::move(event)); });
@@ -183,7 +186,8 @@ World::World(uint64_t seed, int clients, Faults faults)
   ports.on_epoch = [this](std::shared_ptr<const EpochRecord> record) {
     for (const sched::Decision& decision : record->result.decisions) {
       if (decision.site == sched::SiteIndex::kNone) continue;
-      if (record->config->sites[sched::ToIndex(decision.site)].presence.leaving()) Broken("admitted to a site that is left");
+      if (record->config->sites[sched::ToIndex(decision.site)].presence.leaving())
+        Broken("admitted to a site that is left");
     }
   };
   engine_ = std::make_unique<Engine>(config, std::move(ports));
@@ -194,7 +198,8 @@ World::World(uint64_t seed, int clients, Faults faults)
     options.answer_budget = absl::Seconds(5);
     device->core = std::make_unique<internal::ClientCore>(options, random_());
     std::vector<Link> links;
-    for (const char* name : kSiteNames) links.push_back({.site = name, .uplink_bps = 1e6 * static_cast<double>(1 + links.size())});
+    for (const char* name : kSiteNames)
+      links.push_back({.site = name, .uplink_bps = 1e6 * static_cast<double>(1 + links.size())});
     device->core->ReportLinks(std::move(links), now_ - MonotonicTime());
     devices_.push_back(std::move(device));
   }
@@ -217,7 +222,8 @@ void World::SimStream::Count(const v1::ServerFrame& frame) {
     if (world->faults_.duplicate == 0) world->Broken(absl::StrCat("two ", what, " for ", id));
     if (first->second != bytes) world->Broken(absl::StrCat("two different ", what, " for ", id));
   };
-  // Who was refused for now and asks again after its retry_after is decided anew; before that a duplicate gets the same answer.
+  // Who was refused for now and asks again after its retry_after is decided anew; before that a duplicate gets the same
+  // answer.
   const bool anew = frame.decision().retry_after_s() > 0 && (world->faults_.jump > 0 || world->faults_.stall > 0);
   if (frame.has_decision() && !anew) {
     once(decisions, frame.decision().query_id(), "decisions");
@@ -233,7 +239,8 @@ void World::SimStream::Count(const v1::ServerFrame& frame) {
   if (frame.has_failed()) over = frame.failed().query_id();
   if (frame.has_cancelled()) over = frame.cancelled().query_id();
   if (!over.empty()) once(terminals, over, "terminals");
-  if (session->outbox.bytes() > 64 * 1024 + (world->faults_.tiny_queues ? 0 : 1 << 20)) world->Broken("an outbox beyond its bound");
+  if (session->outbox.bytes() > 64 * 1024 + (world->faults_.tiny_queues ? 0 : 1 << 20))
+    world->Broken("an outbox beyond its bound");
 }
 
 void World::SimStream::End(const ErrorInfo& why) {
@@ -294,10 +301,19 @@ void World::Apply(Device& device) {
       stream->world = this;
       stream->device = &device;
       stream->generation = open->generation;
-      stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim", faults_.tiny_queues ? 3 * Outbox::kSlotBytes : 1 << 20, metrics_.get(),
-                                                  &outboxes_, now_);
-      SessionPorts ports{config_.get(), &inbox_, registry_.get(), &memory_, metrics_.get(), &next_query_id_,
-                         &inline_prompt_bytes_, &limiter_, &outboxes_, [this] { return engine_->tau(); }};
+      stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim",
+                                                  faults_.tiny_queues ? 3 * Outbox::kSlotBytes : 1 << 20,
+                                                  metrics_.get(), &outboxes_, now_);
+      SessionPorts ports{config_.get(),
+                         &inbox_,
+                         registry_.get(),
+                         &memory_,
+                         metrics_.get(),
+                         &next_query_id_,
+                         &inline_prompt_bytes_,
+                         &limiter_,
+                         &outboxes_,
+                         [this] { return engine_->tau(); }};
       stream->core = std::make_unique<SessionCore>(stream->session, Caller(), ports);
       if (registry_->Add(stream->session, stream, {"sim", kDefaultTenant, {}}, config_->Current()->limits)) {
         if (!draining_) Broken("session refused");
@@ -345,7 +361,8 @@ void World::AskOne() {
     if (++*answers > 1) Broken("a caller was answered twice");
     ++answered_;
     answer.source == Answer::Source::kEdge ? ++edge_ : ++why_local_[answer.why_local];
-    if (answer.source == Answer::Source::kEdge && answer.text.size() % 4 != 0) Broken("text is damaged: " + answer.text);
+    if (answer.source == Answer::Source::kEdge && answer.text.size() % 4 != 0)
+      Broken("text is damaged: " + answer.text);
   };
   const std::string id = device.core->Ask(std::move(query), std::move(callbacks), {}, now_ - MonotonicTime());
   Apply(device);
@@ -460,7 +477,8 @@ std::string World::Run(int queries) {
       At(absl::Seconds(2), [this] { inbox_.Push(DrainExpired{}); });
     });
   }
-  const MonotonicTime last = now_ + absl::Milliseconds(3.0 * queries) + absl::Seconds(60) + faults_.jump * queries * absl::Seconds(3);
+  const MonotonicTime last =
+      now_ + absl::Milliseconds(3.0 * queries) + absl::Seconds(60) + faults_.jump * queries * absl::Seconds(3);
   for (;;) {
     Settle();
     Check();

@@ -1,7 +1,8 @@
 // A whole goad in one thread and virtual time: client cores, session cores, outboxes, inbox, engine, dispatcher and
-// scripted backends, with faults at every boundary drawn from one seed. After every step it checks that each query got at
-// most one decision and exactly one terminal per stream (a repeated question may get them again, the same ones), that tokens are
-// contiguous, that queues keep their bounds, that nothing is dispatched past its deadline, and that site slots equal live grants.
+// scripted backends, with faults at every boundary drawn from one seed. After every step it checks that each query got
+// at most one decision and exactly one terminal per stream (a repeated question may get them again, the same ones),
+// that tokens are contiguous, that queues keep their bounds, that nothing is dispatched past its deadline, and that
+// site slots equal live grants.
 #ifndef GOAD_TESTS_SIMULATION_WORLD_H_
 #define GOAD_TESTS_SIMULATION_WORLD_H_
 
@@ -22,19 +23,19 @@
 
 namespace goad::server {
 
-struct Faults {                      // probabilities per opportunity
-  double lose_stream = 0.0;          // per delivered frame
-  double bad_backend_answer = 0.0;   // per request: refuse, 429/503, garbage, cut, hang, no finish_reason
-  double kill_backend = 0.0;         // per request
-  double late_prompt = 0.0;          // the grant runs out before the device sends
-  double cancel = 0.0;               // per ask
-  double reload = 0.0;               // per ask
-  double sites = 0.0;                // per ask: a site or backend is added, removed, drained or resumed, slots change
-  double stall = 0.0;                // per delivered frame: the device reads no further for up to 3 s
-  double duplicate = 0.0;            // per frame of a device: it comes twice
-  double jump = 0.0;                 // per ask: the clock leaps by up to 3 s
-  double drain = 0.0;                // per run: the daemon drains in the middle of it
-  bool tiny_queues = false;          // inbox and outboxes are full at once
+struct Faults {                     // probabilities per opportunity
+  double lose_stream = 0.0;         // per delivered frame
+  double bad_backend_answer = 0.0;  // per request: refuse, 429/503, garbage, cut, hang, no finish_reason
+  double kill_backend = 0.0;        // per request
+  double late_prompt = 0.0;         // the grant runs out before the device sends
+  double cancel = 0.0;              // per ask
+  double reload = 0.0;              // per ask
+  double sites = 0.0;               // per ask: a site or backend is added, removed, drained or resumed, slots change
+  double stall = 0.0;               // per delivered frame: the device reads no further for up to 3 s
+  double duplicate = 0.0;           // per frame of a device: it comes twice
+  double jump = 0.0;                // per ask: the clock leaps by up to 3 s
+  double drain = 0.0;               // per run: the daemon drains in the middle of it
+  bool tiny_queues = false;         // inbox and outboxes are full at once
 };
 
 class World {
@@ -76,7 +77,7 @@ class World {
   MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(1));
   std::multimap<absl::Duration, std::function<void()>> agenda_;
   std::string broken_;
-  MonotonicTime reload_clock_;       // runs ahead: places of removed sites are given to others soon
+  MonotonicTime reload_clock_;  // runs ahead: places of removed sites are given to others soon
   int site_changes_ = 0, places_reused_ = 0;
   int asked_ = 0, answered_ = 0, edge_ = 0, lost_streams_ = 0;
   std::map<std::string, int> why_local_;

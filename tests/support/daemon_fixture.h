@@ -24,7 +24,8 @@ constexpr absl::Duration kLong = absl::Seconds(20);  // nothing waits this long 
 // A device's stream, frame by frame, with blocking calls.
 class RawSession {
  public:
-  explicit RawSession(const std::shared_ptr<grpc::Channel>& channel, const std::string& token = "", const std::string& traceparent = "")
+  explicit RawSession(const std::shared_ptr<grpc::Channel>& channel, const std::string& token = "",
+                      const std::string& traceparent = "")
       : stub_(v1::Offload::NewStub(channel)) {
     context_.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
     if (!traceparent.empty()) context_.AddMetadata("traceparent", traceparent);

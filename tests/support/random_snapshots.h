@@ -21,7 +21,8 @@ class SnapshotMaker {
     const bool coarse = Chance(0.3);  // few distinct values: many exact ties
     for (size_t j = 0; j < m; ++j) snapshot.sites.push_back(Site(coarse));
     if (Chance(0.3)) {
-      for (size_t t = 0; t < 3; ++t) snapshot.tenant_caps.push_back(Chance(0.5) ? kUnlimited : static_cast<int>(Below(6)));
+      for (size_t t = 0; t < 3; ++t)
+        snapshot.tenant_caps.push_back(Chance(0.5) ? kUnlimited : static_cast<int>(Below(6)));
     }
     for (size_t i = 0; i < n; ++i) {
       snapshot.candidates.push_back(User(i, coarse));

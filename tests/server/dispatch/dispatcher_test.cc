@@ -286,7 +286,7 @@ TEST_F(DispatcherTest, APageOfAGatewayIsTriedElsewhereAndHeldAgainstNobody) {
   }
   EXPECT_EQ(Returned().size(), 4u);
   const auto sites = dispatcher_->Backends();
-  for (const BackendPool::View& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
+  for (const BackendRow& backend : sites[0]) EXPECT_EQ(backend.state, BackendState::kUp);
 }
 
 TEST_F(DispatcherTest, MoreTokensThanWereAskedForAreNotBelieved) {

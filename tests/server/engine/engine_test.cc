@@ -153,8 +153,8 @@ TEST_F(EngineTest, SteadyArrivalsAreDecidedAfterPeriod) {
 TEST_F(EngineTest, FullSiteHoldsAForcedQueryUntilASlotIsFree) {
   const QueryId first = Submit(1), second = Submit(2);
   Advance(3 * kMs);
-  Submit(3, 0.9);        // forced
-  Submit(4, 0.5);        // not
+  Submit(3, 0.9);  // forced
+  Submit(4, 0.5);  // not
   Advance(3 * kMs);
   ASSERT_EQ(sink_.Decisions().size(), 3u);
   EXPECT_EQ(sink_.Decisions()[2].reason, Reason::kSiteFull);
@@ -178,14 +178,14 @@ TEST_F(EngineTest, AForcedQueryWithoutASlotIsLocalAfterMandatoryWait) {
 
 TEST_F(EngineTest, NobodyButAForcedQueryWaitsLongerThanPeriodEvenBehindItsOwnUpload) {
   Submit(1);
-  Advance(3 * kMs);      // granted: its radio is busy
+  Advance(3 * kMs);  // granted: its radio is busy
   Submit(1);
   Advance(19 * kMs);
   EXPECT_EQ(sink_.Decisions().size(), 1u);
   Advance(2 * kMs);
   ASSERT_EQ(sink_.Decisions().size(), 2u);
   EXPECT_EQ(sink_.Decisions()[1].reason, Reason::kUplinkBusy);
-  Submit(1, 0.9);        // forced: longer, and no other reason
+  Submit(1, 0.9);  // forced: longer, and no other reason
   Advance(199 * kMs);
   EXPECT_EQ(sink_.Decisions().size(), 2u);
   Advance(2 * kMs);
@@ -407,12 +407,14 @@ TEST_F(EngineTest, WhenSlotsAreShortTenantsShareThemAndAFloodDoesNotStarveTheOth
   for (uint64_t s = 11; s <= 12; ++s) ask(s, "other");
   Advance(3 * kMs);
   int flood = 0, other = 0;
-  for (const DecisionEvent& d : sink_.Decisions()) (static_cast<uint64_t>(d.id) <= 10 ? flood : other) += d.verdict == Verdict::kOffload;
+  for (const DecisionEvent& d : sink_.Decisions())
+    (static_cast<uint64_t>(d.id) <= 10 ? flood : other) += d.verdict == Verdict::kOffload;
   EXPECT_EQ(flood, 2);
   EXPECT_EQ(other, 2);
 }
 
-// 8 slots that take 20 ms: 400 answers a second. "other" asks 150 a second of which all could be answered; "flood" asks 4,000.
+// 8 slots that take 20 ms: 400 answers a second. "other" asks 150 a second of which all could be answered; "flood" asks
+// 4,000.
 TEST_F(EngineTest, AFloodingTenantCostsAnotherAtMostATenthOfItsGoodput) {
   config_.tenants.resize(2);
   config_.tenants[0].name = "flood";
@@ -569,7 +571,8 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   sites[0] = {.backends_up = 2, .slots = 8, .active_queries = 1, .active_uplinks = 1};
   sites[1] = {.backends_up = 1, .slots = 2};
   LinkTable links;
-  links.Update({SessionId{1}, {{SiteIndex{0}, 1e-9, sched::kUnknown, now}, {SiteIndex{1}, 2e-9, sched::kUnknown, now}}});
+  links.Update(
+      {SessionId{1}, {{SiteIndex{0}, 1e-9, sched::kUnknown, now}, {SiteIndex{1}, 2e-9, sched::kUnknown, now}}});
   Query uploading;
   uploading.session = SessionId{1};
   uploading.site = SiteIndex{0};

@@ -26,7 +26,8 @@ TEST(FairCaps, HandWorked) {
   EXPECT_EQ(FairCaps({}, 8), Caps{});
 }
 
-// Max-min: nobody could get one more by taking it from a tenant with a larger share per weight; and nothing is left over.
+// Max-min: nobody could get one more by taking it from a tenant with a larger share per weight; and nothing is left
+// over.
 TEST(FairCaps, IsWeightedMaxMinAndWastesNothing) {
   for (uint64_t seed = 1; seed <= 500; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);

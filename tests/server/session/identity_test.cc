@@ -34,7 +34,8 @@ Credentials Token(const std::string& authorization, std::vector<std::string> nam
 TEST(IdentifyCaller, CertificateNamesTheTenant) {
   const Config config = Tenants();
   EXPECT_EQ(IdentifyCaller(config, Certificate({"phone-1.acme.example"}))->tenant, "acme");
-  EXPECT_EQ(IdentifyCaller(config, Certificate({"phone-1.acme.example"}))->identity, "certificate phone-1.acme.example");
+  EXPECT_EQ(IdentifyCaller(config, Certificate({"phone-1.acme.example"}))->identity,
+            "certificate phone-1.acme.example");
   EXPECT_EQ(IdentifyCaller(config, Certificate({"x", "BOSS"}))->tenant, "acme");
   EXPECT_EQ(IdentifyCaller(config, Certificate({".acme.example"}))->tenant, "default");
   EXPECT_EQ(IdentifyCaller(config, Certificate({"acme.example"}))->tenant, "default");
@@ -99,9 +100,10 @@ TEST(TenantLimiter, QueriesPerSecondAndPromptTokensPerMinute) {
 TEST(Traceparent, OnlyAWellFormedOneIsPassedOn) {
   const std::string good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   EXPECT_EQ(ValidTraceparent(good), good);
-  for (const std::string& bad : {std::string(), good + "0", good.substr(1), "ff" + good.substr(2), "00_" + good.substr(3),
-                                 "00-0AF7651916cd43dd8448eb211c80319c" + good.substr(35), "00-" + std::string(32, '0') + good.substr(35),
-                                 good.substr(0, 36) + std::string(16, '0') + good.substr(52), good.substr(0, 53) + "\r\n"}) {
+  for (const std::string& bad :
+       {std::string(), good + "0", good.substr(1), "ff" + good.substr(2), "00_" + good.substr(3),
+        "00-0AF7651916cd43dd8448eb211c80319c" + good.substr(35), "00-" + std::string(32, '0') + good.substr(35),
+        good.substr(0, 36) + std::string(16, '0') + good.substr(52), good.substr(0, 53) + "\r\n"}) {
     EXPECT_EQ(ValidTraceparent(bad), "") << bad;
   }
 }

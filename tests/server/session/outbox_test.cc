@@ -148,7 +148,8 @@ TEST_F(OutboxTest, AQueryIsCountedAsLostOnlyWhenItsStreamEndsBeforeItsTerminal) 
 }
 
 TEST_F(OutboxTest, ASlotIsOpenedOnlyWithRoomForItsDecisionAndItsTerminal) {
-  for (uint64_t id = 1; outbox_.bytes() + Outbox::kSlotBytes <= 10000 + 2 * Outbox::kSlotBytes; ++id) Open(id, std::to_string(id));
+  for (uint64_t id = 1; outbox_.bytes() + Outbox::kSlotBytes <= 10000 + 2 * Outbox::kSlotBytes; ++id)
+    Open(id, std::to_string(id));
   Outbox::Slot slot;
   slot.id = QueryId{99};
   EXPECT_EQ(outbox_.OpenSlot(slot), Outbox::Opened::kNoRoom);
@@ -180,7 +181,7 @@ TEST_F(OutboxTest, WhileTheBudgetOfAllIsUsedUpAnswersThatAreNotReadAreGivenUp) {
   event.id = QueryId{1};
   event.text = std::string(Outbox::kFairBytes, 'x');
   EXPECT_EQ(large.Put(event, {}).terminal, Terminal::kFailed);
-  EXPECT_TRUE(outbox_.PutIfRoom(v1::ServerFrame()));                   // and so is what it asks again
+  EXPECT_TRUE(outbox_.PutIfRoom(v1::ServerFrame()));  // and so is what it asks again
   budget_.bytes -= budget_.most + 1;
   EXPECT_TRUE(outbox_.PutIfRoom(v1::ServerFrame()));
 }

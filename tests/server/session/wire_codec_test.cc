@@ -38,8 +38,10 @@ TEST(DecodeQuery, EachBadFieldIsNamedWithValueAndRange) {
   EXPECT_EQ(WrongAfter([](auto& q) { q.set_local_delay_s(1e308); }), "query.local_delay_s: 1e+308 is not in 0..3600");
   EXPECT_EQ(WrongAfter([](auto& q) { q.set_local_delay_s(-1); }), "query.local_delay_s: -1 is not in 0..3600");
   EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_bits(0); }), "query.prompt_bits: 0 is not in 1..2.09715e+06");
-  EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_bits(~0ull); }), "query.prompt_bits: 1.84467e+19 is not in 1..2.09715e+06");
-  EXPECT_EQ(WrongAfter([](auto& q) { q.set_max_output_tokens(4096); }), "query.max_output_tokens: 4096 is not in 0..1024");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_bits(~0ull); }),
+            "query.prompt_bits: 1.84467e+19 is not in 1..2.09715e+06");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_max_output_tokens(4096); }),
+            "query.max_output_tokens: 4096 is not in 0..1024");
   EXPECT_EQ(WrongAfter([](auto& q) { q.set_deadline_s(0); }), "query.deadline_s: 0 is not above 0 and at most 3600");
   EXPECT_EQ(WrongAfter([](auto& q) { q.set_edge_work_flop(kNaN); }), "query.edge_work_flop: nan is not in 0..1e+30");
   EXPECT_EQ(WrongAfter([](auto& q) { q.clear_uncertainty(); }),
@@ -47,7 +49,8 @@ TEST(DecodeQuery, EachBadFieldIsNamedWithValueAndRange) {
   EXPECT_EQ(WrongAfter([](auto& q) { q.set_prompt_kind(static_cast<v1::PromptKind>(9)); }),
             "query.prompt_kind: 9 is not TEXT (1) or CHAT (2)");
   EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_first_token(); }), "query.first_token.top: 0 entries, want at least 2");
-  EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_inline_prompt(); }), "query.inline_prompt.text: is missing; prompt_kind is TEXT");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.mutable_inline_prompt(); }),
+            "query.inline_prompt.text: is missing; prompt_kind is TEXT");
 }
 
 TEST(DecodeQuery, TopKBecomesTheMarginUncertainty) {
@@ -129,7 +132,8 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   EXPECT_EQ(wrong([](auto& l) { l.clear_measurement(); }),
             "link_report.links.measurement: is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
   EXPECT_EQ(wrong([](auto& l) { l.set_uplink_bps(1e6); }),
-            "link_report.links.measurement: site \"a\" predicts from gain_db, rsrp_dbm or uplink_snr_db, not from uplink_bps");
+            "link_report.links.measurement: site \"a\" predicts from gain_db, rsrp_dbm or uplink_snr_db, not from "
+            "uplink_bps");
   // What is wrong in a report does not take the rest of it away: a site that a reload removed, say.
   links.clear();
   report.mutable_links(1)->set_site(std::string(4 << 20, '\n'));

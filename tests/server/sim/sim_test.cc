@@ -108,7 +108,8 @@ TEST(RunOptionsCheck, NamesOptionValueAndRange) {
   EXPECT_EQ(message([](auto& o) { o.rate = std::nan(""); }), "rate: nan is not above 0 and up to 1e6 (a second)");
   EXPECT_EQ(message([](auto& o) { o.seconds = -1; }), "seconds: -1 is not above 0 and up to 86400");
   EXPECT_EQ(message([](auto& o) { o.lambda_s = -1; }), "lambda: -1 is not finite and >= 0 (seconds)");
-  EXPECT_NE(message([](auto& o) { o.policy = "optimal"; }).find("is not one that a daemon serves with"), std::string::npos);
+  EXPECT_NE(message([](auto& o) { o.policy = "optimal"; }).find("is not one that a daemon serves with"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -16,15 +16,40 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
   metrics.Epoch("goa", 3, 1e-5, 1e-4);
   std::set<std::string> names;
   for (const auto& family : metrics.page()->Collect()) EXPECT_TRUE(names.insert(family.name).second) << family.name;
-  for (const char* name :
-       {"decisions_total", "epochs_total", "epoch_duration_seconds", "solver_duration_seconds", "epoch_candidates",
-        "uncertainty", "pending_queries", "running_queries", "queue_wait_seconds", "upload_seconds",
-        "request_ttft_seconds", "request_tpot_seconds", "request_duration_seconds", "prediction_error_seconds",
-        "deadline_missed_total", "tau", "tau_infeasible_total", "link_report_age_seconds", "stale_links_total", "sessions",
-        "refused_total", "outbox_bytes", "slow_consumers_total", "late_terminals_total", "backend_up", "backend_state",
-        "backend_slots", "backend_failures_total",
-        "backend_requests_total", "backend_failovers_total", "tokens_total", "config_reloads_total", "config_version",
-        "build_info"}) {
+  for (const char* name : {"decisions_total",
+                           "epochs_total",
+                           "epoch_duration_seconds",
+                           "solver_duration_seconds",
+                           "epoch_candidates",
+                           "uncertainty",
+                           "pending_queries",
+                           "running_queries",
+                           "queue_wait_seconds",
+                           "upload_seconds",
+                           "request_ttft_seconds",
+                           "request_tpot_seconds",
+                           "request_duration_seconds",
+                           "prediction_error_seconds",
+                           "deadline_missed_total",
+                           "tau",
+                           "tau_infeasible_total",
+                           "link_report_age_seconds",
+                           "stale_links_total",
+                           "sessions",
+                           "refused_total",
+                           "outbox_bytes",
+                           "slow_consumers_total",
+                           "late_terminals_total",
+                           "backend_up",
+                           "backend_state",
+                           "backend_slots",
+                           "backend_failures_total",
+                           "backend_requests_total",
+                           "backend_failovers_total",
+                           "tokens_total",
+                           "config_reloads_total",
+                           "config_version",
+                           "build_info"}) {
     EXPECT_EQ(names.count(std::string("goad_") + name), 1u) << name;
   }
   metrics.Backend(sched::SiteIndex{0}, 0, 2, 0);
