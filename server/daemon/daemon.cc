@@ -67,6 +67,7 @@ ListenerLimits DeviceLimits(const Config& config) {
   limits.connections_per_address = config.limits.ConnectionsPerAddress();
   limits.streams_per_connection = config.limits.streams_per_connection;
   limits.unread = config.limits.slow_consumer;
+  limits.first_message_bytes = config.limits.prompt_bytes;
   if (absl::StartsWith(config.listen.address, "unix:"))
     limits.hello = absl::InfiniteDuration();  // its peers have no names to welcome
   return limits;

@@ -18,12 +18,14 @@ namespace {
 // each stream that was let in, headers, settings, pings. Beyond that the peer sends what is no question of anybody.
 constexpr double kByteBurst = (3 << 20) + (256 << 10);
 constexpr double kByteBurstMost = 32 << 20;
-// Before its first call has come through: HTTP/2 lets it send 64 KiB of a message by then, and headers are some hundred
-// bytes.
-constexpr double kByteBurstUncalled = 96 << 10;
+// Before its first call has come through, beside that call's message: HTTP/2's settings, headers, a TLS handshake.
+constexpr double kBeforeFirstMessage = 64 << 10;
+// The same with its message, while we are wary: what HTTP/2 lets it send before it is told more.
+constexpr double kByteBurstWary = 96 << 10;
 // Of all strangers together, beyond what a TLS handshake and a first call take of each: then those that sent most go. A
 // byte of headers can be some 250 in memory, and nobody sees the headers of a call before gRPC does.
-constexpr double kStrangersBurst = 1 << 20;
+constexpr double kStrangersBurst = 2 << 20;
+constexpr double kStrangersBurstWary = 1 << 20;
 constexpr double kStrangerFree = 8 << 10;
 // What a connection costs its address, beside itself, when it ends as a stranger: breaking off and coming again is
 // slowed down.
@@ -246,7 +248,7 @@ void ConnectionTable::ForgetAddresses(MonotonicTime now) {
 
 bool ConnectionTable::EnoughBegin(MonotonicTime now) {
   MutexLock lock(mutex_);
-  const size_t most = last_offence_ + kWary > now ? kBeginningWary : kBeginning;
+  const size_t most = IsWary(now) ? kBeginningWary : kBeginning;
   size_t count = 0;
   for (auto at = young_.rbegin(); at != young_.rend(); ++at) {
     const std::shared_ptr<Connection> connection = at->lock();
@@ -276,7 +278,8 @@ std::optional<ConnectionRefusal> ConnectionTable::Judge(Entry& entry, const std:
   entry.beyond = std::max(0.0, entry.beyond + static_cast<double>(received) - accounted);
   const double most = entry.connection->has_called()
                           ? std::min(kByteBurst * (1 + entry.connection->streams()), kByteBurstMost)
-                          : kByteBurstUncalled;
+                      : IsWary(now) ? kByteBurstWary
+                                    : static_cast<double>(limits_.first_message_bytes) + kBeforeFirstMessage;
   if (limits_.count_bytes && entry.beyond > most) return ConnectionRefusal::kByteRate;
   if (memory_short_ && entry.beyond > (entry.stranger ? kByteBurstShortStranger : kByteBurstShort)) {
     return ConnectionRefusal::kMemory;
@@ -325,7 +328,8 @@ void ConnectionTable::Look(MonotonicTime now, bool memory_short,
       }
     }
     std::sort(heavy.begin(), heavy.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
-    for (auto at = heavy.begin(); of_strangers > kStrangersBurst; ++at) {
+    const double most = IsWary(now) ? kStrangersBurstWary : kStrangersBurst;
+    for (auto at = heavy.begin(); of_strangers > most; ++at) {
       of_strangers -= at->first;
       ended.emplace_back(at->second, ConnectionRefusal::kByteRate);
     }

@@ -25,6 +25,7 @@ struct ListenerLimits {
       5000;  // of one IPv4 address or IPv6 /64; also how many may come at once, and ten times as slowly after
   int streams_per_connection = 100;         // calls at once on one connection (HTTP/2), and new ones per second
   absl::Duration hello = absl::Seconds(5);  // to a first Hello or Ask; infinite = strangers may stay
+  int64_t first_message_bytes = 256 << 10;  // the largest that a first call may begin with
   bool count_bytes = true;  // bytes and segments beyond whole frames are bounded; false where nobody tells of frames
   absl::Duration unread = absl::Seconds(10);  // a peer that takes nothing of what waits for it this long is cut off
 };
@@ -158,6 +159,8 @@ class ConnectionTable {
   };
   std::optional<ConnectionRefusal> Judge(Entry& entry, const std::optional<TcpCounters>& counters, MonotonicTime now)
       GOAD_REQUIRES(mutex_);
+  // For a while after a stranger was cut off for what it sent.
+  bool IsWary(MonotonicTime now) const GOAD_REQUIRES(mutex_) { return last_offence_ + kWary > now; }
   void NoStranger(Entry& entry) GOAD_REQUIRES(mutex_);
   void ForgetAddresses(MonotonicTime now) GOAD_REQUIRES(mutex_);
 

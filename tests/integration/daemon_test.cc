@@ -227,9 +227,13 @@ TEST_F(DaemonTest, UndecodableBytesEndThatStreamOnly) {
     std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream(
         grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel.get(), method,
                                                                                               &context));
-    const grpc::Slice slice(std::string(size, '\xFF'));
-    stream->Write(grpc::ByteBuffer(&slice, 1));
+    v1::DeviceFrame hello;
+    hello.mutable_hello()->set_protocol_version(1);
+    const grpc::Slice greeting(hello.SerializeAsString()), slice(std::string(size, '\xFF'));
+    stream->Write(grpc::ByteBuffer(&greeting, 1));
     grpc::ByteBuffer answer;
+    ASSERT_TRUE(stream->Read(&answer));
+    stream->Write(grpc::ByteBuffer(&slice, 1));
     while (stream->Read(&answer)) {
     }
     const grpc::Status status = stream->Finish();
