@@ -51,16 +51,6 @@ constexpr int64_t kHeapOfADevice = 96 << 10;  // at most 80 kB were seen
 
 constexpr absl::Duration kLastFrames = absl::Seconds(1);  // that a drain waits for what is on its way
 
-MetricsLabels LabelsOf(const Config& config) {
-  MetricsLabels labels;
-  for (const SiteConfig& site : config.sites) {
-    labels.sites.push_back(site.presence.removed() ? "" : site.name);
-    auto& urls = labels.backends.emplace_back();
-    for (const BackendConfig& backend : site.backends) urls.push_back(backend.presence.removed() ? "" : backend.url);
-  }
-  return labels;
-}
-
 ListenerLimits DeviceLimits(const Config& config) {
   ListenerLimits limits;
   limits.connections = config.limits.connections;
@@ -98,7 +88,7 @@ struct Daemon::Rooms {
   explicit Rooms(Config config, Options options_in)
       : options(std::move(options_in)),
         config_store(std::move(config)),
-        metrics(LabelsOf(*config_store.Current())),
+        metrics(MetricsLabels::Of(*config_store.Current())),
         inbox(config_store.Current()->limits.waiting_queries),
         registry(config_store.Current(), &metrics, &memory, &MonotonicTime::Now,
                  [this](std::shared_ptr<SessionStream> stream) { writer->Wake(std::move(stream)); }),
@@ -363,7 +353,7 @@ absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* told) {
 
 // Those that name a site or count for it know it before those that decide for it.
 std::shared_ptr<const Config> Daemon::Rooms::Apply(Config next, bool keep_overrides) {
-  metrics.SetLabels(LabelsOf(next));
+  metrics.SetLabels(MetricsLabels::Of(next));
   std::shared_ptr<const Config> published = config_store.Publish(std::move(next));
   registry.SetConfig(published);
   inbox.set_max_submits(published->limits.waiting_queries);

@@ -380,7 +380,7 @@ void Engine::DeclineAndErase(Query& query, Reason reason, MonotonicTime now) {
   event.epoch = epoch_;
   event.reason = reason;
   event.predicted_local_s = query.meta.local_delay_s;
-  if (reason == Reason::kDraining) {
+  if (reason == Reason::kDraining || reason == Reason::kQuota) {  // refused for now: it may be asked again
     event.retry_after_s = RetryHint(config_->limits.retry_after, static_cast<uint64_t>(query.id));
   }
   ports_.metrics->QueueWait(SecondsBetween(query.received, now));

@@ -269,6 +269,16 @@ void Metrics::Families::Add(size_t place, const std::string& name, const std::ve
   sites[place].store(&series, std::memory_order_release);
 }
 
+MetricsLabels MetricsLabels::Of(const Config& config) {
+  MetricsLabels labels;
+  for (const SiteConfig& site : config.sites) {
+    labels.sites.push_back(site.presence.removed() ? "" : site.name);
+    auto& urls = labels.backends.emplace_back();
+    for (const BackendConfig& backend : site.backends) urls.push_back(backend.presence.removed() ? "" : backend.url);
+  }
+  return labels;
+}
+
 void Metrics::SetLabels(const MetricsLabels& labels) {
   std::set<std::string> shown, backends_shown;
   for (size_t place = 0; place < labels.sites.size(); ++place) {

@@ -11,6 +11,7 @@
 #include "scheduler/snapshot_check.h"
 #include "scheduler/types.h"
 #include "server/base/refusal.h"
+#include "server/config/config.h"
 
 namespace prometheus {
 class Collectable;
@@ -27,6 +28,8 @@ enum class PredictedPart { kUpload, kCompute };
 struct MetricsLabels {
   std::vector<std::string> sites;                  // at most 64
   std::vector<std::vector<std::string>> backends;  // per site, at most 64
+
+  static MetricsLabels Of(const Config& config);
 };
 
 // What one listener counts. A value of pointers into Metrics, which outlives it. Thread-safe.

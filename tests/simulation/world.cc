@@ -24,16 +24,6 @@ SiteConfig MakeSite(const std::string& name, int backends, int slots) {
   return site;
 }
 
-MetricsLabels LabelsOf(const Config& config) {
-  MetricsLabels labels;
-  for (const SiteConfig& site : config.sites) {
-    labels.sites.push_back(site.presence.removed() ? "" : site.name);
-    auto& urls = labels.backends.emplace_back();
-    for (const BackendConfig& backend : site.backends) urls.push_back(backend.presence.removed() ? "" : backend.url);
-  }
-  return labels;
-}
-
 Config MakeConfig() {
   Config config;
   for (const char* name : {"a", "b"}) config.sites.push_back(MakeSite(name, 2, 2));
@@ -171,7 +161,7 @@ World::World(uint64_t seed, int clients, Faults faults)
     : random_(seed), faults_(faults), inbox_(faults.tiny_queues ? 2 : 1000) {
   config_ = std::make_unique<ConfigStore>(MakeConfig());
   const auto config = config_->Current();
-  metrics_ = std::make_unique<Metrics>(LabelsOf(*config));
+  metrics_ = std::make_unique<Metrics>(MetricsLabels::Of(*config));
   registry_ = std::make_unique<SessionRegistry>(
       config, metrics_.get(), &memory_, [this] { return now_; },
       [this](std::shared_ptr<SessionStream> stream) { woken_.push_back(stream); });
@@ -384,7 +374,7 @@ void World::AskOne() {
 
 // As the daemon does.
 void World::Apply(Config next, bool keep_overrides) {
-  metrics_->SetLabels(LabelsOf(next));
+  metrics_->SetLabels(MetricsLabels::Of(next));
   const auto published = config_->Publish(std::move(next));
   registry_->SetConfig(published);
   inbox_.Push(ApplyConfig{published, keep_overrides});

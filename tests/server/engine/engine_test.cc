@@ -471,6 +471,7 @@ TEST_F(EngineTest, ATenantsOwnCapsHold) {
   for (const DecisionEvent& d : sink_.Decisions()) {
     offloaded += d.verdict == Verdict::kOffload;
     EXPECT_TRUE(d.verdict == Verdict::kOffload || d.reason == Reason::kQuota);
+    EXPECT_EQ(d.retry_after_s > 0, d.reason == Reason::kQuota) << "who is refused for now is told when";
   }
   EXPECT_EQ(offloaded, 1);
   sink_.events.clear();
