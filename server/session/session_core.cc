@@ -82,7 +82,7 @@ void SessionCore::OnHello(const v1::Hello& hello) {
                            !hello.device_name().empty() ? absl::StrCat("device ", hello.device_name())
                            : caller_.identity.empty()   ? session_->Name()
                                                         : "");
-  ports_.registry->Describe(session_->id, identity_, hello.device_name());
+  ports_.registry->Describe(session_->id, identity_, hello.device_name(), /*hears_of_sites=*/true);
   const auto config = ports_.config->Current();
   session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.tau()));
 }
@@ -244,7 +244,7 @@ void SessionCore::OnCancel(const v1::Cancel& cancel) {
 std::optional<ErrorInfo> SessionCore::OnAsk(const v1::AskRequest& request, MonotonicTime now) {
   greeted_ = true;
   identity_ = caller_.identity.empty() ? session_->Name() : absl::StrCat(caller_.identity, "/");
-  ports_.registry->Describe(session_->id, identity_, "Ask");
+  ports_.registry->Describe(session_->id, identity_, "Ask", /*hears_of_sites=*/false);
   if (!request.query().has_inline_prompt()) {
     return MakeError(ErrorCode::kInvalidArgument, "NO_PROMPT", "query.inline_prompt", "is required by Ask");
   }

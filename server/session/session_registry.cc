@@ -26,7 +26,7 @@ void SessionRegistry::SetConfig(std::shared_ptr<const Config> config) {
     const std::string before = EncodeSites(*std::exchange(config_, std::move(config))).SerializeAsString();
     if (before == sites.SerializeAsString()) return;
     for (const auto& [id, entry] : entries_) {
-      if (entry.greeted) hear.push_back(entry);
+      if (entry.hears_of_sites) hear.push_back(entry);
     }
   }
   for (const Entry& entry : hear) {
@@ -67,13 +67,14 @@ std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, 
   return std::nullopt;
 }
 
-void SessionRegistry::Describe(SessionId id, std::string identity, std::string device_name) {
+void SessionRegistry::Describe(SessionId id, std::string identity, std::string device_name, bool hears_of_sites) {
   MutexLock lock(mutex_);
   const auto entry = entries_.find(id);
   if (entry == entries_.end()) return;
   entry->second.identity = std::move(identity);
   entry->second.device_name = std::move(device_name);
   entry->second.greeted = true;
+  entry->second.hears_of_sites = hears_of_sites;
 }
 
 void SessionRegistry::Remove(SessionId id) {

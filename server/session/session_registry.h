@@ -46,7 +46,8 @@ class SessionRegistry final : public SessionSink {
   SessionRegistry(std::shared_ptr<const Config> config, Metrics* metrics, QueryMemory* memory,
                   std::function<MonotonicTime()> clock, Wake wake);
 
-  // Before anybody delivers for what is new in it. When the list of sites is another one, every session hears of it.
+  // Before anybody delivers for what is new in it. When the list of sites is another one, every session hears of
+  // it; an Ask does not, for it has nothing more to report.
   void SetConfig(std::shared_ptr<const Config> config);
 
   // Whose session it is. `holder`: an identity, or without one an address; `credentials`: to see at a reload whether it
@@ -58,7 +59,8 @@ class SessionRegistry final : public SessionSink {
   // Refused with SESSIONS at limits.sessions, with SESSIONS_PER_IDENTITY at that many of a holder, and with DRAINING.
   std::optional<ErrorInfo> Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, Holder holder,
                                const LimitsConfig& limits);
-  void Describe(SessionId id, std::string identity, std::string device_name);  // at Hello, before any query
+  // At Hello or Ask, before any query.
+  void Describe(SessionId id, std::string identity, std::string device_name, bool hears_of_sites);
 
   // Looks at every session by the clock, a few times a second: no Hello within 5 s, nothing read for
   // limits.slow_consumer, older than limits.session_max_age (spread over the last third of it). Those are ended, the
@@ -86,7 +88,8 @@ class SessionRegistry final : public SessionSink {
     std::shared_ptr<SessionStream> stream;
     Holder holder;
     std::string identity, device_name;
-    bool greeted = false;                                   // described
+    bool greeted = false;  // described
+    bool hears_of_sites = false;
     bool ended = false, cut = false;                        // End was called, and called because it reads nothing
     uint64_t writes_done = 0;                               // at the last look
     MonotonicTime stuck_since = MonotonicTime::Infinite();  // something waits, and nothing was written since

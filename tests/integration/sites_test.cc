@@ -119,6 +119,30 @@ TEST_F(SitesTest, AReloadAddsAndRemovesSitesUnderRunningAnswers) {
   EXPECT_EQ(Listed(), "a:2 b:1");
 }
 
+TEST_F(SitesTest, AnAskHearsNothingButItsOwnAnswer) {
+  backend_.set_script(
+      [](Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
+  Write({{"a", {backend_.url()}}});
+  StartFromFile();
+  v1::AskRequest ask;
+  ask.add_links()->set_site("a");
+  ask.mutable_links(0)->set_gain_db(-80);
+  ask.mutable_query()->mutable_inline_prompt()->set_text("why?");
+  ask.mutable_query()->set_prompt_tokens(2);
+  grpc::ClientContext context;
+  const auto stub = v1::Offload::NewStub(Channel());
+  const auto reader = stub->Ask(&context, ask);
+  v1::ServerFrame frame;
+  ASSERT_TRUE(reader->Read(&frame));
+  ASSERT_TRUE(reader->Read(&frame));
+  EXPECT_EQ(frame.tokens().text(), "hi ");
+  Write({{"a", {backend_.url()}}, {"b", {second_.url()}}});
+  ASSERT_TRUE(daemon_->Reload().ok());
+  backend_.Release();
+  while (reader->Read(&frame)) EXPECT_FALSE(frame.has_sites());
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
 TEST_F(SitesTest, ADrainedSiteFinishesWhatItHasAndSaysWhyItTakesNothing) {
   backend_.set_script(
       [](Exchange& e) { e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish(); });
