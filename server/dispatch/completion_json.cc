@@ -10,6 +10,7 @@
 #include "client_sdk/openai/logprobs.h"
 #include "nlohmann/json.hpp"
 #include "server/dispatch/blame_words.h"
+#include "server/dispatch/plain_chunk.h"
 #include "server/dispatch/utf8.h"
 
 namespace goad::server {
@@ -165,12 +166,6 @@ void ReadMessage(const json& message, CompletionChunk* chunk) {
   }
 }
 
-std::string FinishReason(const std::string& reason) {
-  const bool readable = reason.size() <= kMaxFinishReason &&
-                        std::all_of(reason.begin(), reason.end(), [](char c) { return c > 0x20 && c < 0x7F; });
-  return readable ? reason : "other";
-}
-
 std::vector<TokenLogprob> Logprobs(const std::string& data) {
   std::vector<TokenLogprob> logprobs;
   const auto read = openai::ReadLogprobs(data);
@@ -280,7 +275,18 @@ std::optional<RequestDialect> OtherDialect(const RequestDialect& dialect, const 
   return changed ? std::optional<RequestDialect>(other) : std::nullopt;
 }
 
+std::string CleanFinishReason(const std::string& reason) {
+  const bool readable = reason.size() <= kMaxFinishReason &&
+                        std::all_of(reason.begin(), reason.end(), [](char c) { return c > 0x20 && c < 0x7F; });
+  return readable ? reason : "other";
+}
+
 absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprobs_wanted) {
+  if (std::optional<CompletionChunk> plain = ReadPlainChunk(data)) return *std::move(plain);
+  return ParseAnyChunk(data, logprobs_wanted);
+}
+
+absl::StatusOr<CompletionChunk> ParseAnyChunk(const std::string& data, bool logprobs_wanted) {
   bool hidden = false;
   const json event = Parse(data, &hidden);
   if (event.is_discarded() || !event.is_object()) return absl::InvalidArgumentError("an event is no JSON object");
@@ -319,7 +325,7 @@ absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprob
   if (chunk.text.empty()) chunk.text = Text(*choice, "text");
   if (hidden) chunk.text = RestoreRawBytes(chunk.text);
   if (const std::string reason = Text(*choice, "finish_reason"); !reason.empty())
-    chunk.finish_reason = FinishReason(reason);
+    chunk.finish_reason = CleanFinishReason(reason);
   const size_t positions = Positions(*choice);
   if (positions > 0 && logprobs_wanted) chunk.logprobs = Logprobs(data);
   if (!chunk.text.empty()) chunk.tokens = static_cast<int>(std::max<size_t>(1, positions));

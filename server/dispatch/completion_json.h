@@ -60,6 +60,11 @@ struct CompletionChunk {
 // INVALID_ARGUMENT for what is no JSON object, too deep, or has choices that are no list. An object that has nothing of
 // an answer is an empty chunk (progress, roles, pings).
 absl::StatusOr<CompletionChunk> ParseChunk(const std::string& data, bool logprobs_wanted = true);
+// The same without the short way for plain ones (plain_chunk.h).
+absl::StatusOr<CompletionChunk> ParseAnyChunk(const std::string& data, bool logprobs_wanted = true);
+
+// As it is told: "other" where it is longer than kMaxFinishReason or not printable ASCII.
+std::string CleanFinishReason(const std::string& reason);
 }  // namespace goad::server
 
 #endif  // GOAD_SERVER_DISPATCH_COMPLETION_JSON_H_

@@ -25,12 +25,12 @@ struct Transfer {
   HttpRequest request;
   std::shared_ptr<const std::string> ca_pem;  // read by curl when it connects
   HttpListener* listener = nullptr;
-  const MonotonicTime* now = nullptr;  // of the Poll under way
+  std::vector<CallId>* heard = nullptr;  // Impl's
   char error[CURL_ERROR_SIZE] = {};
   size_t head_bytes = 0;
+  std::string body;     // what came of it and is not reported yet
   std::string no_http;  // what was heard instead
   bool head_reported = false;
-  bool aborted = false;
 };
 
 constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
@@ -51,9 +51,8 @@ std::string NoHttp(std::string_view bytes) {
   return absl::StrCat("the server does not speak HTTP: first bytes \"", Clip(bytes.substr(0, end), kShownBytes), "\"");
 }
 
-void ReportHead(Transfer& transfer) {
-  if (transfer.head_reported) return;
-  transfer.head_reported = true;
+void ReportHead(Transfer& transfer, MonotonicTime now) {
+  if (std::exchange(transfer.head_reported, true)) return;
   long status = 0;
   curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
   curl_off_t retry_after_s = 0;  // in seconds or as a date, which curl turns into seconds
@@ -66,7 +65,7 @@ void ReportHead(Transfer& transfer) {
   head.content_type.resize(std::min(head.content_type.find_first_of("; "), head.content_type.size()));
   head.framed = !Header(transfer, "Content-Length").empty() || !Header(transfer, "Transfer-Encoding").empty();
   if (status >= 300 && status < 400) head.location = Header(transfer, "Location");
-  transfer.listener->OnHead(head, *transfer.now);
+  transfer.listener->OnHead(head, now);
 }
 
 // What was wrong.
@@ -83,16 +82,16 @@ size_t OnHeadLine(char*, size_t size, size_t count, void* user) {
   return transfer.head_bytes > kMaxHead ? 0 : size * count;
 }
 
+// curl calls it for every chunk, and a server sends a token in each: they are reported together.
 size_t OnWrite(char* bytes, size_t size, size_t count, void* user) {
   Transfer& transfer = *static_cast<Transfer*>(user);
-  if (transfer.aborted) return 0;  // makes curl give the transfer up
   if (transfer.head_bytes == 0) {
     transfer.no_http = NoHttp(std::string_view(bytes, size * count));
     return 0;
   }
-  ReportHead(transfer);
-  if (!transfer.aborted) transfer.listener->OnBody(std::string_view(bytes, size * count), *transfer.now);
-  return transfer.aborted ? 0 : size * count;
+  if (transfer.body.empty()) transfer.heard->push_back(transfer.id);
+  transfer.body.append(bytes, size * count);
+  return size * count;
 }
 
 }  // namespace
@@ -104,9 +103,8 @@ struct CurlTransport::Impl {
   uint64_t last_id = 0;
   MonotonicTime now;  // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
-  std::vector<std::unique_ptr<Transfer>> aborted;  // removed outside curl's callbacks
-  std::vector<CallId> started;                     // curl takes no new ones within its callbacks, where a failover is
-  std::vector<CallId> resumed;                     // what was held back is reported by the next Poll
+  std::vector<CallId> heard;    // have a body to report; not within curl's callbacks, where it takes no other calls
+  std::vector<CallId> resumed;  // what was held back is reported by the next Poll
   MonotonicTime timer = MonotonicTime::Infinite();
 
   static int OnSocket(CURL*, curl_socket_t socket, int what, void* user, void*) {
@@ -136,10 +134,16 @@ struct CurlTransport::Impl {
     curl_slist_free_all(transfer.headers);
   }
 
-  void AddStarted() {
-    for (const CallId id : std::exchange(started, {})) {
-      const auto found = transfers.find(id);
-      if (found != transfers.end()) curl_multi_add_handle(multi, found->second->easy);
+  // Each report may start and abort calls, its own among them.
+  void ReportBodies() {
+    for (const CallId id : std::exchange(heard, {})) {
+      auto found = transfers.find(id);
+      if (found == transfers.end()) continue;
+      ReportHead(*found->second, now);
+      found = transfers.find(id);
+      if (found == transfers.end()) continue;
+      const std::string body = std::exchange(found->second->body, {});
+      found->second->listener->OnBody(body, now);
     }
   }
 
@@ -151,10 +155,10 @@ struct CurlTransport::Impl {
       curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
       const CURLcode code = message->data.result;
       const auto found = transfers.find(transfer->id);
-      if (found == transfers.end() || found->second.get() != transfer) continue;  // aborted: freed below
+      if (found == transfers.end()) continue;
       std::unique_ptr<Transfer> ended = std::move(found->second);
       transfers.erase(found);
-      if (code == CURLE_OK) ReportHead(*ended);
+      if (code == CURLE_OK) ReportHead(*ended, now);
       TransportEnd end = TransportEnd::kComplete;
       if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_SSL_CONNECT_ERROR ||
           code == CURLE_PEER_FAILED_VERIFICATION || (code == CURLE_OPERATION_TIMEDOUT && !ended->head_reported)) {
@@ -166,7 +170,6 @@ struct CurlTransport::Impl {
       Free(*ended);
       ended->listener->OnEnd(end, detail, now);
     }
-    for (const auto& transfer : std::exchange(aborted, {})) Free(*transfer);
   }
 };
 
@@ -196,7 +199,6 @@ absl::StatusOr<std::unique_ptr<CurlTransport>> CurlTransport::Open() {
 
 CurlTransport::~CurlTransport() {
   for (auto& [id, transfer] : impl_->transfers) impl_->Free(*transfer);
-  for (auto& transfer : impl_->aborted) impl_->Free(*transfer);
   if (impl_->multi != nullptr) curl_multi_cleanup(impl_->multi);
   if (impl_->epoll_fd >= 0) close(impl_->epoll_fd);
   if (impl_->wake_fd >= 0) close(impl_->wake_fd);
@@ -208,7 +210,7 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   transfer->id = id;
   transfer->request = std::move(request);
   transfer->listener = listener;
-  transfer->now = &impl_->now;
+  transfer->heard = &impl_->heard;
   CURL* easy = transfer->easy = curl_easy_init();
   const BackendConfig& backend = *transfer->request.backend;
   const auto add_header = [&](const std::string& line) {
@@ -249,18 +251,16 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->request.body.c_str());
   }
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+  curl_multi_add_handle(impl_->multi, easy);
   impl_->transfers[id] = std::move(transfer);
-  impl_->started.push_back(id);
   return id;
 }
 
 void CurlTransport::Abort(CallId id) {
   const auto found = impl_->transfers.find(id);
   if (found == impl_->transfers.end()) return;
-  found->second->aborted = true;
-  impl_->aborted.push_back(std::move(found->second));  // Poll removes it; we may be inside one of its callbacks
+  impl_->Free(*found->second);
   impl_->transfers.erase(found);
-  impl_->timer = MonotonicTime();
 }
 
 void CurlTransport::SetPaused(CallId id, bool paused) {
@@ -277,7 +277,6 @@ void CurlTransport::SetPaused(CallId id, bool paused) {
 }
 
 void CurlTransport::Poll(MonotonicTime until) {
-  impl_->AddStarted();
   const absl::Duration wait = std::min(until, impl_->timer) - MonotonicTime::Now();
   const int64_t wait_us = std::clamp<int64_t>(absl::ToInt64Microseconds(wait), 0, 1000000);
   epoll_event events[64];
@@ -287,6 +286,7 @@ void CurlTransport::Poll(MonotonicTime until) {
     const auto found = impl_->transfers.find(id);
     if (found != impl_->transfers.end()) curl_easy_pause(found->second->easy, CURLPAUSE_CONT);
   }
+  impl_->ReportBodies();
   int running = 0;
   for (int k = 0; k < count; ++k) {
     if (events[k].data.fd == impl_->wake_fd) {
@@ -299,13 +299,14 @@ void CurlTransport::Poll(MonotonicTime until) {
     if (events[k].events & EPOLLOUT) mask |= CURL_CSELECT_OUT;
     if (events[k].events & (EPOLLERR | EPOLLHUP)) mask |= CURL_CSELECT_ERR;
     curl_multi_socket_action(impl_->multi, events[k].data.fd, mask, &running);
+    impl_->ReportBodies();
   }
   if (impl_->timer <= MonotonicTime::Now()) {
     impl_->timer = MonotonicTime::Infinite();
     curl_multi_socket_action(impl_->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    impl_->ReportBodies();
   }
   impl_->ReportEnded();
-  impl_->AddStarted();
 }
 
 void CurlTransport::Wake() {

@@ -11,10 +11,11 @@ bool SseParser::Push(std::string_view bytes, const OnEvent& on_event) {
       bytes.remove_prefix(1);
       continue;
     }
-    const size_t end = bytes.find_first_of("\r\n");
+    size_t end = 0;  // find_first_of asks memchr for every byte
+    while (end < bytes.size() && bytes[end] != '\n' && bytes[end] != '\r') ++end;
     line_ += bytes.substr(0, end);
     if (line_.size() + event_.data.size() > most_event_bytes_) return false;
-    if (end == std::string_view::npos) return true;
+    if (end == bytes.size()) return true;
     after_cr_ = bytes[end] == '\r';
     bytes.remove_prefix(end + 1);
     EndLine(on_event);

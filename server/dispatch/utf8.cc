@@ -70,6 +70,8 @@ bool IsValidUtf8(std::string_view text) {
 }
 
 std::string Utf8Assembler::Push(std::string_view bytes) {
+  const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if (tail_.empty() && std::all_of(bytes.begin(), bytes.end(), is_ascii)) return std::string(bytes);
   const std::string joined = std::exchange(tail_, {}).append(bytes);
   std::string_view rest = joined;
   std::string out;

@@ -37,6 +37,7 @@ class Engine {
   void Tick(MonotonicTime now);
   // When Tick must be called next; Infinite() when nothing waits.
   MonotonicTime NextWake() const;
+  absl::Duration min_period() const { return config_->epoch.min_period; }  // no new query is decided before it passed
 
   bool idle() const { return queries_.empty(); }
   size_t pending() const { return queries_.pending(); }

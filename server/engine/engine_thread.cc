@@ -19,7 +19,7 @@ void EngineThread::Run() {
   pthread_setname_np(pthread_self(), "goad-engine");
   while (!stop_) {
     const MonotonicTime until = std::min(engine_->NextWake(), MonotonicTime::Now() + absl::Seconds(1));
-    std::vector<Event> events = inbox_->Drain(until);
+    std::vector<Event> events = inbox_->Drain(until, engine_->min_period());
     const MonotonicTime now = MonotonicTime::Now();
     for (Event& event : events) engine_->Handle(std::move(event), now);
     engine_->Tick(now);

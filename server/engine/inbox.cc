@@ -5,11 +5,13 @@
 namespace goad::server {
 
 bool Inbox::Push(Event event) {
+  bool wake = true;
   {
     MutexLock lock(mutex_);
-    if (std::holds_alternative<SubmitQuery>(event)) {
+    if (const auto* query = std::get_if<SubmitQuery>(&event)) {
       if (submits_ >= max_submits_) return false;
       ++submits_;
+      wake = query->received < until_;
     } else if (auto* update = std::get_if<LinkUpdate>(&event)) {
       const auto [at, fresh] = unread_links_.try_emplace(update->session, events_.size());
       if (!fresh) {
@@ -28,12 +30,13 @@ bool Inbox::Push(Event event) {
     }
     events_.push_back(std::move(event));
   }
-  nonempty_.notify_one();
+  if (wake) nonempty_.notify_one();
   return true;
 }
 
-std::vector<Event> Inbox::Drain(MonotonicTime until) {
+std::vector<Event> Inbox::Drain(MonotonicTime until, absl::Duration patience) {
   MutexLock lock(mutex_);
+  until_ = until - patience;
   if (events_.empty() && MonotonicTime::Now() < until) mutex_.WaitUntil(nonempty_, until);
   submits_ = 0;
   unread_links_.clear();

@@ -20,8 +20,10 @@ class Inbox {
   // False only for a SubmitQuery that was not taken: the caller answers it LOCAL/OVERLOAD.
   bool Push(Event event);
 
-  // Moves out everything that is waiting, in order of arrival. Waits for an event, or until `until`.
-  std::vector<Event> Drain(MonotonicTime until);
+  // Moves out everything that is waiting, in order of arrival. Waits for an event, or until `until`; queries and link
+  // reports that come while that is less than `patience` away wait for it, because nobody is decided sooner and a
+  // thread that wakes for each of them costs more than they do.
+  std::vector<Event> Drain(MonotonicTime until, absl::Duration patience = absl::ZeroDuration());
 
   void set_max_submits(int max_submits);
 
@@ -30,6 +32,7 @@ class Inbox {
   std::condition_variable nonempty_;
   int max_submits_ GOAD_GUARDED_BY(mutex_);
   int submits_ GOAD_GUARDED_BY(mutex_) = 0;
+  MonotonicTime until_ GOAD_GUARDED_BY(mutex_);  // of the Drain under way, less its patience
   std::vector<Event> events_ GOAD_GUARDED_BY(mutex_);
   std::unordered_map<SessionId, size_t> unread_links_ GOAD_GUARDED_BY(mutex_);  // index into events_
 };

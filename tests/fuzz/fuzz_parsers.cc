@@ -8,6 +8,7 @@
 #include "server/dispatch/answer_reader.h"
 #include "server/dispatch/completion_json.h"
 #include "server/dispatch/load_metrics.h"
+#include "server/dispatch/plain_chunk.h"
 #include "server/dispatch/probe_answers.h"
 #include "server/dispatch/server_error.h"
 #include "server/dispatch/sse_parser.h"
@@ -72,7 +73,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   };
   if (answer(0) != answer(stream.empty() ? 0 : data[0] % stream.size())) abort();
 #elif GOAD_FUZZ_COMPLETION
-  (void)goad::server::ParseChunk(std::string(bytes));
+  const auto any = goad::server::ParseAnyChunk(std::string(bytes));
+  if (const auto plain = goad::server::ReadPlainChunk(std::string(bytes))) {
+    if (!any.ok() || plain->text != any->text || plain->finish_reason != any->finish_reason) abort();
+    if (plain->tokens != any->tokens || plain->thought != any->thought || any->usage || any->tool_call) abort();
+  }
   if (const auto slots = goad::server::ParseTotalSlots(bytes); slots && (*slots < 1 || *slots > 4096)) abort();
   goad::server::PromptBody prompt;
   prompt.text = bytes.substr(0, bytes.size() / 2);
