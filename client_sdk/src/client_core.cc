@@ -168,8 +168,7 @@ void ClientCore::Shutdown(Instant now) {
   reconnect_at_ = absl::InfiniteDuration();
 }
 
-// --- stream
-// --------------------------------------------------------------------------------------------------------------
+// --- stream ----------------------------------------------------------------------------------------------------------
 
 void ClientCore::Open(Instant now) {
   state_ = StreamState::kGreeting;
@@ -298,8 +297,7 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
   AskWaiting(now);
 }
 
-// --- one query
-// -----------------------------------------------------------------------------------------------------------
+// --- one query -------------------------------------------------------------------------------------------------------
 
 void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   if (live.phase != Phase::kAsked) return;  // told again
@@ -408,8 +406,7 @@ void ClientCore::Tell(const std::string& code, const std::string& detail, Instan
   }
 }
 
-// --- time
-// ----------------------------------------------------------------------------------------------------------------
+// --- time ------------------------------------------------------------------------------------------------------------
 
 void ClientCore::Tick(Instant now) {
   if (state_ == StreamState::kGreeting && greet_by_ <= now) {

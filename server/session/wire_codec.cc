@@ -269,8 +269,7 @@ uint64_t QueryFingerprint(const v1::Query& query) {
   return std::hash<std::string>{}(body.SerializeAsString());
 }
 
-// --- encoding
-// ------------------------------------------------------------------------------------------------------------
+// --- encoding --------------------------------------------------------------------------------------------------------
 
 static_assert(static_cast<int>(ErrorCode::kInternal) + 1 == v1::ERROR_CODE_INTERNAL);
 
