@@ -17,11 +17,11 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client_sdk/src/client_core.h"
 #include "goad/client.h"
 #include "goad/v1/offload.pb.h"
 #include "nlohmann/json.hpp"
 #include "server/config/config.h"
-#include "src/client_core.h"
 
 namespace goad::compat {
 
