@@ -238,6 +238,12 @@ MetricsLabels MetricsLabels::Of(const Config& config) {
   return labels;
 }
 
+void Metrics::SetConfig(const Config& config) {
+  SetLabels(MetricsLabels::Of(config));
+  f_->config_version.Set(static_cast<double>(config.version));
+  f_->certificate_expires.Set(absl::ToDoubleSeconds(config.listen.tls.expires - absl::UnixEpoch()));
+}
+
 void Metrics::SetLabels(const MetricsLabels& labels) {
   std::set<std::string> shown, backends_shown;
   for (size_t place = 0; place < labels.sites.size(); ++place) {
@@ -364,9 +370,5 @@ void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
 void Metrics::Refused(Refusal refusal) { f_->refusals[static_cast<size_t>(refusal)]->Increment(); }
 void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
 void Metrics::DecisionLogLost(uint64_t lines) { f_->log_lost.Increment(static_cast<double>(lines)); }
-void Metrics::CertificateExpires(absl::Time at) {
-  f_->certificate_expires.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch()));
-}
-void Metrics::ConfigVersion(uint64_t version) { f_->config_version.Set(static_cast<double>(version)); }
 
 }  // namespace goad::server
