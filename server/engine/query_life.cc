@@ -136,10 +136,8 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
   Query* query = queries_.Find(event.request.id);
   if (query == nullptr) return Wake::kNever;
   query->failed_sites |= uint64_t{1} << sched::ToIndex(query->site);
-  double predicted_compute_s = 0;
-  const SiteIndex other =
-      query->state == QueryState::kRunning ? OtherSite(*query, now, &predicted_compute_s) : SiteIndex::kNone;
-  if (other == SiteIndex::kNone) {
+  const std::optional<Placement> other = query->state == QueryState::kRunning ? OtherSite(*query, now) : std::nullopt;
+  if (!other) {
     if (query->state == QueryState::kRunning) {
       sink_->Deliver(query->session, FailedEvent{query->id, std::move(event.error)});
     }
@@ -148,33 +146,31 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
     return Wake::kSoon;
   }
   const SiteIndex failed = query->site;
-  TakeSlot(*query, other);
+  TakeSlot(*query, other->site);
   GiveSlotBack(*query, failed);
   metrics_->BackendFailover();
-  event.request.site = other;
+  event.request.site = other->site;
   query->dispatched = now;
-  query->predicted_compute_s = event.request.predicted_compute_s = predicted_compute_s;
+  query->predicted_compute_s = event.request.predicted_compute_s = other->compute_s;
   dispatch_->Start(std::move(event.request));
   return Wake::kSoon;
 }
 
 // Of the sites that have not failed the query, have a free slot and are predicted to meet its deadline, the fastest;
 // its prompt is here, so no link matters.
-SiteIndex QueryLife::OtherSite(const Query& query, MonotonicTime now, double* predicted_compute_s) const {
-  if (query.deadline() <= now) return SiteIndex::kNone;
+std::optional<QueryLife::Placement> QueryLife::OtherSite(const Query& query, MonotonicTime now) const {
+  if (query.deadline() <= now) return std::nullopt;
   Query uploaded = query;
   uploaded.meta.prompt_bits = 0;
   constexpr double kNoTau = 1;  // and no epoch: what a pair costs depends on neither
   const sched::EpochSnapshot snapshot = Snapshot({&uploaded}, {}, kNoTau, 0, now);
   const sched::LoadState state(snapshot);
-  SiteIndex best = SiteIndex::kNone;
+  std::optional<Placement> best;
   for (size_t j = 0; j < sites_.size(); ++j) {
     if ((query.failed_sites >> j & 1) != 0) continue;
     const sched::LoadState::PairCost cost = state.Evaluate(0, j);
     if (cost.eligibility != sched::Eligibility::kEligible) continue;
-    if (best != SiteIndex::kNone && cost.compute_s >= *predicted_compute_s) continue;
-    best = sched::ToSite(j);
-    *predicted_compute_s = cost.compute_s;
+    if (!best || cost.compute_s < best->compute_s) best = {sched::ToSite(j), cost.compute_s};
   }
   return best;
 }

@@ -5,6 +5,7 @@
 #define GOAD_SERVER_ENGINE_QUERY_LIFE_H_
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "scheduler/types.h"
@@ -56,7 +57,11 @@ class QueryLife {
 
  private:
   void Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now);
-  sched::SiteIndex OtherSite(const Query& query, MonotonicTime now, double* predicted_compute_s) const;
+  struct Placement {
+    sched::SiteIndex site;
+    double compute_s;  // predicted
+  };
+  std::optional<Placement> OtherSite(const Query& query, MonotonicTime now) const;
   Wake Withdraw(Query& query);  // no more answers wanted; frees or aborts
   void CountDecision(const Query& query, bool offloaded);
   void TakeSlot(Query& query, sched::SiteIndex site);
