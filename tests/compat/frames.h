@@ -95,6 +95,14 @@ class App {
 
   internal::ClientCore& core() { return core_; }
 
+  void Hear(uint64_t generation, const v1::ServerFrame& frame, internal::Instant now) {
+    core_.OnFrame(generation, frame, now);
+    if (!frame.has_sites()) return;  // no callback tells of it: an app asks
+    Json sites = Json::array();
+    for (const Site& site : core_.sites()) sites.push_back({site.name, site.measured, site.chat});
+    Say({{"sites", sites}});
+  }
+
   void Call(const std::string& line, internal::Instant now) {
     const std::pair<std::string, std::string> call = absl::StrSplit(line, absl::MaxSplits(' ', 1));
     const Json arguments = Json::parse(call.second);
