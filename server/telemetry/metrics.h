@@ -46,7 +46,8 @@ class ListenerMetrics {
 };
 
 // Thread-safe. Label sets are resolved to series beforehand, so recording never looks anything up, with the exception
-// of backend_requests_total, whose codes are what backends answer, and of the tenants, which a reload may add to.
+// of backend_requests_total, whose codes are what backends answer, of the tenants, which a reload may add to, of the
+// policy's time, once an epoch, and of snapshot faults, which are bugs.
 class Metrics {
  public:
   explicit Metrics(const MetricsLabels& labels);
