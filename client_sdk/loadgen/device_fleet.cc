@@ -1,4 +1,4 @@
-#include "loadgen/device_fleet.h"
+#include "client_sdk/loadgen/device_fleet.h"
 
 #include <algorithm>
 #include <cmath>

@@ -13,8 +13,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
-#include "loadgen/device_fleet.h"
-#include "loadgen/report.h"
+#include "client_sdk/loadgen/device_fleet.h"
+#include "client_sdk/loadgen/report.h"
 
 ABSL_FLAG(std::string, address, "127.0.0.1:7443", "goad's device listener, HOST:PORT");
 ABSL_FLAG(std::string, workload, "deploy/llm/workload.jsonl", "recorded questions, one JSON object per line");

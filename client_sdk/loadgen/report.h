@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "loadgen/device_fleet.h"
+#include "client_sdk/loadgen/device_fleet.h"
 
 namespace goad::loadgen {
 

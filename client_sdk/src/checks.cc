@@ -1,4 +1,4 @@
-#include "src/checks.h"
+#include "client_sdk/src/checks.h"
 
 #include <algorithm>
 #include <cmath>
@@ -193,6 +193,11 @@ absl::Status CheckLink(const Link& link) {
   if (link.uplink_snr_db) GOAD_RETURN_IF_BAD(CheckRange(field + ": uplink_snr_db", *link.uplink_snr_db, -100, 100));
   if (link.uplink_bps) GOAD_RETURN_IF_BAD(CheckRange(field + ": uplink_bps", *link.uplink_bps, 1, 1e12));
   return CheckDuration((field + ": age").c_str(), link.age, absl::ZeroDuration(), absl::Hours(1));
+}
+
+absl::Status CheckLocalDelay(const std::string& query_id, absl::Duration delay) {
+  GOAD_RETURN_IF_BAD(CheckQueryId(query_id));
+  return CheckDuration("delay", delay, absl::ZeroDuration(), absl::Hours(1));
 }
 
 }  // namespace goad::internal

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "goad/client.h"
+#include "goad/query.h"
 
 namespace goad::internal {
 
@@ -18,6 +18,7 @@ absl::Status CheckOptions(const ClientOptions& options);
 absl::Status CheckQuery(const Query& query, const std::optional<Limits>& limits);
 absl::Status CheckQueryId(const std::string& id);
 absl::Status CheckLink(const Link& link);
+absl::Status CheckLocalDelay(const std::string& query_id, absl::Duration delay);
 
 // At most that many bytes, cut between characters.
 std::string Clip(std::string text, size_t most);

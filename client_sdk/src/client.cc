@@ -12,9 +12,10 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "src/checks.h"
-#include "src/client_core.h"
-#include "src/stream_connection.h"
+#include "client_sdk/src/checks.h"
+#include "client_sdk/src/client_core.h"
+#include "client_sdk/src/random.h"
+#include "client_sdk/src/stream_connection.h"
 
 namespace goad {
 namespace {
@@ -160,7 +161,7 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
     const internal::Instant now = Now();  // the query's time starts here, not when the worker gets to it
     const auto send_later = [weak = weak_from_this(), id] {
       const auto self = weak.lock();
-      if (self != nullptr) self->Post([impl = self.get(), id] { impl->core.SendPrompt(id, Now()); });
+      if (self != nullptr) self->Post([impl = self.get(), id] { impl->core.SendPrompt(id); });
     };
     const bool posted =
         Post([this, now, send_later, query = std::move(query), callbacks = std::move(callbacks)]() mutable {

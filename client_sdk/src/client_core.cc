@@ -1,18 +1,15 @@
-#include "src/client_core.h"
+#include "client_sdk/src/client_core.h"
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "src/checks.h"
-#include "src/wire.h"
+#include "client_sdk/src/checks.h"
+#include "client_sdk/src/random.h"
+#include "client_sdk/src/wire.h"
 
 namespace goad::internal {
 namespace {
 
-// Of one client, as gRPC's retry throttling has it (gRFC A6): each question that is asked again takes a retry, each
-// edge answer gives a tenth of one back, so that a goad which keeps breaking off is not asked everything again and
-// again.
-constexpr int kRetry = 10, kPerAnswer = 1, kMostBudget = 100;
 constexpr size_t kMostWaiting = 256;
 constexpr size_t kMostAnswerBytes = 16 << 20;
 constexpr absl::Duration kGreetingTime = absl::Seconds(20);  // as long as gRPC tries to connect
@@ -20,22 +17,12 @@ constexpr absl::Duration kGreetingTime = absl::Seconds(20);  // as long as gRPC 
 }  // namespace
 
 ClientCore::ClientCore(ClientOptions options, uint64_t seed)
-    : options_(std::move(options)), random_(seed), backoff_(options_.backoff_first) {
-  reconnect_at_ = -absl::InfiniteDuration();  // at the first Tick
-}
+    : options_(std::move(options)), random_(seed), reconnect_(options_.backoff_first, options_.backoff_most) {}
 
 void ClientCore::Refuse(absl::Status why, Instant now) {
   refused_ = std::move(why);
-  reconnect_at_ = absl::InfiniteDuration();
+  reconnect_.Never();
   Tell("INVALID_OPTIONS", std::string(refused_.message()), now);
-}
-
-std::string RandomUuid(std::mt19937_64& random) {
-  const uint64_t high = (random() & ~0xF000ull) | 0x4000ull;
-  const uint64_t low = (random() & ~(3ull << 62)) | (2ull << 62);
-  const std::string hex = absl::StrCat(absl::Hex(high, absl::kZeroPad16), absl::Hex(low, absl::kZeroPad16));
-  return absl::StrCat(hex.substr(0, 8), "-", hex.substr(8, 4), "-", hex.substr(12, 4), "-", hex.substr(16, 4), "-",
-                      hex.substr(20));
 }
 
 std::pair<std::string, std::string> ClientCore::Reject(const Query& query, Instant now) const {
@@ -43,10 +30,7 @@ std::pair<std::string, std::string> ClientCore::Reject(const Query& query, Insta
   if (absl::Status checked = CheckQuery(query, limits_); !checked.ok()) {
     return {"INVALID_QUERY", std::string(checked.message())};
   }
-  if (now < hold_until_) return {hold_, "goad wants no query before retry_after"};
-  // Without a local model there is nothing better to do than to wait for goad, within the budget.
-  if (!away_.empty() && !query.must_offload) return {away_, away_detail_};
-  return {};
+  return not_now_.Why(query.must_offload, now);
 }
 
 std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<void()> send_later, Instant now) {
@@ -64,7 +48,7 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
     Answer answer;
     answer.why_local = why;
     answer.detail = detail;
-    answer.retry_after = std::max(hold_until_ - now, absl::ZeroDuration());
+    answer.retry_after = not_now_.HoldLeft(now);
     if (callbacks.on_done) {
       actions_.push_back(Notify{[f = std::move(callbacks.on_done), answer]() mutable { f(answer); }, id});
     }
@@ -77,7 +61,7 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
   live.number = next_number_++;
   live.asked_at = now;
   live.expires = now + std::min(options_.decision_budget, live.query.deadline);
-  waiting_[live.number] = id;
+  waiting_[live.number] = &live;
   AskWaiting(now);
   return id;
 }
@@ -87,20 +71,18 @@ void ClientCore::AskWaiting(Instant now) {
     const size_t most =
         limits_ && limits_->queries_per_session > 0 ? static_cast<size_t>(limits_->queries_per_session) : SIZE_MAX;
     if (queries_.size() - waiting_.size() >= most) break;
-    Live& live = *Find(waiting_.begin()->second);
+    Live& live = *waiting_.begin()->second;
     if (live.expires <= now) return;  // Tick ends it first
     SendQuery(live, now);
   }
   if (state_ != StreamState::kReady) return;
-  for (auto& [number, id] : waiting_) {  // behind others of this session: not goad's silence, so another budget counts
-    Live& live = *Find(id);
-    if (live.queued) continue;
-    live.queued = true;
-    const absl::Duration deadline = live.query.deadline, in_time = deadline - live.query.local_delay;
-    if (live.query.must_offload) {
-      live.expires = live.asked_at + (deadline < absl::InfiniteDuration() ? deadline : options_.answer_budget);
+  for (const auto& [number, live] : waiting_) {  // behind others: not goad's silence, so another budget counts
+    if (std::exchange(live->queued, true)) continue;
+    const absl::Duration deadline = live->query.deadline, in_time = deadline - live->query.local_delay;
+    if (live->query.must_offload) {
+      live->expires = live->asked_at + (deadline < absl::InfiniteDuration() ? deadline : options_.answer_budget);
     } else if (deadline < absl::InfiniteDuration()) {
-      live.expires = std::max(live.expires, live.asked_at + in_time);
+      live->expires = std::max(live->expires, live->asked_at + in_time);
     }
   }
 }
@@ -115,21 +97,24 @@ void ClientCore::SendQuery(Live& live, Instant now) {
   Send(QueryFrame(live.query, now - live.asked_at));
 }
 
-void ClientCore::SendPrompt(const std::string& query_id, Instant) {
-  Live* live = Find(query_id);
-  if (live == nullptr || live->phase != Phase::kGranted) return;
-  live->phase = Phase::kAnswering;
-  Send(PromptFrame(live->query));
+void ClientCore::SendPrompt(const std::string& query_id) {
+  if (Live* live = Find(query_id)) SendPrompt(*live);
+}
+
+void ClientCore::SendPrompt(Live& live) {
+  if (live.phase != Phase::kGranted) return;
+  live.phase = Phase::kAnswering;
+  Send(PromptFrame(live.query));
 }
 
 void ClientCore::Cancel(const std::string& query_id, Instant now) {
-  if (Find(query_id) != nullptr) GiveUp(query_id, "CANCELLED", "cancelled by the caller", now);
+  if (Live* live = Find(query_id)) GiveUp(*live, "CANCELLED", "cancelled by the caller", now);
   AskWaiting(now);
 }
 
 void ClientCore::CallbackFailed(const std::string& query_id, const std::string& what, Instant now) {
   if (query_id.empty()) return;  // on_problem itself: there is nobody else to tell
-  if (Find(query_id) != nullptr) GiveUp(query_id, "CALLBACK_FAILED", what, now);
+  if (Live* live = Find(query_id)) GiveUp(*live, "CALLBACK_FAILED", what, now);
   Tell("CALLBACK_FAILED", absl::StrCat("query ", query_id, ": a callback threw: ", what), now);
   AskWaiting(now);
 }
@@ -149,27 +134,19 @@ void ClientCore::SendLinks(Instant now) {
 }
 
 void ClientCore::ReportLocal(const std::string& query_id, absl::Duration delay, Instant now) {
-  absl::Status checked = CheckQueryId(query_id);
-  if (checked.ok() && (delay < absl::ZeroDuration() || delay > absl::Hours(1))) {
-    checked = absl::InvalidArgumentError(absl::StrCat("delay: ", absl::FormatDuration(delay), " is not in 0..1h"));
-  }
+  const absl::Status checked = CheckLocalDelay(query_id, delay);
   if (!checked.ok()) return Tell("REPORT_REFUSED", std::string(checked.message()), now);
-  if (state_ != StreamState::kReady) return;
-  v1::DeviceFrame frame;
-  frame.mutable_outcome()->set_query_id(query_id);
-  frame.mutable_outcome()->set_local_delay_s(absl::ToDoubleSeconds(delay));
-  Send(std::move(frame));
+  if (state_ == StreamState::kReady) Send(OutcomeFrame(query_id, delay));
 }
 
 void ClientCore::Shutdown(Instant now) {
-  while (!queries_.empty()) FinishLocally(queries_.begin()->first, "CANCELLED", "the client was closed", now);
+  while (!queries_.empty()) FinishLocally(queries_.begin()->second, "CANCELLED", "the client was closed", now);
   if (state_ != StreamState::kDown) actions_.push_back(CloseStream{});
   state_ = StreamState::kDown;
-  reconnect_at_ = absl::InfiniteDuration();
+  reconnect_.Never();
 }
 
-// --- stream
-// --------------------------------------------------------------------------------------------------------------
+// --- stream ----------------------------------------------------------------------------------------------------------
 
 void ClientCore::Open(Instant now) {
   state_ = StreamState::kGreeting;
@@ -181,60 +158,49 @@ void ClientCore::Open(Instant now) {
 void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Instant now, absl::Duration retry_after) {
   if (generation != generation_ || state_ == StreamState::kDown) return;
   const StreamState before = std::exchange(state_, StreamState::kDown);
-  if (before == StreamState::kReady) backoff_ = options_.backoff_first;  // it had worked
   if (before == StreamState::kLeaving) {
-    // Goodbye named its own time. When that is over already, all devices lose their streams in this instant and may not
-    // come back in it.
-    reconnect_at_ = std::max(reconnect_at_, now + std::max(goodbye_wait_, backoff_) * Random());
+    reconnect_.LostAfterGoodbye(now, random_);
   } else {
-    reconnect_at_ = now + std::max(backoff_ * (0.5 + 0.5 * Random()), retry_after * (1 + Random()));
-    backoff_ = std::min(2 * backoff_, options_.backoff_most);
+    reconnect_.Lost(retry_after, now, random_);
     Tell(before == StreamState::kReady ? "STREAM_LOST" : "UNREACHABLE", why, now);
   }
-  std::vector<std::string> given_up;
+  std::vector<Live*> given_up;
   for (auto& [id, live] : queries_) {
     if (live.phase == Phase::kWaiting) continue;
-    if (!live.answer.text.empty() || live.asks >= options_.asks_per_query || retry_budget_ < kRetry) {
-      given_up.push_back(id);
+    if (!live.answer.text.empty() || live.asks >= options_.asks_per_query || !retries_.Take()) {
+      given_up.push_back(&live);
     } else {
-      retry_budget_ -= kRetry;
       live.phase = Phase::kWaiting;  // asked again on the next stream, within the same budget
       live.expires = std::min(live.expires, now + options_.decision_budget);
-      waiting_[live.number] = id;
+      waiting_[live.number] = &live;
     }
   }
-  for (const std::string& id : given_up) FinishLocally(id, "STREAM_LOST", why, now);
-  if (before == StreamState::kGreeting) {
-    away_ = "UNREACHABLE";
-    away_detail_ = why;
-  }
+  for (Live* live : given_up) FinishLocally(*live, "STREAM_LOST", why, now);
+  if (before == StreamState::kGreeting) not_now_.Away("UNREACHABLE", why);
   RejectWaiting(now);
 }
 
 // Those that wait for what is known not to come.
 void ClientCore::RejectWaiting(Instant now) {
-  const std::map<uint64_t, std::string> waiting = waiting_;
-  for (const auto& [number, id] : waiting) {
-    const auto [why, detail] = Reject(Find(id)->query, now);
-    if (!why.empty()) FinishLocally(id, why, detail, now);
+  const std::map<uint64_t, Live*> waiting = waiting_;
+  for (const auto& [number, live] : waiting) {
+    const auto [why, detail] = Reject(live->query, now);
+    if (!why.empty()) FinishLocally(*live, why, detail, now);
   }
 }
 
 void ClientCore::OnWelcome(const v1::Welcome& welcome, Instant now) {
   if (state_ != StreamState::kGreeting) return;
   state_ = StreamState::kReady;
-  backoff_ = options_.backoff_first;
-  away_.clear();
+  reconnect_.Greeted();
+  not_now_.Greeted();
   limits_ = ReadLimits(welcome.limits());
   OnSites(welcome.sites(), now);
   RejectWaiting(now);  // the limits may be other ones
 }
 
 void ClientCore::OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& sites, Instant now) {
-  sites_.clear();
-  for (const v1::SiteInfo& site : sites) {
-    sites_.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
-  }
+  sites_ = ReadSites(sites);
   ++welcomes_;
   links_.Again();
   SendLinks(now);
@@ -243,13 +209,10 @@ void ClientCore::OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>&
 void ClientCore::OnGoodbye(const v1::Goodbye& goodbye, Instant now) {
   if (state_ != StreamState::kReady && state_ != StreamState::kGreeting) return;
   state_ = StreamState::kLeaving;
-  goodbye_wait_ = ReadSeconds(goodbye.reconnect_after_s());
-  reconnect_at_ =
-      now + std::max(goodbye_wait_, options_.backoff_first) * (1 + Random());  // a fleet does not come back as one
-  away_ = "DRAINING";
-  away_detail_ = goodbye.message();
-  Tell("GOODBYE", absl::StrCat(goodbye.message(), " (reconnecting in ", absl::FormatDuration(reconnect_at_ - now), ")"),
-       now);
+  reconnect_.Goodbye(ReadSeconds(goodbye.reconnect_after_s()), now, random_);
+  not_now_.Away("DRAINING", goodbye.message());
+  Tell("GOODBYE",
+       absl::StrCat(goodbye.message(), " (reconnecting in ", absl::FormatDuration(reconnect_.at() - now), ")"), now);
   RejectWaiting(now);
 }
 
@@ -270,13 +233,13 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
       const v1::Failed& failed = frame.failed();
       if (Live* live = Find(failed.query_id())) {
         live->answer.retry_after = ReadSeconds(failed.error().retry_after_s());
-        FinishLocally(failed.query_id(), ErrorName(failed.error()), failed.error().message(), now);
+        FinishLocally(*live, ErrorName(failed.error()), failed.error().message(), now);
       }
       break;
     }
     case v1::ServerFrame::kCancelled:
-      if (Find(frame.cancelled().query_id()) != nullptr) {
-        FinishLocally(frame.cancelled().query_id(), "CANCELLED_BY_GOAD", "cancelled by goad", now);
+      if (Live* live = Find(frame.cancelled().query_id())) {
+        FinishLocally(*live, "CANCELLED_BY_GOAD", "cancelled by goad", now);
       }
       break;
     case v1::ServerFrame::kProtocolError: {
@@ -284,8 +247,8 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
       Tell("PROTOCOL_ERROR",
            absl::StrCat(ErrorName(error.error()), ": ", error.error().field(), ": ", error.error().message()), now);
       // A second Prompt (never ours, but a network's) leaves the answer alone that the first one brought.
-      if (Find(error.query_id()) != nullptr && error.error().reason() != "PROMPT_TWICE") {
-        FinishLocally(error.query_id(), ErrorName(error.error()), error.error().message(), now);
+      if (Live* live = Find(error.query_id()); live != nullptr && error.error().reason() != "PROMPT_TWICE") {
+        FinishLocally(*live, ErrorName(error.error()), error.error().message(), now);
       }
       break;
     }
@@ -298,8 +261,7 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
   AskWaiting(now);
 }
 
-// --- one query
-// -----------------------------------------------------------------------------------------------------------
+// --- one query -------------------------------------------------------------------------------------------------------
 
 void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   if (live.phase != Phase::kAsked) return;  // told again
@@ -307,8 +269,7 @@ void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   live.answer.decision = ReadDecision(wire);
   const Decision decision = live.answer.decision;
   if (decision.retry_after > absl::ZeroDuration()) {
-    hold_until_ = std::max(hold_until_, now + decision.retry_after);
-    hold_ = decision.reason;
+    not_now_.Hold(decision.reason, now + decision.retry_after);
     live.answer.retry_after = decision.retry_after;
   }
   if (live.callbacks->on_decision) {
@@ -322,23 +283,22 @@ void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
       actions_.push_back(Notify{
           [to = live.callbacks, decision, send = live.send_later] { to->on_grant(decision, send); }, live.query.id});
     } else {
-      SendPrompt(live.query.id, now);
+      SendPrompt(live);
     }
   } else {
-    FinishLocally(live.query.id, decision.reason, "", now);
+    FinishLocally(live, decision.reason, "", now);
   }
-  if (now < hold_until_) RejectWaiting(now);
+  if (not_now_.HoldLeft(now) > absl::ZeroDuration()) RejectWaiting(now);
 }
 
 void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
   if (live.phase == Phase::kWaiting) return;
   if (tokens.text_offset() != live.answer.text.size()) {
-    return GiveUp(live.query.id, "INCOMPLETE",
+    return GiveUp(live, "INCOMPLETE",
                   absl::StrCat("text at ", tokens.text_offset(), " after ", live.answer.text.size(), " bytes"), now);
   }
   if (live.answer.text.size() + tokens.text().size() > kMostAnswerBytes) {
-    return GiveUp(live.query.id, "INCOMPLETE", absl::StrCat("an answer of more than ", kMostAnswerBytes, " bytes"),
-                  now);
+    return GiveUp(live, "INCOMPLETE", absl::StrCat("an answer of more than ", kMostAnswerBytes, " bytes"), now);
   }
   if (live.answer.text.empty()) live.answer.first_token_after = now - live.asked_at;
   live.answer.text += tokens.text();
@@ -350,50 +310,39 @@ void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
 void ClientCore::OnCompleted(Live& live, const v1::Completed& completed, Instant now) {
   if (live.phase == Phase::kWaiting) return;
   if (completed.text_bytes() != live.answer.text.size()) {  // its text went down with an earlier stream
-    return FinishLocally(live.query.id, "INCOMPLETE",
+    return FinishLocally(live, "INCOMPLETE",
                          absl::StrCat(live.answer.text.size(), " of ", completed.text_bytes(), " bytes arrived"), now);
   }
-  retry_budget_ = std::min(retry_budget_ + kPerAnswer, kMostBudget);
-  Answer& answer = live.answer;
-  answer.source = Answer::Source::kEdge;
-  answer.finish_reason = completed.finish_reason();
-  answer.backend = completed.backend();
-  answer.prompt_tokens = static_cast<int>(std::min(completed.prompt_tokens(), 1u << 30));
-  answer.output_tokens = static_cast<int>(std::min(completed.output_tokens(), 1u << 30));
-  answer.ttft = ReadSeconds(completed.ttft_s());
-  answer.compute = ReadSeconds(completed.compute_s());
-  Finish(live.query.id, now);
+  retries_.Earn();
+  live.answer.source = Answer::Source::kEdge;
+  ReadCompleted(completed, &live.answer);
+  Finish(live, now);
 }
 
 // As FinishLocally, when goad may still be working on the query.
-void ClientCore::GiveUp(std::string query_id, const std::string& why, const std::string& detail, Instant now) {
-  if (Find(query_id)->phase != Phase::kWaiting && state_ != StreamState::kDown) {
-    v1::DeviceFrame frame;
-    frame.mutable_cancel()->set_query_id(query_id);
-    Send(std::move(frame));
-  }
-  FinishLocally(std::move(query_id), why, detail, now);
+void ClientCore::GiveUp(Live& live, const std::string& why, const std::string& detail, Instant now) {
+  if (live.phase != Phase::kWaiting && state_ != StreamState::kDown) Send(CancelFrame(live.query.id));
+  FinishLocally(live, why, detail, now);
 }
 
 // The caller answers locally.
-void ClientCore::FinishLocally(std::string query_id, const std::string& why, const std::string& detail, Instant now) {
-  Live& live = *Find(query_id);
+void ClientCore::FinishLocally(Live& live, const std::string& why, const std::string& detail, Instant now) {
   live.answer.source = Answer::Source::kNone;
   live.answer.text.clear();
   live.answer.why_local = why;
   live.answer.detail = detail;
-  if (now < hold_until_) live.answer.retry_after = hold_until_ - now;
-  Finish(std::move(query_id), now);
+  if (const auto left = not_now_.HoldLeft(now); left > absl::ZeroDuration()) live.answer.retry_after = left;
+  Finish(live, now);
 }
 
-void ClientCore::Finish(std::string query_id, Instant now) {
-  Live live = std::move(*Find(query_id));
-  waiting_.erase(live.number);
-  queries_.erase(query_id);
+void ClientCore::Finish(Live& live, Instant now) {
   live.answer.delay = now - live.asked_at;
-  if (!live.callbacks->on_done) return;
-  actions_.push_back(
-      Notify{[to = live.callbacks, answer = std::move(live.answer)] { to->on_done(answer); }, std::move(query_id)});
+  if (live.callbacks->on_done) {
+    actions_.push_back(
+        Notify{[to = live.callbacks, answer = std::move(live.answer)] { to->on_done(answer); }, live.query.id});
+  }
+  waiting_.erase(live.number);
+  queries_.erase(queries_.find(live.query.id));
 }
 
 ClientCore::Live* ClientCore::Find(const std::string& query_id) {
@@ -408,38 +357,36 @@ void ClientCore::Tell(const std::string& code, const std::string& detail, Instan
   }
 }
 
-// --- time
-// ----------------------------------------------------------------------------------------------------------------
+// --- time ------------------------------------------------------------------------------------------------------------
 
 void ClientCore::Tick(Instant now) {
   if (state_ == StreamState::kGreeting && greet_by_ <= now) {
     actions_.push_back(CloseStream{});
     OnStreamLost(generation_, absl::StrCat("no greeting within ", absl::FormatDuration(kGreetingTime)), now);
   }
-  if (Leaves() && reconnect_at_ <= now) {  // nothing runs here any more
+  if (Leaves() && reconnect_.at() <= now) {  // nothing runs here any more
     actions_.push_back(CloseStream{});
     state_ = StreamState::kDown;
   }
-  if (state_ == StreamState::kDown && reconnect_at_ <= now) Open(now);
-  std::vector<std::string> late;
-  for (const auto& [id, live] : queries_) {
-    if (live.expires <= now) late.push_back(id);
+  if (state_ == StreamState::kDown && reconnect_.at() <= now) Open(now);
+  std::vector<Live*> late;
+  for (auto& [id, live] : queries_) {
+    if (live.expires <= now) late.push_back(&live);
   }
-  for (const std::string& id : late) {
-    const Live& live = *Find(id);
-    const char* why = live.phase == Phase::kAsked     ? "NO_DECISION"
-                      : live.phase != Phase::kWaiting ? "TIMEOUT"
-                      : live.queued                   ? "SESSION_FULL"
-                      : away_ == "DRAINING"           ? "DRAINING"
-                                                      : "UNREACHABLE";
-    GiveUp(id, why, "the query's budget is spent", now);
+  for (Live* live : late) {
+    const char* why = live->phase == Phase::kAsked     ? "NO_DECISION"
+                      : live->phase != Phase::kWaiting ? "TIMEOUT"
+                      : live->queued                   ? "SESSION_FULL"
+                      : not_now_.away() == "DRAINING"  ? "DRAINING"
+                                                       : "UNREACHABLE";
+    GiveUp(*live, why, "the query's budget is spent", now);
   }
   AskWaiting(now);
   SendLinks(now);
 }
 
 Instant ClientCore::NextWake() const {
-  Instant wake = state_ == StreamState::kDown || Leaves() ? reconnect_at_ : absl::InfiniteDuration();
+  Instant wake = state_ == StreamState::kDown || Leaves() ? reconnect_.at() : absl::InfiniteDuration();
   if (state_ == StreamState::kGreeting) wake = greet_by_;
   if (state_ == StreamState::kReady) wake = links_.due();
   for (const auto& [id, live] : queries_) wake = std::min(wake, live.expires);

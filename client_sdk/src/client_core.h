@@ -10,14 +10,16 @@
 #include <variant>
 #include <vector>
 
-#include "goad/client.h"
+#include "client_sdk/src/instant.h"
+#include "client_sdk/src/link_reports.h"
+#include "client_sdk/src/not_now.h"
+#include "client_sdk/src/problems.h"
+#include "client_sdk/src/reconnect.h"
+#include "client_sdk/src/retry_budget.h"
+#include "goad/query.h"
 #include "goad/v1/offload.pb.h"
-#include "src/link_reports.h"
-#include "src/problems.h"
 
 namespace goad::internal {
-
-using Instant = absl::Duration;  // on a monotonic clock, since an arbitrary origin
 
 // What the shell must do, in order.
 struct OpenStream {
@@ -33,9 +35,6 @@ struct Notify {  // call it, outside any lock; when it throws, say so to Callbac
 };
 using Action = std::variant<OpenStream, CloseStream, SendFrame, Notify>;
 
-// RFC 4122, version 4.
-std::string RandomUuid(std::mt19937_64& random);
-
 // Thread-compatible. Every Ask gets exactly one on_done.
 class ClientCore {
  public:
@@ -46,7 +45,7 @@ class ClientCore {
 
   // `send_later` is handed to on_grant: it must get SendPrompt(id) called on this core.
   std::string Ask(Query query, AskCallbacks callbacks, std::function<void()> send_later, Instant now);
-  void SendPrompt(const std::string& query_id, Instant now);
+  void SendPrompt(const std::string& query_id);
   void Cancel(const std::string& query_id, Instant now);
   void ReportLinks(std::vector<Link> links, Instant now);
   void ReportLocal(const std::string& query_id, absl::Duration delay, Instant now);
@@ -94,34 +93,29 @@ class ClientCore {
   void RejectWaiting(Instant now);
   void AskWaiting(Instant now);  // as many as goad takes
   void SendQuery(Live& live, Instant now);
+  void SendPrompt(Live& live);
   void SendLinks(Instant now);
-  // By value: the id often lives in the entry that goes.
-  void GiveUp(std::string query_id, const std::string& why, const std::string& detail, Instant now);
-  void FinishLocally(std::string query_id, const std::string& why, const std::string& detail, Instant now);
-  void Finish(std::string query_id, Instant now);
+  // The query is gone after each of these.
+  void GiveUp(Live& live, const std::string& why, const std::string& detail, Instant now);
+  void FinishLocally(Live& live, const std::string& why, const std::string& detail, Instant now);
+  void Finish(Live& live, Instant now);
   Live* Find(const std::string& query_id);
   bool Leaves() const { return state_ == StreamState::kLeaving && queries_.size() == waiting_.size(); }
   void Tell(const std::string& code, const std::string& detail, Instant now);
   void Send(v1::DeviceFrame frame) { actions_.push_back(SendFrame{std::move(frame)}); }
-  double Random() { return static_cast<double>(random_() >> 11) * 0x1p-53; }  // 0..1
 
   const ClientOptions options_;
   std::mt19937_64 random_;
   absl::Status refused_;
   StreamState state_ = StreamState::kDown;
   uint64_t generation_ = 0;
-  Instant reconnect_at_;  // when kDown
-  Instant greet_by_;      // when kGreeting
-  absl::Duration backoff_;
-  absl::Duration goodbye_wait_;  // what Goodbye asked for
-  // Why goad is known to take no query now; empty when it may. Until the next greeting, and until a time.
-  std::string away_, away_detail_;
-  std::string hold_;
-  Instant hold_until_ = -absl::InfiniteDuration();
-  int retry_budget_ = 100;  // tenths of a question that may be asked again
+  Reconnect reconnect_;  // when kDown or kLeaving
+  Instant greet_by_;     // when kGreeting
+  NotNow not_now_;
+  RetryBudget retries_;
   uint64_t next_number_ = 0;
   std::map<std::string, Live> queries_;
-  std::map<uint64_t, std::string> waiting_;  // ids by number, of the queries in kWaiting
+  std::map<uint64_t, Live*> waiting_;  // by number, those of queries_ in kWaiting
   LinkReports links_;
   Problems problems_;
   std::optional<Limits> limits_;

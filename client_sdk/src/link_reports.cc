@@ -1,7 +1,7 @@
-#include "src/link_reports.h"
+#include "client_sdk/src/link_reports.h"
 
 #include "absl/strings/str_cat.h"
-#include "src/checks.h"
+#include "client_sdk/src/checks.h"
 
 namespace goad::internal {
 namespace {
@@ -11,14 +11,14 @@ constexpr absl::Duration kBetween = absl::Milliseconds(100);
 
 }  // namespace
 
-absl::Status LinkReports::Take(Link link, absl::Duration now) {
+absl::Status LinkReports::Take(Link link, Instant now) {
   if (absl::Status checked = CheckLink(link); !checked.ok()) return checked;
   if (links_.size() >= kMostSites && links_.count(link.site) == 0) {
     return absl::ResourceExhaustedError(
         absl::StrCat("link to ", link.site, ": ", kMostSites, " other sites are known, want at most that"));
   }
   const std::string site = link.site;
-  const absl::Duration measured = now - link.age;
+  const Instant measured = now - link.age;
   links_[site] = {std::move(link), measured};
   changed_.insert(site);
   return absl::OkStatus();
@@ -29,7 +29,7 @@ void LinkReports::Again() {
   next_ = -absl::InfiniteDuration();
 }
 
-v1::DeviceFrame LinkReports::Report(absl::Duration now) {
+v1::DeviceFrame LinkReports::Report(Instant now) {
   v1::DeviceFrame frame;
   v1::LinkReport* report = frame.mutable_link_report();
   for (const std::string& site : changed_) {

@@ -7,7 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "goad/client.h"
+#include "client_sdk/src/instant.h"
+#include "goad/query.h"
 #include "goad/v1/offload.pb.h"
 
 namespace goad::internal {
@@ -16,17 +17,16 @@ namespace goad::internal {
 class LinkReports {
  public:
   // What is wrong with it, if anything; then it is not taken.
-  absl::Status Take(Link link, absl::Duration now);
+  absl::Status Take(Link link, Instant now);
   void Again();  // on a new stream everything is to be told once more
   // When Report is next to be called; infinite when there is nothing to tell.
-  absl::Duration due() const { return changed_.empty() ? absl::InfiniteDuration() : next_; }
-  v1::DeviceFrame Report(absl::Duration now);  // REQUIRES: due() <= now. May have no links (all too old)
+  Instant due() const { return changed_.empty() ? absl::InfiniteDuration() : next_; }
+  v1::DeviceFrame Report(Instant now);  // REQUIRES: due() <= now. May have no links (all too old)
 
  private:
-  std::map<std::string, std::pair<Link, absl::Duration>>
-      links_;                      // by site, with the time of the measurement; at most 64
-  std::set<std::string> changed_;  // since the last report
-  absl::Duration next_ = -absl::InfiniteDuration();
+  std::map<std::string, std::pair<Link, Instant>> links_;  // by site, with the time of the measurement; at most 64
+  std::set<std::string> changed_;                          // since the last report
+  Instant next_ = -absl::InfiniteDuration();
 };
 
 }  // namespace goad::internal

@@ -1,11 +1,11 @@
-#include "src/problems.h"
+#include "client_sdk/src/problems.h"
 
 #include "absl/strings/str_cat.h"
-#include "src/checks.h"
+#include "client_sdk/src/checks.h"
 
 namespace goad::internal {
 
-std::optional<Problem> Problems::Told(const std::string& code, const std::string& detail, absl::Duration now) {
+std::optional<Problem> Problems::Told(const std::string& code, const std::string& detail, Instant now) {
   for (auto it = last_.begin(); it != last_.end();)
     it = now - it->second >= absl::Minutes(1) ? last_.erase(it) : std::next(it);
   const std::string clipped = Clip(detail, 512);

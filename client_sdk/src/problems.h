@@ -6,18 +6,19 @@
 #include <optional>
 #include <string>
 
-#include "goad/client.h"
+#include "client_sdk/src/instant.h"
+#include "goad/query.h"
 
 namespace goad::internal {
 
 // Thread-compatible. The same problem once a minute, and ten in a second; the others are counted.
 class Problems {
  public:
-  std::optional<Problem> Told(const std::string& code, const std::string& detail, absl::Duration now);
+  std::optional<Problem> Told(const std::string& code, const std::string& detail, Instant now);
 
  private:
-  std::map<std::string, absl::Duration> last_;         // by code and detail; of the last minute, bounded
-  absl::Duration second_ = -absl::InfiniteDuration();  // when the present one began
+  std::map<std::string, Instant> last_;         // by code and detail; of the last minute, bounded
+  Instant second_ = -absl::InfiniteDuration();  // when the present one began
   int in_second_ = 0;
   int untold_ = 0;
 };

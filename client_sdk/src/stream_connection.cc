@@ -1,4 +1,4 @@
-#include "src/stream_connection.h"
+#include "client_sdk/src/stream_connection.h"
 
 #include <grpcpp/grpcpp.h>
 
@@ -7,9 +7,9 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "client_sdk/src/tls_files.h"
+#include "client_sdk/src/wire.h"
 #include "goad/v1/offload.grpc.pb.h"
-#include "src/tls_files.h"
-#include "src/wire.h"
 
 namespace goad::internal {
 namespace {

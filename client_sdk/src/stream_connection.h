@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "goad/client.h"
+#include "goad/query.h"
 #include "goad/v1/offload.pb.h"
 
 namespace goad::internal {

@@ -1,4 +1,4 @@
-#include "src/tls_files.h"
+#include "client_sdk/src/tls_files.h"
 
 #include <errno.h>
 #include <fcntl.h>

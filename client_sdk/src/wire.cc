@@ -1,4 +1,4 @@
-#include "src/wire.h"
+#include "client_sdk/src/wire.h"
 
 #include <algorithm>
 
@@ -84,6 +84,19 @@ v1::DeviceFrame PromptFrame(const Query& query) {
   return frame;
 }
 
+v1::DeviceFrame CancelFrame(const std::string& query_id) {
+  v1::DeviceFrame frame;
+  frame.mutable_cancel()->set_query_id(query_id);
+  return frame;
+}
+
+v1::DeviceFrame OutcomeFrame(const std::string& query_id, absl::Duration local_delay) {
+  v1::DeviceFrame frame;
+  frame.mutable_outcome()->set_query_id(query_id);
+  frame.mutable_outcome()->set_local_delay_s(absl::ToDoubleSeconds(local_delay));
+  return frame;
+}
+
 absl::Duration ReadSeconds(double s) { return s > 0 ? absl::Seconds(std::min(s, 3600.0)) : absl::ZeroDuration(); }
 
 std::string ReasonName(int reason) {
@@ -119,6 +132,23 @@ Limits ReadLimits(const v1::Limits& wire) {
   limits.link_max_age = ReadSeconds(wire.link_max_age_s());
   limits.grant = ReadSeconds(wire.grant_s());
   return limits;
+}
+
+std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire) {
+  std::vector<Site> sites;
+  for (const v1::SiteInfo& site : wire) {
+    sites.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
+  }
+  return sites;
+}
+
+void ReadCompleted(const v1::Completed& wire, Answer* answer) {
+  answer->finish_reason = wire.finish_reason();
+  answer->backend = wire.backend();
+  answer->prompt_tokens = ToInt(wire.prompt_tokens());
+  answer->output_tokens = ToInt(wire.output_tokens());
+  answer->ttft = ReadSeconds(wire.ttft_s());
+  answer->compute = ReadSeconds(wire.compute_s());
 }
 
 }  // namespace goad::internal

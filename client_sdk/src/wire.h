@@ -3,8 +3,9 @@
 #define GOAD_CLIENT_SDK_SRC_WIRE_H_
 
 #include <string>
+#include <vector>
 
-#include "goad/client.h"
+#include "goad/query.h"
 #include "goad/v1/offload.pb.h"
 
 namespace goad::internal {
@@ -12,9 +13,13 @@ namespace goad::internal {
 v1::DeviceFrame HelloFrame(const ClientOptions& options);
 v1::DeviceFrame QueryFrame(const Query& query, absl::Duration waited);  // since Ask
 v1::DeviceFrame PromptFrame(const Query& query);
+v1::DeviceFrame CancelFrame(const std::string& query_id);
+v1::DeviceFrame OutcomeFrame(const std::string& query_id, absl::Duration local_delay);
 
 Decision ReadDecision(const v1::Decision& wire);
 Limits ReadLimits(const v1::Limits& wire);
+std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire);
+void ReadCompleted(const v1::Completed& wire, Answer* answer);  // what it says of the answer, of which the text is here
 // 0..1 h; 0 for what is no number.
 absl::Duration ReadSeconds(double s);
 // Never empty: "NO_GAIN", or "REASON_99" for one that this client does not know.

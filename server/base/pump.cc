@@ -23,11 +23,13 @@ PumpThread::~PumpThread() {
 
 void PumpThread::Wake(std::shared_ptr<Pumped> pumped) {
   if (pumped->queued_.exchange(true)) return;
+  bool first = false;
   {
     MutexLock lock(mutex_);
+    first = queue_.empty();  // else the thread is awake, or has been woken
     queue_.push_back(std::move(pumped));
   }
-  nonempty_.notify_one();
+  if (first) nonempty_.notify_one();
 }
 
 void PumpThread::Run(const char* name) {

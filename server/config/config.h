@@ -161,7 +161,7 @@ struct LimitsConfig {               // hot, but for sessions
       absl::Seconds(10);  // a paused answer is given up after this, and who reads nothing is cut off
   absl::Duration session_max_age =
       absl::Hours(12);                            // then Goodbye, spread over the last third; 0 = never. Restart-only
-  absl::Duration retry_after = absl::Seconds(1);  // hint given with OVERLOAD and DRAINING
+  absl::Duration retry_after = absl::Seconds(1);  // least hint with whatever is refused for now
 
   int SessionsPerIdentity() const { return sessions_per_identity > 0 ? sessions_per_identity : (sessions + 1) / 2; }
   int ConnectionsPerAddress() const {

@@ -1,4 +1,4 @@
-// The composition root: owns every room, knows the order in which they start and stop. No business logic.
+// The composition root: owns every room, starts and stops them in order. No business logic.
 //
 // Start, bottom up: metrics -> registry, session writer and admin pump -> dispatch thread -> engine thread -> decision
 // log -> metrics endpoint -> device listener -> admin listener. Stop: both listeners, with every call on them over,
@@ -16,6 +16,10 @@
 #include "server/config/config.h"
 
 namespace goad::server {
+
+struct AdminPorts;
+class Reloader;
+struct Rooms;
 
 class Daemon {
  public:
@@ -51,10 +55,13 @@ class Daemon {
   absl::Duration longest_stop() const;  // that DrainAndStop takes, at the present configuration
 
  private:
-  struct Rooms;
-  explicit Daemon(std::unique_ptr<Rooms> rooms);
-  static absl::StatusOr<std::unique_ptr<Daemon>> StartRooms(Config config, Options options);
-  std::unique_ptr<Rooms> rooms_;
+  Daemon(Config config, Options options);
+  absl::Status StartRooms();
+  AdminPorts Orders();
+
+  const Options options_;
+  const std::unique_ptr<Rooms> rooms_;
+  const std::unique_ptr<Reloader> reloader_;
 };
 
 }  // namespace goad::server

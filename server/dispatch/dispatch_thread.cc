@@ -28,11 +28,13 @@ DispatchThread::~DispatchThread() {
 }
 
 void DispatchThread::Post(Command command) {
+  bool first = false;
   {
     MutexLock lock(mutex_);
+    first = commands_.empty();  // else the thread is awake, or has been woken
     commands_.push_back(std::move(command));
   }
-  transport_->Wake();
+  if (first) transport_->Wake();
 }
 
 void DispatchThread::Start(DispatchRequest request) {

@@ -15,6 +15,11 @@ EngineThread::~EngineThread() {
   thread_.join();
 }
 
+void EngineThread::SetConfig(std::shared_ptr<const Config> config, bool keep_overrides) {
+  inbox_->set_max_submits(config->limits.waiting_queries);
+  inbox_->Push(ApplyConfig{std::move(config), keep_overrides});
+}
+
 void EngineThread::Run() {
   pthread_setname_np(pthread_self(), "goad-engine");
   while (!stop_) {

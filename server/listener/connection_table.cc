@@ -121,8 +121,7 @@ std::string AddressOfPeer(std::string_view peer) {
   return absl::StrCat(text, "/64");
 }
 
-// --- one connection
-// ------------------------------------------------------------------------------------------------------
+// --- one connection --------------------------------------------------------------------------------------------------
 
 Connection::~Connection() {
   if (control_fd_ >= 0) close(control_fd_);
@@ -154,8 +153,7 @@ std::optional<ConnectionRefusal> Connection::shut() const {
   return static_cast<ConnectionRefusal>(why);
 }
 
-// --- all of them
-// ---------------------------------------------------------------------------------------------------------
+// --- all of them -----------------------------------------------------------------------------------------------------
 
 void ConnectionTable::SetLimits(const ListenerLimits& limits) {
   MutexLock lock(mutex_);

@@ -5,12 +5,12 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "goad/v1/planner.grpc.pb.h"
 #include "scheduler/policy.h"
+#include "server/base/mutex.h"
 #include "server/wire/enums.h"
 
 namespace goad::server {
@@ -58,7 +58,7 @@ class PlannerService final : public v1::Planner::CallbackService {
   PlannerService() : thread_([this] { Run(); }) {}
   ~PlannerService() override {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       stop_ = true;
     }
     wake_.notify_one();
@@ -115,37 +115,39 @@ class PlannerService final : public v1::Planner::CallbackService {
  private:
   // False when there is one already.
   bool Take(std::function<grpc::Status()> job, grpc::ServerUnaryReactor* reactor) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (job_ || running_) return false;
     job_ = std::move(job);
     reactor_ = reactor;
     return true;
   }
 
+  // Waits for one; empty at the end.
+  std::function<grpc::Status()> Next() {
+    MutexLock lock(mutex_);
+    while (!stop_ && !job_) mutex_.WaitUntil(wake_, MonotonicTime::Infinite());
+    running_ = job_ != nullptr;
+    return std::exchange(job_, nullptr);
+  }
+  // Before the caller hears of it: its next plan must not be refused.
+  grpc::ServerUnaryReactor* Done() {
+    MutexLock lock(mutex_);
+    running_ = false;
+    return reactor_;
+  }
   void Run() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [this] { return stop_ || job_; });
-      if (!job_) return;
-      const std::function<grpc::Status()> job = std::exchange(job_, nullptr);
-      grpc::ServerUnaryReactor* const reactor = reactor_;
-      running_ = true;
-      lock.unlock();
+    while (const std::function<grpc::Status()> job = Next()) {
       const grpc::Status status = job();
-      lock.lock();
-      running_ = false;  // before the caller hears of it: its next plan must not be refused
-      lock.unlock();
-      reactor->Finish(status);
-      lock.lock();
+      Done()->Finish(status);
     }
   }
 
-  std::mutex mutex_;
+  Mutex mutex_;
   std::condition_variable wake_;
-  std::function<grpc::Status()> job_;            // guarded by mutex_, as the next three
-  grpc::ServerUnaryReactor* reactor_ = nullptr;  // whom it is for
-  bool running_ = false;
-  bool stop_ = false;
+  std::function<grpc::Status()> job_ GOAD_GUARDED_BY(mutex_);
+  grpc::ServerUnaryReactor* reactor_ GOAD_GUARDED_BY(mutex_) = nullptr;  // whom it is for
+  bool running_ GOAD_GUARDED_BY(mutex_) = false;
+  bool stop_ GOAD_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -6,35 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "goad/uncertainty.h"
 #include "server/base/clip.h"
+#include "server/session/wire_checks.h"
 #include "server/wire/enums.h"
 
 namespace goad::server {
 namespace {
-
-ErrorInfo Invalid(std::string field, const std::string& message) {
-  return MakeError(ErrorCode::kInvalidArgument, "OUT_OF_RANGE", std::move(field), message);
-}
-
-// Refuses NaN too: the comparison is then false.
-std::optional<ErrorInfo> CheckRange(const char* field, double value, double low, double high) {
-  if (value >= low && value <= high) return std::nullopt;
-  return Invalid(field, absl::StrCat(value, " is not in ", low, "..", high));
-}
-
-std::optional<ErrorInfo> CheckAboveZero(const char* field, double value, double high) {
-  if (value > 0 && value <= high) return std::nullopt;
-  return Invalid(field, absl::StrCat(value, " is not above 0 and at most ", high));
-}
-
-std::optional<ErrorInfo> CheckLength(const std::string& field, size_t bytes, size_t low, size_t high) {
-  if (bytes >= low && bytes <= high) return std::nullopt;
-  return Invalid(field, absl::StrCat(bytes, " bytes, want ", low, "..", high));
-}
-
-std::optional<ErrorInfo> CheckName(const char* field, const std::string& name) {
-  if (!HasControlCharacter(name)) return std::nullopt;
-  return Invalid(field, absl::StrCat("\"", Clip(name), "\" holds a control character"));
-}
 
 double FromDb(double db) { return std::pow(10, db / 10); }
 
@@ -47,9 +23,6 @@ std::string SiteNames(const Config& config) {
 }
 
 }  // namespace
-
-#define GOAD_REFUSE_IF(check) \
-  if (auto refused_ = (check)) return refused_
 
 std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* field) {
   GOAD_REFUSE_IF(CheckLength(field, query_id.size(), 1, 64));
@@ -269,8 +242,7 @@ uint64_t QueryFingerprint(const v1::Query& query) {
   return std::hash<std::string>{}(body.SerializeAsString());
 }
 
-// --- encoding
-// ------------------------------------------------------------------------------------------------------------
+// --- encoding --------------------------------------------------------------------------------------------------------
 
 static_assert(static_cast<int>(ErrorCode::kInternal) + 1 == v1::ERROR_CODE_INTERNAL);
 

@@ -7,12 +7,11 @@
 #include <set>
 #include <unordered_map>
 
-#include "prometheus/collectable.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
-#include "server/base/mutex.h"
+#include "server/telemetry/metrics_page.h"
 
 namespace goad::server {
 namespace {
@@ -48,46 +47,6 @@ Histogram& OneHistogram(Registry& r, const char* name, const char* help, const B
   return BuildHistogram().Name(name).Help(help).Register(r).Add({}, buckets);
 }
 
-// The registry without the series of what was removed: those go on counting (somebody may be about to), and come back
-// when it does.
-class Page final : public prometheus::Collectable {
- public:
-  std::vector<prometheus::MetricFamily> Collect() const override {
-    std::vector<prometheus::MetricFamily> families = registry.Collect();
-    MutexLock lock(mutex_);
-    for (prometheus::MetricFamily& family : families) {
-      std::vector<prometheus::ClientMetric> shown;
-      shown.reserve(family.metric.size());
-      for (prometheus::ClientMetric& metric : family.metric) {
-        if (!Hides(metric)) shown.push_back(std::move(metric));
-      }
-      family.metric.swap(shown);
-    }
-    return families;
-  }
-  // Names of sites, and "SITE URL" of backends.
-  void Show(std::set<std::string> sites, std::set<std::string> backends) {
-    MutexLock lock(mutex_);
-    sites_ = std::move(sites);
-    backends_ = std::move(backends);
-  }
-
-  Registry registry;
-
- private:
-  bool Hides(const prometheus::ClientMetric& metric) const GOAD_REQUIRES(mutex_) {
-    const std::string *site = nullptr, *backend = nullptr;
-    for (const auto& label : metric.label) {
-      if (label.name == "site") site = &label.value;
-      if (label.name == "backend") backend = &label.value;
-    }
-    if (site == nullptr || site->empty()) return false;
-    return sites_.count(*site) == 0 || (backend != nullptr && backends_.count(*site + " " + *backend) == 0);
-  }
-  mutable Mutex mutex_;
-  std::set<std::string> sites_ GOAD_GUARDED_BY(mutex_), backends_ GOAD_GUARDED_BY(mutex_);
-};
-
 struct BackendSeries {
   std::string url;
   Gauge *up = nullptr, *slots = nullptr;
@@ -105,11 +64,11 @@ struct SiteSeries {
 }  // namespace
 
 struct Metrics::Families {
-  std::shared_ptr<Page> page = std::make_shared<Page>();
+  std::shared_ptr<MetricsPage> page = std::make_shared<MetricsPage>();
   Registry& r = page->registry;
   std::array<std::atomic<const SiteSeries*>, 64> sites{};  // by place
-  std::deque<SiteSeries>
-      all_sites;  // that ever were: whoever records may still hold one. Grows by reloads that change sites
+  // That ever were: whoever records may still hold one. Grows by reloads that change sites.
+  std::deque<SiteSeries> all_sites;
   const SiteSeries& At(sched::SiteIndex site) const {
     return *sites[sched::ToIndex(site)].load(std::memory_order_acquire);
   }
@@ -279,6 +238,12 @@ MetricsLabels MetricsLabels::Of(const Config& config) {
   return labels;
 }
 
+void Metrics::SetConfig(const Config& config) {
+  SetLabels(MetricsLabels::Of(config));
+  f_->config_version.Set(static_cast<double>(config.version));
+  f_->certificate_expires.Set(absl::ToDoubleSeconds(config.listen.tls.expires - absl::UnixEpoch()));
+}
+
 void Metrics::SetLabels(const MetricsLabels& labels) {
   std::set<std::string> shown, backends_shown;
   for (size_t place = 0; place < labels.sites.size(); ++place) {
@@ -306,8 +271,8 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
         {{"verdict", "LOCAL"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", ""}});
   }
   for (const char* part : kSnapshotParts) f_->snapshot_faults.Add({{"part", part}});
-  for (int k = 0; k < kRefusalCount;
-       ++k) {  // zero from the start, so that a rate over them is right from the first one on
+  // Zero from the start, so that a rate over them is right from the first one on.
+  for (int k = 0; k < kRefusalCount; ++k) {
     f_->refusals[static_cast<size_t>(k)] = &f_->refused.Add({{"reason", ToString(static_cast<Refusal>(k))}});
   }
   for (size_t t = 0; t < kTerminals.size(); ++t) {
@@ -405,9 +370,5 @@ void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
 void Metrics::Refused(Refusal refusal) { f_->refusals[static_cast<size_t>(refusal)]->Increment(); }
 void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
 void Metrics::DecisionLogLost(uint64_t lines) { f_->log_lost.Increment(static_cast<double>(lines)); }
-void Metrics::CertificateExpires(absl::Time at) {
-  f_->certificate_expires.Set(absl::ToDoubleSeconds(at - absl::UnixEpoch()));
-}
-void Metrics::ConfigVersion(uint64_t version) { f_->config_version.Set(static_cast<double>(version)); }
 
 }  // namespace goad::server

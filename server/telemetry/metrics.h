@@ -46,14 +46,17 @@ class ListenerMetrics {
 };
 
 // Thread-safe. Label sets are resolved to series beforehand, so recording never looks anything up, with the exception
-// of backend_requests_total, whose codes are what backends answer, and of the tenants, which a reload may add to.
+// of backend_requests_total, whose codes are what backends answer, of the tenants, which a reload may add to, of the
+// policy's time, once an epoch, and of snapshot faults, which are bugs.
 class Metrics {
  public:
   explicit Metrics(const MetricsLabels& labels);
   ~Metrics();
 
-  // Before anybody records for what is new in them. Series of what is removed go on counting, unseen.
-  void SetLabels(const MetricsLabels& labels);
+  // Its labels, version and certificate. Before anybody records for a site or backend that is new in it; series of what
+  // is removed go on counting, unseen.
+  void SetConfig(const Config& config);
+  void SetLabels(const MetricsLabels& labels);  // these alone
 
   // What is scraped. Thread-safe.
   std::shared_ptr<prometheus::Collectable> page() const;
@@ -102,8 +105,6 @@ class Metrics {
 
   // Configuration.
   void ConfigReload(bool ok);
-  void CertificateExpires(absl::Time at);
-  void ConfigVersion(uint64_t version);
 
   void DecisionLogLost(uint64_t lines);
 

@@ -1,4 +1,4 @@
-#include "src/client_core.h"
+#include "client_sdk/src/client_core.h"
 
 #include <algorithm>
 #include <cmath>
@@ -520,8 +520,8 @@ TEST_F(ClientCoreTest, AnUploadCanBeDelayedByTheCaller) {
   Decide(id, true);
   EXPECT_EQ(grants, 1);
   EXPECT_TRUE(sent_.empty());
-  core_.SendPrompt(id, now_);
-  core_.SendPrompt(id, now_);
+  core_.SendPrompt(id);
+  core_.SendPrompt(id);
   Collect();
   EXPECT_EQ(sent_.size(), 1u);
 }

@@ -1,4 +1,4 @@
-#include "loadgen/report.h"
+#include "client_sdk/loadgen/report.h"
 
 #include <sstream>
 

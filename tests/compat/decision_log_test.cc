@@ -105,6 +105,7 @@ TEST(OldDecisionLog, HoldsWhatThereIsToHold) {
       uplinks.insert(site.at("uplink"));
       computes.insert(site.at("compute"));
       lines["no chat"] += !site.at("chat").get<bool>();
+      lines["draining"] += site.value("draining", false);  // came with decisions-2
       lines["interference"] += site.at("resident_interference_w").get<double>() > 0;
       lines["own rate"] += site.at("uplink") == "measured" && !site.at("uplink_shared").get<bool>();
     }
@@ -120,7 +121,7 @@ TEST(OldDecisionLog, HoldsWhatThereIsToHold) {
   EXPECT_EQ(uplinks, (std::set<std::string>{"measured", "shannon"}));
   EXPECT_EQ(computes, (std::set<std::string>{"batching", "equal_share"}));
   for (const char* what : {"residents", "caps", "assigned", "chat", "no chat", "forced", "stale", "deadline", "inline",
-                           "interference", "own rate"}) {
+                           "interference", "own rate", "draining"}) {
     EXPECT_GT(lines[what], 0) << what;
   }
 }
@@ -137,6 +138,7 @@ TEST(OldDecisionLog, AMissingFieldIsItsNeutralValue) {
                              {"active_uplinks", 0},
                              {"active_queries", 0},
                              {"accepting", true},
+                             {"draining", false},
                              {"chat", true},
                              {"resident_interference_w", 0.0},
                              {"max_queries", 2147483647},
@@ -154,6 +156,7 @@ TEST(OldDecisionLog, AMissingFieldIsItsNeutralValue) {
     for (const auto& [name, value] : neutral_top.items()) bare.erase(name);
     for (size_t j = 0; j < line.at("sites").size(); ++j) {
       full["sites"][j].update(neutral_site);
+      full["sites"][j].erase("name");  // for people; nobody reads it back
       if (full["sites"][j]["compute_flops"] == 0.0) full["sites"][j]["compute_flops"] = 1e15;
       bare["sites"][j] = full["sites"][j];
       for (const auto& [name, value] : neutral_site.items()) bare["sites"][j].erase(name);

@@ -17,11 +17,11 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client_sdk/src/client_core.h"
 #include "goad/client.h"
 #include "goad/v1/offload.pb.h"
 #include "nlohmann/json.hpp"
 #include "server/config/config.h"
-#include "src/client_core.h"
 
 namespace goad::compat {
 
@@ -94,6 +94,14 @@ class App {
   explicit App(std::function<void(const std::string&)> heard) : heard_(std::move(heard)), core_(Options(), 1) {}
 
   internal::ClientCore& core() { return core_; }
+
+  void Hear(uint64_t generation, const v1::ServerFrame& frame, internal::Instant now) {
+    core_.OnFrame(generation, frame, now);
+    if (!frame.has_sites()) return;  // no callback tells of it: an app asks
+    Json sites = Json::array();
+    for (const Site& site : core_.sites()) sites.push_back({site.name, site.measured, site.chat});
+    Say({{"sites", sites}});
+  }
 
   void Call(const std::string& line, internal::Instant now) {
     const std::pair<std::string, std::string> call = absl::StrSplit(line, absl::MaxSplits(' ', 1));

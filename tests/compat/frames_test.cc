@@ -167,6 +167,8 @@ class OldDevice {
     if (frame.frame_case() != v1::ServerFrame::FRAME_NOT_SET) return frame;
     if (then.has_goodbye()) {
       registry_.StartDrain(absl::Seconds(1), now_);
+    } else if (then.has_sites()) {
+      UseSites(then.sites());
     } else if (auto event = EventOf(then)) {
       EXPECT_NE(registry_.Deliver(session_->id, *event), server::Delivery::kDropped) << then.ShortDebugString();
     }
@@ -190,6 +192,24 @@ class OldDevice {
     for (const server::Event& event : inbox_.Drain(server::MonotonicTime())) {
       if (const auto* submit = std::get_if<server::SubmitQuery>(&event)) ids_[submit->query_id] = submit->id;
     }
+  }
+  // A configuration with these sites, those that it had in their places.
+  void UseSites(const v1::Sites& wire) {
+    server::Config next = *config_.Current();
+    for (server::SiteConfig& site : next.sites) site.presence.removed_at = now_;
+    for (const v1::SiteInfo& info : wire.sites()) {
+      auto site = std::find_if(next.sites.begin(), next.sites.end(),
+                               [&](const server::SiteConfig& known) { return known.name == info.name(); });
+      if (site == next.sites.end()) site = next.sites.insert(next.sites.end(), server::SiteConfig{info.name()});
+      site->presence = server::Presence();
+      site->uplink.model =
+          info.uplink() == v1::SiteInfo::UPLINK_SHANNON ? sched::UplinkModel::kShannon : sched::UplinkModel::kMeasured;
+      site->backends.resize(1);
+      site->backends[0].api = info.chat() ? server::BackendApi::kChat : server::BackendApi::kCompletions;
+    }
+    const auto published = config_.Publish(std::move(next));
+    metrics_.SetConfig(*published);
+    registry_.SetConfig(published);
   }
   sched::SiteIndex SiteOf(const std::string& name) const {
     const auto config = config_.Current();
@@ -326,7 +346,7 @@ void PlayDevice(const std::string& path, const std::string& more) {
 }
 
 TEST(OldDevice, IsAnsweredAsItWas) {
-  ASSERT_GE(Recorded().size(), 6u);
+  ASSERT_GE(Recorded().size(), 13u);
   for (const std::string& path : Recorded()) PlayDevice(path, "");
 }
 
@@ -380,7 +400,7 @@ Played PlayApp(const std::string& path, const std::string& more, const std::stri
   const auto hear = [&](const std::string& bytes) {
     v1::ServerFrame frame;
     EXPECT_TRUE(frame.ParseFromString(bytes));
-    app.core().OnFrame(generation, frame, now);
+    app.Hear(generation, frame, now);
     apply();
   };
   app.core().Tick(now);
@@ -409,7 +429,7 @@ std::vector<std::string> RecordedApps() {
 }
 
 TEST(OldGoad, TheAppHearsWhatItHeard) {
-  ASSERT_GE(RecordedApps().size(), 2u);
+  ASSERT_GE(RecordedApps().size(), 5u);
   for (const std::string& path : RecordedApps()) {
     const Played played = PlayApp(path, "", "");
     EXPECT_GT(played.then.size(), 4u) << path;

@@ -3,9 +3,12 @@
 //
 //   mkdir DIR && GOAD_RECORD=DIR build/tests/compat_record_frames
 #include <google/protobuf/text_format.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <thread>
 
+#include "goad/v1/admin.grpc.pb.h"
 #include "tests/compat/frames.h"
 #include "tests/support/daemon_fixture.h"
 
@@ -73,12 +76,36 @@ class RecordFrames : public DaemonTest {
     config_.sites[0].backends[0].url = backend_.url();
     config_.sites[1].backends[0].url = chat_backend_.url();
     backend_.set_script(&Serve);
-    StartDaemon();
+    StartDaemon({.config_path = file_});
+  }
+  RecordFrames() : file_(testing::TempDir() + "goad-record-XXXXXX") { close(mkstemp(file_.data())); }
+  ~RecordFrames() override { unlink(file_.c_str()); }
+  // Of the sites that there were, the second, and a third one.
+  void Reload() {
+    std::ofstream(file_)
+        << "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n"
+        << "metrics: {address: \"127.0.0.1:0\"}\ndispatch: {probe_period: 50ms}\n"
+        << "limits: {grant: 300ms, queries_per_session: 2}\nsites:\n  - name: rate\n    backends: [{url: \""
+        << chat_backend_.url() << "\", api: chat}]\n  - name: late\n    backends: [{url: \"" << backend_.url()
+        << "\"}]\n";
+    ASSERT_TRUE(daemon_->Reload().ok());
+    WaitUntil([this] { return Metric("goad_backend_up", "site=\"late\"") == 1; });
+  }
+  void Drain(const std::string& site, const std::string& backend, bool resume) {
+    v1::DrainSiteRequest request;
+    request.set_site(site);
+    request.set_backend(backend);
+    request.set_resume(resume);
+    v1::DrainSiteResponse response;
+    grpc::ClientContext context;
+    const auto admin = v1::Admin::NewStub(
+        grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+    ASSERT_TRUE(admin->DrainSite(&context, request, &response).ok());
   }
   void Save(const Trace& trace, const std::string& name) { ASSERT_TRUE(trace.Write(folder_ + "/" + name + ".txt")); }
 
   FakeLlmServer chat_backend_{&Serve};
-  std::string folder_;
+  std::string folder_, file_;
 };
 
 // An app on the SDK's core, over one stream.
@@ -105,7 +132,7 @@ class SdkSession {
         return frame;
       }
       trace_.Frame("server", frame);
-      app_.core().OnFrame(1, frame, Now());
+      app_.Hear(1, frame, Now());
       Apply();
       if (frame.frame_case() == kind) return frame;
     }
@@ -204,6 +231,30 @@ TEST_F(RecordFrames, TheSdkAtAGoodbye) {
   sdk.HalfClose();
   drain.join();
   Save(sdk.trace(), "sdk-goodbye");
+}
+
+TEST_F(RecordFrames, TheSdkWhileSitesChange) {
+  SdkSession sdk(Channel(), "the SDK: both sites are drained and resumed, then one goes and another comes");
+  sdk.Call(kLinks);
+  sdk.Call(R"(ask {"id":"before","uncertainty":0.95,"prompt":"why?"})");
+  sdk.Until(FrameCase::kCompleted);
+  Drain("radio", "", /*resume=*/false);
+  Drain("rate", "", /*resume=*/false);
+  Drain("rate", "0", /*resume=*/false);
+  sdk.Until(FrameCase::kSites);  // nobody takes chats now
+  sdk.Call(R"(ask {"id":"drained","uncertainty":0.1,"prompt":"why?","local_delay_s":2})");
+  sdk.Until(FrameCase::kDecision);
+  Drain("radio", "", /*resume=*/true);
+  Drain("rate", "", /*resume=*/true);
+  Drain("rate", "0", /*resume=*/true);
+  sdk.Until(FrameCase::kSites);
+  Reload();
+  sdk.Until(FrameCase::kSites);
+  sdk.Until(FrameCase::kProtocolError);  // the SDK still knows a link to the one that is gone
+  sdk.Call(R"(links [{"site":"rate","uplink_bps":2e7},{"site":"late","uplink_bps":3e7}])");
+  sdk.Call(R"(ask {"id":"after","uncertainty":0.95,"prompt":"why?"})");
+  sdk.Until(FrameCase::kCompleted);
+  Save(sdk.trace(), "sdk-sites");
 }
 
 TEST_F(RecordFrames, Raw) {

@@ -1,7 +1,7 @@
 // Writes a decision log as the daemon writes it, for data/compat: every serving policy in turn over the real engine in
 // virtual time, with both uplink and compute models, tenants with caps, chat, deadlines and queries that are carried
-// over; then random snapshots, for what an engine rarely sees (ties, lost links, full sites). By hand, and only to add
-// a file beside the old ones:
+// over; then random snapshots, for what an engine rarely sees (ties, lost links, full and drained sites). By hand, and
+// only to add a file beside the old ones:
 //
 //   build/tests/compat_record_log FILE [SEED]
 #include <cstdlib>
@@ -174,6 +174,10 @@ int Record(const std::string& path, uint64_t seed) {
     record.policy = policy;
     record.lambda_s = 0.05;
     record.snapshot = maker.Make(8, 3);
+    if (k % 4 >= 2) {
+      record.snapshot.sites[0].accepting = false;
+      record.snapshot.sites[0].draining = true;
+    }
     record.snapshot.epoch = 1000000 + static_cast<uint64_t>(k);
     record.result = (*sched::MakePolicy(policy, {.lambda_s = record.lambda_s}))->Decide(record.snapshot);
     out << ToJson(record).dump() << "\n";

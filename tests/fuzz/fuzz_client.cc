@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <map>
 
-#include "src/client_core.h"
+#include "client_sdk/src/client_core.h"
 
 namespace goad::internal {
 namespace {

@@ -24,8 +24,7 @@ class FailureTable : public DaemonTest {
   }
 };
 
-// --- goad is killed: daemon_test TheSdkAnswersLocallyWhenGoadDies; tests/chaos.sh with kill -9
-// ---------------------------------
+// --- goad is killed: daemon_test TheSdkAnswersLocallyWhenGoadDies; tests/chaos.sh with kill -9 -----------------------
 
 TEST_F(FailureTable, GoadIsKilledAndComesBackTheSdkReconnectsAndAsksAgain) {
   config_.drain_timeout = absl::ZeroDuration();
@@ -43,10 +42,9 @@ TEST_F(FailureTable, GoadIsKilledAndComesBackTheSdkReconnectsAndAsksAgain) {
 }
 
 // --- device vanishes: daemon_test ALostStreamAbortsItsBackendCallWithin200ms; silent loss is HTTP/2 keepalive's
-// ------------------
 
 // --- backend refuses, hangs, dies mid-stream, sends garbage: failover before the first token, else Failed
-// answer_locally ------
+//     answer_locally
 
 struct BadBackend {
   const char* name;
@@ -110,8 +108,7 @@ TEST_F(FailureTable, BackendDiesMidStreamIsFailedAnswerLocallyWithWhatWasSent) {
   EXPECT_EQ(failed.failed().text_bytes(), 4u);
 }
 
-// --- all sites down
-// ------------------------------------------------------------------------------------------------------------
+// --- all sites down --------------------------------------------------------------------------------------------------
 
 TEST_F(FailureTable, AllSitesDownEveryDecisionIsLocalWithNoSite) {
   config_.dispatch.failures_to_open = 1;
@@ -125,8 +122,7 @@ TEST_F(FailureTable, AllSitesDownEveryDecisionIsLocalWithNoSite) {
   EXPECT_EQ(Metric("goad_decisions_total", "NO_SITE"), 5);
 }
 
-// --- slow device: its backend read pauses, then is cancelled; no other session notices
-// ------------------------------------------
+// --- slow device: its backend read pauses, then is cancelled; no other session notices -------------------------------
 
 TEST_F(FailureTable, SlowDeviceIsPausedThenCancelledAndNoOtherSessionNotices) {
   const std::string page(4096, 'x');
@@ -155,8 +151,7 @@ TEST_F(FailureTable, SlowDeviceIsPausedThenCancelledAndNoOtherSessionNotices) {
 //     TheSameQueryAgainIsToldAgainAndNeverRunsAgain
 // --- clock jumps: simulation_test JumpingClock
 // --- bad config: config_test, daemon_test AdminShowsAndTurns (a reload that is refused)
-// --- port in use: daemon_test ASecondDaemonOnTheSamePortRefusesToStart
-// -----------------------------------------------------------
+// --- port in use: daemon_test ASecondDaemonOnTheSamePortRefusesToStart -----------------------------------------------
 
 TEST_F(FailureTable, DiskFullForTheDecisionLogServingGoesOn) {
   config_.decision_log.path = "/dev/full";

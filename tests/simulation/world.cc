@@ -374,8 +374,8 @@ void World::AskOne() {
 
 // As the daemon does.
 void World::Apply(Config next, bool keep_overrides) {
-  metrics_->SetLabels(MetricsLabels::Of(next));
   const auto published = config_->Publish(std::move(next));
+  metrics_->SetConfig(*published);
   registry_->SetConfig(published);
   inbox_.Push(ApplyConfig{published, keep_overrides});
   // The dispatcher hears of it on its own thread: later, and before what the engine sends it then.

@@ -14,12 +14,12 @@
 #include <string>
 #include <vector>
 
+#include "client_sdk/src/client_core.h"
 #include "goad/client.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/engine/engine.h"
 #include "server/engine/inbox.h"
 #include "server/session/session_core.h"
-#include "src/client_core.h"
 
 namespace goad::server {
 

@@ -1,0 +1,149 @@
+// What goes into a goad client and what comes out of it: plain values. goad/client.h shows the use.
+#ifndef GOAD_QUERY_H_
+#define GOAD_QUERY_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "goad/uncertainty.h"
+
+namespace goad {
+
+struct Query {
+  std::string id;                                         // 1..64 bytes of UTF-8, unique; empty = a random UUID
+  std::optional<double> uncertainty;                      // 0..1; or
+  std::vector<TokenProbability> first_token;              // from which it is computed: 2..100 entries
+  bool must_offload = false;                              // the device has no local model
+  std::string prompt;                                     // text, UTF-8, at most Limits::prompt_bytes; or
+  std::vector<std::pair<std::string, std::string>> chat;  // (system|user|assistant, content); not empty = a chat prompt
+  int prompt_tokens = 0;                                  // 0..1000000
+  int max_output_tokens = 0;                              // 0 = the server's limit
+  std::optional<int> expected_output_tokens;
+  absl::Duration local_delay;                          // how long a local answer would take from now; at most 1 h
+  absl::Duration deadline = absl::InfiniteDuration();  // from Ask to the last token; at most 1 h, or infinite
+  std::optional<double> edge_work_flop;                // for sites with the equal_share model
+  double temperature = 0;                              // 0..2
+  std::vector<std::string> stop;                       // at most 4, each 1..64 bytes of UTF-8
+  std::optional<int64_t> seed;
+};
+
+// One radio link, device to site. Set exactly one of the measurements.
+struct Link {
+  std::string site;
+  std::optional<double> gain_db, rsrp_dbm, uplink_snr_db, uplink_bps;
+  absl::Duration age;  // how long ago it was measured
+};
+
+// A site that goad schedules, as it introduced itself.
+struct Site {
+  std::string name;
+  bool measured = false;  // report uplink_bps; else gain_db, rsrp_dbm or uplink_snr_db
+  bool chat = false;      // takes chat prompts
+};
+
+// What goad takes of one client, as it said in its last greeting.
+struct Limits {
+  int queries_per_session = 0;  // more at once wait in the client; 0 = not said
+  uint64_t prompt_bytes = 0;
+  int max_output_tokens = 0;
+  absl::Duration link_max_age;  // an older measurement counts as none
+  absl::Duration grant;         // time to upload a prompt after OFFLOAD
+};
+
+struct Decision {
+  bool offload = false;
+  std::string reason;  // UNCERTAIN, DELAY_GAIN, NO_GAIN, NO_LINK, ... (goad.v1.Reason), or REASON_n for
+                       // one that this client does not know
+  std::string site;
+  uint64_t epoch = 0;
+  absl::Duration predicted_upload, predicted_compute, upload_within;
+  absl::Duration retry_after;  // above 0: goad wants no query of this client before
+};
+
+struct Answer {
+  // kNone: cancelled, local without a fallback, or the caller's own mistake (CALLBACK_FAILED, ASK_IN_CALLBACK).
+  enum class Source { kEdge, kLocal, kNone };
+  Source source = Source::kNone;
+  std::string text;  // complete; empty for kNone
+  // Why it is not the edge's; empty for kEdge, and for kEdge only. A reason of goad (NO_GAIN, OVERLOAD, ..., REASON_n),
+  // the code of a failure, or one of the client's own:
+  //   UNREACHABLE       goad cannot be reached: at once while that is known, else when the budget is spent
+  //   DRAINING          goad said goodbye: at once
+  //   NO_DECISION, TIMEOUT            no decision, no whole answer within the budget
+  //   STREAM_LOST, INCOMPLETE         the answer broke off, or has a gap
+  //   SESSION_FULL, QUEUE_FULL        too many of this client's queries: waited in vain, or no room to wait
+  //   INVALID_QUERY, INVALID_OPTIONS, ID_REUSED  `detail` says what is wrong; nothing was sent
+  //   CANCELLED         by Cancel or by the client's end; no local model is run for it
+  //   CANCELLED_BY_GOAD
+  //   CALLBACK_FAILED   one of the caller's functions threw; `detail` has its words
+  //   ASK_IN_CALLBACK   Ask was called on the client's own thread
+  std::string why_local;
+  std::string detail;  // for people
+  bool decided = false;
+  Decision decision;
+  absl::Duration retry_after;  // above 0: until then queries are answered locally at once
+  // Of an edge answer, as goad measured it.
+  std::string finish_reason, backend;
+  int prompt_tokens = 0, output_tokens = 0;
+  absl::Duration ttft, compute;
+  // As this client measured it.
+  absl::Duration delay;              // Ask to the last token, or to the decision to answer locally
+  absl::Duration first_token_after;  // Ask to the first token; 0 when none came
+};
+
+// Something that an operator or developer may want to know and that no single answer tells.
+struct Problem {
+  // UNREACHABLE (a connection attempt failed, TLS included), STREAM_LOST, GOODBYE, PROTOCOL_ERROR (goad refused a
+  // frame, such as a report of an unknown site), LINK_REFUSED (a report that makes no sense was not sent),
+  // REPORT_REFUSED (ReportLocal), INVALID_OPTIONS, CALLBACK_FAILED.
+  std::string code;
+  std::string detail;  // for people; at most 512 bytes
+  int untold = 0;      // problems since the last one that were too many to be told
+};
+
+struct ClientOptions {
+  std::string address = "127.0.0.1:7443";  // any gRPC target; a port is 1..65535
+  std::string device_name, local_model;    // at most 128 bytes of UTF-8 each
+  std::optional<double> tx_power_dbm;      // -60..60; default 23 dBm
+  // Nothing heard for this long after Ask: answer locally. At least twice the server's epoch period is sensible. At
+  // most 1 h.
+  absl::Duration decision_budget = absl::Seconds(1);
+  // Longest wait for a whole answer after OFFLOAD, for queries without a deadline. At most 24 h.
+  absl::Duration answer_budget = absl::Seconds(60);
+  // Reconnecting: the wait doubles from the first to the second value, jittered by half. 1 ms..1 h.
+  absl::Duration backoff_first = absl::Milliseconds(100), backoff_most = absl::Seconds(10);
+  int asks_per_query = 3;  // a query is asked again on a new stream while no token was seen,
+                           // all queries together 10 times and once more per 10 edge answers
+  // TLS when `root_ca_file` is set; mTLS with certificate and key too (PEM files of at most 1 MiB, read in Connect). A
+  // file that cannot be read or holds no PEM is an error (Client::status), never another authority instead.
+  std::string root_ca_file, certificate_file, key_file;
+  // Sent as "authorization: Bearer TOKEN"; only over TLS does it stay secret. Printable ASCII without blanks, at most
+  // 4096 bytes: the newline at the end of a file is no part of a token.
+  std::string token;
+  // Hears of problems, on the client's own thread, which must not be blocked; the same one at most once a minute, and
+  // at most ten a second. May be empty. Must not outlive what it captures: it may run until the client is destroyed.
+  std::function<void(const Problem&)> on_problem;
+};
+
+// What a caller may hear about one query, in this order; any may be empty. Called on the client's own thread, one at a
+// time; it must not be blocked. AskAsync, Cancel and the Report functions may be called from them, and the client may
+// be destroyed; Ask may not (it returns ASK_IN_CALLBACK at once). What they throw is caught and ends that query with
+// CALLBACK_FAILED.
+struct AskCallbacks {
+  std::function<void(const Decision&)> on_decision;
+  // Set to send the prompt later (an emulated radio): call `send` when the upload is done, on any thread, even after
+  // the client's end. Otherwise it goes at once.
+  std::function<void(const Decision&, std::function<void()> send)> on_grant;
+  std::function<void(const std::string& text)> on_text;
+  // Exactly once. source is kEdge, or kNone with why_local set: then the caller answers locally.
+  std::function<void(const Answer&)> on_done;
+};
+
+}  // namespace goad
+
+#endif  // GOAD_QUERY_H_

@@ -1,0 +1,294 @@
+#include "server/engine/query_life.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/load_state.h"
+#include "server/base/jitter.h"
+#include "server/engine/snapshot_builder.h"
+
+namespace goad::server {
+
+using sched::Reason;
+using sched::SiteIndex;
+using sched::Verdict;
+
+QueryLife::QueryLife(std::shared_ptr<const Config> config, SessionSink* sink, DispatchPort* dispatch, Metrics* metrics)
+    : sink_(sink), dispatch_(dispatch), metrics_(metrics), config_(config) {
+  SetConfig(std::move(config));
+}
+
+void QueryLife::SetConfig(std::shared_ptr<const Config> config) {
+  const std::shared_ptr<const Config> before = std::exchange(config_, std::move(config));
+  sites_.resize(config_->sites.size());
+  for (size_t j = 0; j < before->sites.size(); ++j) {
+    if (before->sites[j].name == config_->sites[j].name) continue;  // else the place is another's: nothing runs there
+    sites_[j] = SiteLoad();
+    links_.EraseSite(j);
+    queries_.ForEach([&](Query& query) { query.failed_sites &= ~(uint64_t{1} << j); });
+  }
+  tenants_.SetConfig(config_->tenants);
+}
+
+sched::EpochSnapshot QueryLife::Snapshot(const std::vector<const Query*>& candidates,
+                                         const std::vector<const Query*>& residents, double tau, uint64_t epoch,
+                                         MonotonicTime now) const {
+  return BuildSnapshot({.config = *config_,
+                        .tau = tau,
+                        .epoch = epoch,
+                        .expected_output_tokens = mean_output_tokens_,
+                        .sites = sites_,
+                        .links = links_,
+                        .candidates = candidates,
+                        .residents = residents},
+                       now);
+}
+
+// --- decided ---------------------------------------------------------------------------------------------------------
+
+void QueryLife::Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now) {
+  query.decided = now;
+  query.predicted_upload_s = decision.predicted_upload_s;
+  query.predicted_compute_s = decision.predicted_compute_s;
+  TakeSlot(query, decision.site);
+  CountDecision(query, true);
+  DecisionEvent event;
+  event.id = query.id;
+  event.epoch = epoch;
+  event.verdict = Verdict::kOffload;
+  event.reason = decision.reason;
+  event.site = decision.site;
+  event.predicted_upload_s = decision.predicted_upload_s;
+  event.predicted_compute_s = decision.predicted_compute_s;
+  event.predicted_local_s = query.meta.local_delay_s;
+  metrics_->QueueWait(SecondsBetween(query.received, now));
+  if (query.prompt != nullptr) {
+    sink_->Deliver(query.session, std::move(event));
+    return Dispatch(query, std::move(query.prompt), now);
+  }
+  query.state = QueryState::kGranted;
+  if (query.transmits()) {
+    ++sites_[sched::ToIndex(query.site)].active_uplinks;
+    queries_.BeginUpload(query.session);
+  }
+  const MonotonicTime until = std::min(now + config_->limits.grant, query.deadline());
+  queries_.SetExpiry(query, until);
+  event.upload_within_s = SecondsBetween(now, until);
+  sink_->Deliver(query.session, std::move(event));
+}
+
+void QueryLife::Decline(Query& query, Reason reason, uint64_t epoch, MonotonicTime now) {
+  DecisionEvent event;
+  event.id = query.id;
+  event.epoch = epoch;
+  event.reason = reason;
+  event.predicted_local_s = query.meta.local_delay_s;
+  if (reason == Reason::kDraining || reason == Reason::kQuota) {  // refused for now: it may be asked again
+    event.retry_after_s = RetryHint(config_->limits.retry_after, static_cast<uint64_t>(query.id));
+  }
+  metrics_->QueueWait(SecondsBetween(query.received, now));
+  CountDecision(query, false);
+  if (reason == Reason::kLinkStale) metrics_->StaleLink();
+  sink_->Deliver(query.session, event);
+  queries_.Erase(query);
+}
+
+void QueryLife::CountDecision(const Query& query, bool offloaded) {
+  tenants_.Decided(query.meta.tenant, offloaded);
+  metrics_->TenantDecision(query.meta.tenant, query.meta.uncertainty, offloaded);
+}
+
+// --- at a site -------------------------------------------------------------------------------------------------------
+
+Wake QueryLife::On(PromptReady& event, MonotonicTime now) {
+  Query* query = queries_.Find(event.id);
+  if (query == nullptr || query->state != QueryState::kGranted) return Wake::kNever;  // expired or cancelled meanwhile
+  if (query->expires <= now) return Expire(now);                                      // too late, though not yet told
+  ReleaseUplink(*query);
+  metrics_->Upload(SecondsBetween(query->decided, now), query->predicted_upload_s);
+  Dispatch(*query, std::move(event.prompt), now);
+  return Wake::kSoon;
+}
+
+void QueryLife::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
+  query.state = QueryState::kRunning;
+  query.dispatched = now;
+  queries_.SetExpiry(query, MonotonicTime::Infinite());
+  DispatchRequest request;
+  request.id = query.id;
+  request.session = query.session;
+  request.site = query.site;
+  request.prompt = std::move(prompt);
+  request.max_output_tokens = query.meta.max_output_tokens;
+  request.traceparent = query.meta.traceparent;
+  request.received = query.received;
+  request.prompt_ready = now;
+  request.deadline = query.deadline();
+  request.upload_s = SecondsBetween(query.decided, now);
+  request.predicted_upload_s = query.predicted_upload_s;
+  request.predicted_compute_s = query.predicted_compute_s;
+  dispatch_->Start(std::move(request));
+}
+
+// The new site's slot is taken before the old one's is given back, so that nobody gets between.
+Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
+  Query* query = queries_.Find(event.request.id);
+  if (query == nullptr) return Wake::kNever;
+  query->failed_sites |= uint64_t{1} << sched::ToIndex(query->site);
+  const std::optional<Placement> other = query->state == QueryState::kRunning ? OtherSite(*query, now) : std::nullopt;
+  if (!other) {
+    if (query->state == QueryState::kRunning) {
+      sink_->Deliver(query->session, FailedEvent{query->id, std::move(event.error)});
+    }
+    GiveSlotBack(*query, query->site);
+    queries_.Erase(*query);
+    return Wake::kSoon;
+  }
+  const SiteIndex failed = query->site;
+  TakeSlot(*query, other->site);
+  GiveSlotBack(*query, failed);
+  metrics_->BackendFailover();
+  event.request.site = other->site;
+  query->dispatched = now;
+  query->predicted_compute_s = event.request.predicted_compute_s = other->compute_s;
+  dispatch_->Start(std::move(event.request));
+  return Wake::kSoon;
+}
+
+// Of the sites that have not failed the query, have a free slot and are predicted to meet its deadline, the fastest;
+// its prompt is here, so no link matters.
+std::optional<QueryLife::Placement> QueryLife::OtherSite(const Query& query, MonotonicTime now) const {
+  if (query.deadline() <= now) return std::nullopt;
+  Query uploaded = query;
+  uploaded.meta.prompt_bits = 0;
+  constexpr double kNoTau = 1;  // and no epoch: what a pair costs depends on neither
+  const sched::EpochSnapshot snapshot = Snapshot({&uploaded}, {}, kNoTau, 0, now);
+  const sched::LoadState state(snapshot);
+  std::optional<Placement> best;
+  for (size_t j = 0; j < sites_.size(); ++j) {
+    if ((query.failed_sites >> j & 1) != 0) continue;
+    const sched::LoadState::PairCost cost = state.Evaluate(0, j);
+    if (cost.eligibility != sched::Eligibility::kEligible) continue;
+    if (!best || cost.compute_s < best->compute_s) best = {sched::ToSite(j), cost.compute_s};
+  }
+  return best;
+}
+
+Wake QueryLife::On(LinkUpdate& event, MonotonicTime now) {
+  for (const LinkMeasurement& link : event.links) metrics_->LinkReportAge(SecondsBetween(link.measured_at, now));
+  links_.Update(event);
+  return queries_.HasSession(event.session) ? Wake::kSoon : Wake::kNever;
+}
+
+Wake QueryLife::On(SiteHealth& event, MonotonicTime) {
+  SiteLoad& site = sites_[sched::ToIndex(event.site)];
+  site.backends_up = event.backends_up;
+  site.backends_draining = event.draining;
+  site.slots = event.slots;
+  return Wake::kSoon;
+}
+
+// --- leaving ---------------------------------------------------------------------------------------------------------
+
+Wake QueryLife::On(QueryDone& event, MonotonicTime) {
+  Query* query = queries_.Find(event.id);
+  if (query == nullptr) return Wake::kNever;
+  if (event.outcome == DispatchOutcome::kCompleted) {
+    // Whatever a backend claims: no more than was asked for, so that no single answer decides what all others are
+    // thought to take.
+    const int output_tokens = std::clamp(event.output_tokens, 0, std::max(query->meta.max_output_tokens, 0));
+    mean_output_tokens_ += (output_tokens - mean_output_tokens_) / 64;
+  }
+  GiveSlotBack(*query, query->site);
+  queries_.Erase(*query);
+  return Wake::kSoon;
+}
+
+Wake QueryLife::On(CancelQuery& event, MonotonicTime) {
+  Query* query = queries_.Find(event.id);
+  if (query == nullptr || query->state == QueryState::kAborting) return Wake::kNever;
+  if (!event.answered) sink_->Deliver(query->session, CancelledEvent{query->id});
+  return Withdraw(*query);
+}
+
+Wake QueryLife::On(SessionClosed& event, MonotonicTime) {
+  links_.Erase(event.session);
+  Wake wake = Wake::kNever;
+  for (const QueryId id : queries_.OfSession(event.session)) wake = std::max(wake, Withdraw(*queries_.Find(id)));
+  return wake;
+}
+
+Wake QueryLife::On(DrainExpired&, MonotonicTime) {
+  std::vector<QueryId> ids;
+  queries_.ForEach([&](const Query& query) {
+    if (query.state != QueryState::kAborting) ids.push_back(query.id);
+  });
+  Wake wake = Wake::kNever;
+  for (const QueryId id : ids) {
+    Query& query = *queries_.Find(id);
+    sink_->Deliver(query.session,
+                   FailedEvent{id, MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "",
+                                             absl::StrCat("not finished within drain_timeout (",
+                                                          absl::FormatDuration(config_->drain_timeout), ")"))});
+    wake = std::max(wake, Withdraw(query));
+  }
+  return wake;
+}
+
+Wake QueryLife::Expire(MonotonicTime now) {
+  Wake wake = Wake::kNever;
+  while (Query* query = queries_.TakeExpired(now)) {
+    if (query->state == QueryState::kPending) {
+      wake = Wake::kNow;  // the epoch that follows at once gives it its answer
+      continue;
+    }
+    const bool deadline = query->deadline() <= now;
+    sink_->Deliver(query->session,
+                   FailedEvent{query->id, MakeError(deadline ? ErrorCode::kDeadlineExceeded : ErrorCode::kGrantExpired,
+                                                    deadline ? "DEADLINE" : "GRANT_EXPIRED", "",
+                                                    absl::StrCat("the prompt did not arrive within ",
+                                                                 absl::FormatDuration(now - query->decided),
+                                                                 " of the decision"))});
+    wake = std::max(wake, Withdraw(*query));
+  }
+  return wake;
+}
+
+Wake QueryLife::Withdraw(Query& query) {
+  switch (query.state) {
+    case QueryState::kGranted:
+      ReleaseUplink(query);
+      GiveSlotBack(query, query.site);
+      queries_.Erase(query);
+      return Wake::kSoon;
+    case QueryState::kPending: queries_.Erase(query); break;
+    case QueryState::kRunning:
+      query.state = QueryState::kAborting;  // the slot is free when the backend has let go
+      dispatch_->Abort(query.id);
+      break;
+    case QueryState::kAborting: break;
+  }
+  return Wake::kNever;
+}
+
+// --- what it holds ---------------------------------------------------------------------------------------------------
+
+void QueryLife::TakeSlot(Query& query, SiteIndex site) {
+  query.site = site;
+  ++sites_[sched::ToIndex(site)].active_queries;
+  tenants_.TakeSlot(query.meta.tenant);
+}
+
+void QueryLife::GiveSlotBack(const Query& query, SiteIndex site) {
+  --sites_[sched::ToIndex(site)].active_queries;
+  tenants_.ReleaseSlot(query.meta.tenant);
+}
+
+void QueryLife::ReleaseUplink(const Query& query) {
+  if (!query.transmits()) return;
+  --sites_[sched::ToIndex(query.site)].active_uplinks;
+  queries_.EndUpload(query.session);
+}
+
+}  // namespace goad::server
