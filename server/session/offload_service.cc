@@ -141,8 +141,9 @@ class StreamReactor : public GrpcReactor,
       case Outbox::Step::kNothing: break;
       case Outbox::Step::kWrite: {
         bool own = false;
-        grpc::SerializationTraits<v1::ServerFrame>::Serialize(step.frame, &out_, &own);
-        this->StartWrite(&out_);
+        grpc::SerializationTraits<v1::ServerFrame>::Serialize(*step.frame, &out_, &own);
+        // gRPC may keep what another write follows at once: one segment instead of two.
+        this->StartWrite(&out_, step.more ? grpc::WriteOptions().set_buffer_hint() : grpc::WriteOptions());
         break;
       }
       case Outbox::Step::kFinish: this->Finish(MakeStatus(step.error)); break;

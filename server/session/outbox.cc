@@ -82,46 +82,67 @@ int64_t Outbox::bytes() const {
   return bytes_;
 }
 
-void Outbox::Push(std::deque<Item>& queue, v1::ServerFrame frame, QueryId tokens_of) {
-  const int64_t bytes = static_cast<int64_t>(frame.ByteSizeLong()) + kTokensOverhead;
-  queue.push_back({std::move(frame), bytes, tokens_of});
+void Outbox::Push(std::deque<Item>& queue, FramePtr frame) {
+  const int64_t bytes = static_cast<int64_t>(frame->ByteSizeLong()) + kTokensOverhead;
+  queue.push_back({std::move(frame), bytes});
   AddBytes(bytes);
 }
 
-Outbox::PutResult Outbox::PutTokens(Slot& slot, const TokensEvent& event) {
+Outbox::PutResult Outbox::PutTokens(Slot& slot, TokensEvent event) {
   PutResult result;
-  result.slot = slot;
-  int64_t bytes = static_cast<int64_t>(event.text.size());
+  const auto text_bytes = static_cast<int64_t>(event.text.size());
+  int64_t bytes = text_bytes;
   for (const TokenLogprob& logprob : event.logprobs) bytes += 64 * static_cast<int64_t>(1 + logprob.top.size());
   if (Full(bytes)) {
     FailedEvent failed;
     failed.id = event.id;
     failed.error = MakeError(ErrorCode::kSlowConsumer, Refusal::kOutboxFull, "", "the device did not read its answer");
     failed.text_bytes = event.text_offset;
-    result.terminal = Terminal::kFailed;
-    result.frame = EncodeEvent(failed, slot.query_id, {});
-    CloseSlot(event.id);
-    Push(queue_, *result.frame, QueryId{});
+    Tell(slot, std::move(failed), {}, &result);
+    result.delivery = Delivery::kDropped;
     metrics_->SlowConsumer();
     return result;
   }
+  const bool joins = event.logprobs.empty();
   Item* last = queue_.empty() ? nullptr : &queue_.back();
-  if (last != nullptr && last->tokens_of == event.id && event.logprobs.empty()) {
-    v1::Tokens& tokens = *last->frame.mutable_tokens();
-    tokens.mutable_text()->append(event.text);
-    tokens.set_tokens(tokens.tokens() + static_cast<uint32_t>(event.tokens));
-    const auto grown = static_cast<int64_t>(event.text.size());
-    last->bytes += grown;
-    AddBytes(grown);
+  if (last != nullptr && last->tokens_of == event.id && joins) {
+    last->tokens->mutable_text()->append(event.text);
+    last->tokens->set_tokens(last->tokens->tokens() + static_cast<uint32_t>(event.tokens));
+    last->bytes += text_bytes;
+    AddBytes(text_bytes);
   } else {
-    Push(queue_, EncodeEvent(event, slot.query_id, {}), event.logprobs.empty() ? event.id : QueryId{});
+    const QueryId id = event.id;
+    auto frame = std::make_shared<v1::ServerFrame>(EncodeEvent(std::move(event), slot.query_id, {}));
+    v1::Tokens* const tokens = frame->mutable_tokens();
+    Push(queue_, std::move(frame));
+    if (joins) {
+      queue_.back().tokens_of = id;
+      queue_.back().tokens = tokens;
+    }
   }
   paused_ |= unread() > max_bytes_ / 2;
   result.delivery = paused_ ? Delivery::kPause : Delivery::kAccepted;
   return result;
 }
 
-Outbox::PutResult Outbox::Put(const SessionEvent& event, const std::vector<SiteConfig>& sites) {
+// A decision or a terminal; the slot of a terminal is closed.
+void Outbox::Tell(Slot& slot, SessionEvent event, const std::vector<SiteConfig>& sites, PutResult* result) {
+  const bool is_decision = std::holds_alternative<DecisionEvent>(event);
+  result->delivery = Delivery::kAccepted;
+  result->terminal = TerminalOf(event);
+  result->frame = std::make_shared<const v1::ServerFrame>(EncodeEvent(std::move(event), slot.query_id, sites));
+  result->received = slot.received;
+  Push(is_decision ? urgent_ : queue_, result->frame);
+  if (result->terminal) {
+    result->memory_key = std::move(slot.memory_key);
+    CloseSlot(slot.id);
+  } else {
+    result->memory_key = slot.memory_key;
+    slot.state = slot.prompt_bytes > 0 ? SlotState::kGranted : SlotState::kPrompted;
+  }
+}
+
+Outbox::PutResult Outbox::Put(SessionEvent event, const std::vector<SiteConfig>& sites) {
   MutexLock lock(mutex_);
   const auto found = slots_.find(IdOf(event));
   if (closed_ || found == slots_.end()) {
@@ -129,36 +150,25 @@ Outbox::PutResult Outbox::Put(const SessionEvent& event, const std::vector<SiteC
     return {};
   }
   Slot& slot = found->second;
-  if (const auto* tokens = std::get_if<TokensEvent>(&event)) return PutTokens(slot, *tokens);
-
-  PutResult result;
-  result.delivery = Delivery::kAccepted;
-  result.terminal = TerminalOf(event);
-  result.frame = EncodeEvent(event, slot.query_id, sites);
-  if (std::holds_alternative<DecisionEvent>(event)) {
-    if (slot.state != SlotState::kPending) {  // at most one decision
-      metrics_->LateTerminal();
-      return {};
-    }
-    slot.state = std::get<DecisionEvent>(event).upload_within_s > 0 ? SlotState::kGranted : SlotState::kPrompted;
-    Push(urgent_, *result.frame, QueryId{});
-  } else {
-    Push(queue_, *result.frame, QueryId{});
+  if (auto* tokens = std::get_if<TokensEvent>(&event)) return PutTokens(slot, std::move(*tokens));
+  if (std::holds_alternative<DecisionEvent>(event) && slot.state != SlotState::kPending) {  // at most one decision
+    metrics_->LateTerminal();
+    return {};
   }
-  result.slot = slot;
-  if (result.terminal) CloseSlot(slot.id);
+  PutResult result;
+  Tell(slot, std::move(event), sites, &result);
   return result;
 }
 
 void Outbox::PutUrgent(v1::ServerFrame frame) {
   MutexLock lock(mutex_);
-  if (!closed_) Push(urgent_, std::move(frame), QueryId{});
+  if (!closed_) Push(urgent_, std::make_shared<const v1::ServerFrame>(std::move(frame)));
 }
 
-bool Outbox::PutIfRoom(v1::ServerFrame frame) {
+bool Outbox::PutIfRoom(FramePtr frame) {
   MutexLock lock(mutex_);
   if (closed_ || bytes_ > max_bytes_ / 2 || (budget_->full() && bytes_ > kFairBytes)) return false;
-  Push(urgent_, std::move(frame), QueryId{});
+  Push(urgent_, std::move(frame));
   return true;
 }
 
@@ -171,7 +181,7 @@ void Outbox::SayGoodbye(v1::ServerFrame goodbye, ErrorInfo why) {
   MutexLock lock(mutex_);
   if (closed_ || goodbye_) return;
   goodbye_ = std::move(why);
-  Push(urgent_, std::move(goodbye), QueryId{});
+  Push(urgent_, std::make_shared<const v1::ServerFrame>(std::move(goodbye)));
 }
 
 bool Outbox::leaving() const {
@@ -224,6 +234,7 @@ Outbox::Step Outbox::Next() {
     AddBytes(-queue->front().bytes);
     queue->pop_front();
     writing_ = true;
+    step.more = !urgent_.empty() || !queue_.empty();
     if (paused_ && unread() <= max_bytes_ / 4) {
       paused_ = false;
       step.resume = true;

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -21,6 +22,8 @@ struct OutboxBudget {
   std::atomic<int64_t> most{256 << 20};
   bool full() const { return bytes.load(std::memory_order_relaxed) > most.load(std::memory_order_relaxed); }
 };
+
+using FramePtr = std::shared_ptr<const v1::ServerFrame>;  // what is written is what is remembered
 
 // Holds a slot per live query. The first terminal wins and closes the slot; later events are dropped and counted. A
 // terminal waits behind its own tokens; Welcome, Decision, ProtocolError and Goodbye overtake. Tokens of one query that
@@ -42,6 +45,7 @@ class Outbox {
     int64_t prompt_bytes = 0;  // most that the Prompt may have
     MonotonicTime received;
     std::string query_id;
+    std::string memory_key;  // in QueryMemory
   };
 
   static constexpr int64_t kSlotBytes = 2048;  // a decision and a terminal; both quote at most kQuotedBytes of anything
@@ -61,19 +65,20 @@ class Outbox {
   size_t live() const;
   int64_t bytes() const;
 
-  // What became of an event. `frame` is set for an accepted Decision or terminal: the caller remembers it.
+  // What became of an event.
   struct PutResult {
     Delivery delivery = Delivery::kDropped;
     std::optional<Terminal> terminal;  // the query is over
-    Slot slot;
-    std::optional<v1::ServerFrame> frame;
+    FramePtr frame;  // of an accepted Decision or terminal: the caller remembers it, under `memory_key`
+    std::string memory_key;
+    MonotonicTime received;
   };
-  PutResult Put(const SessionEvent& event, const std::vector<SiteConfig>& sites);
+  PutResult Put(SessionEvent event, const std::vector<SiteConfig>& sites);
 
   void PutUrgent(v1::ServerFrame frame);
   // For what a device can cause at will, protocol errors and answers to repeated queries: false when it does not read
   // what it is sent.
-  bool PutIfRoom(v1::ServerFrame frame);
+  bool PutIfRoom(FramePtr frame);
 
   void HalfClose();  // the device asks no more: finish OK once no query is live and all is written
   // Goodbye: no new queries, what is live is finished. The stream ends by HalfClose, or with `why` once EndGoodbye was
@@ -87,7 +92,8 @@ class Outbox {
 
   struct Step {
     enum Kind { kNothing, kWrite, kFinish } kind = kNothing;
-    v1::ServerFrame frame;           // kWrite: write it, then call WriteDone
+    FramePtr frame;                  // kWrite: write it, then call WriteDone
+    bool more = false;               // kWrite: another one waits behind it
     std::optional<ErrorInfo> error;  // kFinish: the stream's status; none = OK, or cancelled when the stream was lost
     bool resume = false;             // a paused session has drained
   };
@@ -109,12 +115,15 @@ class Outbox {
 
  private:
   struct Item {
-    v1::ServerFrame frame;
+    FramePtr frame;
     int64_t bytes;
-    QueryId tokens_of;  // 0 = not tokens
+    QueryId tokens_of{};           // 0 = not tokens, or with log-probabilities
+    v1::Tokens* tokens = nullptr;  // of `frame`, that nobody else has: more may join them
   };
-  void Push(std::deque<Item>& queue, v1::ServerFrame frame, QueryId tokens_of) GOAD_REQUIRES(mutex_);
-  PutResult PutTokens(Slot& slot, const TokensEvent& event) GOAD_REQUIRES(mutex_);
+  void Push(std::deque<Item>& queue, FramePtr frame) GOAD_REQUIRES(mutex_);
+  void Tell(Slot& slot, SessionEvent event, const std::vector<SiteConfig>& sites, PutResult* result)
+      GOAD_REQUIRES(mutex_);
+  PutResult PutTokens(Slot& slot, TokensEvent event) GOAD_REQUIRES(mutex_);
   void AddBytes(int64_t delta) GOAD_REQUIRES(mutex_);
   bool Full(int64_t more) const GOAD_REQUIRES(mutex_);
   int64_t unread() const GOAD_REQUIRES(mutex_) { return bytes_ - kSlotBytes * static_cast<int64_t>(slots_.size()); }

@@ -7,11 +7,10 @@ namespace {
 constexpr absl::Duration kRemember = absl::Seconds(60);
 }
 
-QueryMemory::Answer QueryMemory::Begin(const std::string& identity, const std::string& query_id, uint64_t fingerprint,
-                                       SessionId session, MonotonicTime now) {
+QueryMemory::Answer QueryMemory::Begin(const std::string& key, uint64_t fingerprint, SessionId session,
+                                       MonotonicTime now) {
   MutexLock lock(mutex_);
   Trim(now);
-  const Key key = MakeKey(identity, query_id);
   const auto [at, fresh] = entries_.try_emplace(key);
   Entry& entry = at->second;
   if (fresh || entry.again <= now) {
@@ -19,29 +18,26 @@ QueryMemory::Answer QueryMemory::Begin(const std::string& identity, const std::s
     entry.fingerprint = fingerprint;
     entry.session = session;
     live_[session].push_back(key);
-    return {Recall::kNew, std::nullopt};
+    return {Recall::kNew, nullptr};
   }
-  if (entry.fingerprint != fingerprint) return {Recall::kConflict, std::nullopt};
+  if (entry.fingerprint != fingerprint) return {Recall::kConflict, nullptr};
   if (entry.finished) return {Recall::kFinished, entry.frame};
-  if (entry.session != session) return {Recall::kElsewhere, std::nullopt};
+  if (entry.session != session) return {Recall::kElsewhere, nullptr};
   return {Recall::kLive, entry.frame};
 }
 
-void QueryMemory::Decided(const std::string& identity, const std::string& query_id, const v1::ServerFrame& decision) {
+void QueryMemory::Decided(const std::string& key, FramePtr decision) {
   MutexLock lock(mutex_);
-  const auto entry = entries_.find(MakeKey(identity, query_id));
-  if (entry != entries_.end() && !entry->second.finished) entry->second.frame = decision;
+  if (Entry* entry = FindLive(key)) entry->frame = std::move(decision);
 }
 
-QueryMemory::Entry* QueryMemory::FindLive(const Key& key) {
+QueryMemory::Entry* QueryMemory::FindLive(const std::string& key) {
   const auto entry = entries_.find(key);
   return entry == entries_.end() || entry->second.finished ? nullptr : &entry->second;
 }
 
-void QueryMemory::Finish(const std::string& identity, const std::string& query_id, v1::ServerFrame terminal,
-                         MonotonicTime now) {
+void QueryMemory::Finish(const std::string& key, FramePtr terminal, MonotonicTime now) {
   MutexLock lock(mutex_);
-  const Key key = MakeKey(identity, query_id);
   Entry* entry = FindLive(key);
   if (entry == nullptr) return;
   entry->finished = true;
@@ -51,10 +47,8 @@ void QueryMemory::Finish(const std::string& identity, const std::string& query_i
   Trim(now);
 }
 
-void QueryMemory::Refused(const std::string& identity, const std::string& query_id, v1::ServerFrame decision,
-                          MonotonicTime again) {
+void QueryMemory::Refused(const std::string& key, FramePtr decision, MonotonicTime again) {
   MutexLock lock(mutex_);
-  const Key key = MakeKey(identity, query_id);
   Entry* entry = FindLive(key);
   if (entry == nullptr) return;
   entry->finished = true;
@@ -65,16 +59,15 @@ void QueryMemory::Refused(const std::string& identity, const std::string& query_
   if (refused_.size() > capacity_ / 4 + 1) ForgetRefused();
 }
 
-void QueryMemory::Forget(const std::string& identity, const std::string& query_id) {
+void QueryMemory::Forget(const std::string& key) {
   MutexLock lock(mutex_);
-  const Key key = MakeKey(identity, query_id);
   if (const Entry* entry = FindLive(key)) {
     LeaveLive(entry->session, key);
     entries_.erase(key);
   }
 }
 
-void QueryMemory::LeaveLive(SessionId session, const Key& key) {
+void QueryMemory::LeaveLive(SessionId session, const std::string& key) {
   const auto live = live_.find(session);
   if (live == live_.end()) return;
   live->second.erase(std::remove(live->second.begin(), live->second.end(), key), live->second.end());
@@ -85,7 +78,7 @@ void QueryMemory::ForgetLive(SessionId session) {
   MutexLock lock(mutex_);
   const auto live = live_.find(session);
   if (live == live_.end()) return;
-  for (const Key& key : live->second) entries_.erase(key);
+  for (const std::string& key : live->second) entries_.erase(key);
   live_.erase(live);
 }
 

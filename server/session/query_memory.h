@@ -3,15 +3,15 @@
 #define GOAD_SERVER_SESSION_QUERY_MEMORY_H_
 
 #include <deque>
-#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "goad/v1/offload.pb.h"
+#include "absl/strings/str_cat.h"
 #include "server/base/mutex.h"
 #include "server/engine/events.h"
+#include "server/session/outbox.h"
 
 namespace goad::server {
 
@@ -30,17 +30,20 @@ class QueryMemory {
   };
   struct Answer {
     Recall recall = Recall::kNew;
-    std::optional<v1::ServerFrame> frame;
+    FramePtr frame;  // may be null
   };
-  Answer Begin(const std::string& identity, const std::string& query_id, uint64_t fingerprint, SessionId session,
-               MonotonicTime now);
-  void Decided(const std::string& identity, const std::string& query_id, const v1::ServerFrame& decision);
-  void Finish(const std::string& identity, const std::string& query_id, v1::ServerFrame terminal, MonotonicTime now);
+  // What the other calls know the query by.
+  static std::string Key(const std::string& identity, const std::string& query_id) {
+    return absl::StrCat(identity, absl::string_view("\0", 1), query_id);
+  }
+  Answer Begin(const std::string& key, uint64_t fingerprint, SessionId session, MonotonicTime now);
+  void Decided(const std::string& key, FramePtr decision);
+  void Finish(const std::string& key, FramePtr terminal, MonotonicTime now);
   // There was no room to answer it: as if it had not been asked.
-  void Forget(const std::string& identity, const std::string& query_id);
+  void Forget(const std::string& key);
   // It was refused for now: until `again` the same id gets this answer again, from then on it is a question like any
   // other.
-  void Refused(const std::string& identity, const std::string& query_id, v1::ServerFrame decision, MonotonicTime again);
+  void Refused(const std::string& key, FramePtr decision, MonotonicTime again);
   // The stream was lost: every live query of the session may be asked again.
   void ForgetLive(SessionId session);
 
@@ -50,21 +53,19 @@ class QueryMemory {
     SessionId session{};
     bool finished = false;
     MonotonicTime again = MonotonicTime::Infinite();  // of one refused for now
-    std::optional<v1::ServerFrame> frame;
+    FramePtr frame;                                   // null: not yet decided
   };
-  using Key = std::string;  // identity, zero byte, query_id
-  static Key MakeKey(const std::string& identity, const std::string& query_id) { return identity + '\0' + query_id; }
-  Entry* FindLive(const Key& key) GOAD_REQUIRES(mutex_);
-  void LeaveLive(SessionId session, const Key& key) GOAD_REQUIRES(mutex_);
+  Entry* FindLive(const std::string& key) GOAD_REQUIRES(mutex_);
+  void LeaveLive(SessionId session, const std::string& key) GOAD_REQUIRES(mutex_);
   void ForgetRefused() GOAD_REQUIRES(mutex_);
   void Trim(MonotonicTime now) GOAD_REQUIRES(mutex_);
 
   const size_t capacity_;
   Mutex mutex_;
-  std::unordered_map<Key, Entry> entries_ GOAD_GUARDED_BY(mutex_);
-  std::deque<std::pair<MonotonicTime, Key>> finished_ GOAD_GUARDED_BY(mutex_);  // oldest first
-  std::deque<std::pair<MonotonicTime, Key>> refused_ GOAD_GUARDED_BY(mutex_);   // by `again`, nearly in order
-  std::unordered_map<SessionId, std::vector<Key>> live_ GOAD_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, Entry> entries_ GOAD_GUARDED_BY(mutex_);
+  std::deque<std::pair<MonotonicTime, std::string>> finished_ GOAD_GUARDED_BY(mutex_);  // oldest first
+  std::deque<std::pair<MonotonicTime, std::string>> refused_ GOAD_GUARDED_BY(mutex_);   // by `again`, nearly in order
+  std::unordered_map<SessionId, std::vector<std::string>> live_ GOAD_GUARDED_BY(mutex_);
 };
 
 }  // namespace goad::server

@@ -30,7 +30,8 @@ SessionCore::SessionCore(std::shared_ptr<Session> session, Caller caller, const 
 
 void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
   ports_.metrics->Refused(Refusal::kBadFrame);
-  session_->outbox.PutIfRoom(EncodeProtocolError(error, frames_, CheckQueryId(query_id, "") ? "" : query_id));
+  session_->outbox.PutIfRoom(std::make_shared<const v1::ServerFrame>(
+      EncodeProtocolError(error, frames_, CheckQueryId(query_id, "") ? "" : query_id)));
 }
 
 bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
@@ -106,12 +107,14 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   submit.meta.traceparent = caller_.traceparent;
 
   bool asked_before = false;
-  if (auto error = Recall(query, now, &asked_before)) return error;
+  const std::string memory_key = QueryMemory::Key(identity_, query.query_id());
+  if (auto error = Recall(query, memory_key, now, &asked_before)) return error;
   if (asked_before) return std::nullopt;
 
   Outbox::Slot slot;
   slot.id = submit.id = QueryId{ports_.next_query_id->fetch_add(1, std::memory_order_relaxed)};
   slot.query_id = submit.query_id = query.query_id();
+  slot.memory_key = memory_key;
   slot.chat = submit.meta.chat;
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
   slot.received = submit.received = now;
@@ -123,7 +126,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
     case Outbox::Opened::kOpen: break;
     case Outbox::Opened::kClosed: return std::nullopt;  // the stream is gone
     case Outbox::Opened::kNoRoom:
-      ports_.memory->Forget(identity_, query.query_id());
+      ports_.memory->Forget(memory_key);
       ports_.metrics->Refused(Refusal::kOutboxFull);
       return MakeError(ErrorCode::kResourceExhausted, Refusal::kOutboxFull, "query",
                        "there is no room for its answer; read what was sent before",
@@ -144,9 +147,10 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
 }
 
 // Whether this id was asked before, and what the device hears then.
-std::optional<ErrorInfo> SessionCore::Recall(const v1::Query& query, MonotonicTime now, bool* asked_before) {
+std::optional<ErrorInfo> SessionCore::Recall(const v1::Query& query, const std::string& memory_key, MonotonicTime now,
+                                             bool* asked_before) {
   const uint64_t fingerprint = QueryFingerprint(query);
-  const QueryMemory::Answer memory = ports_.memory->Begin(identity_, query.query_id(), fingerprint, session_->id, now);
+  const QueryMemory::Answer memory = ports_.memory->Begin(memory_key, fingerprint, session_->id, now);
   switch (memory.recall) {
     case QueryMemory::Recall::kNew: break;
     case QueryMemory::Recall::kConflict:
@@ -159,7 +163,7 @@ std::optional<ErrorInfo> SessionCore::Recall(const v1::Query& query, MonotonicTi
     case QueryMemory::Recall::kLive:
     case QueryMemory::Recall::kFinished:
       *asked_before = true;
-      if (memory.frame) session_->outbox.PutIfRoom(*memory.frame);
+      if (memory.frame) session_->outbox.PutIfRoom(memory.frame);
   }
   return std::nullopt;
 }

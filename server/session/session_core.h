@@ -59,7 +59,8 @@ class SessionCore {
     absl::Duration at_least;  // before it may be asked again
   };
   void Refuse(const ErrorInfo& error, const std::string& query_id);
-  std::optional<ErrorInfo> Recall(const v1::Query& query, MonotonicTime now, bool* asked_before);
+  std::optional<ErrorInfo> Recall(const v1::Query& query, const std::string& memory_key, MonotonicTime now,
+                                  bool* asked_before);
   std::optional<TurnedAway> TurnAway(const Config& config, SubmitQuery* submit, MonotonicTime now);
   void Forget();
 

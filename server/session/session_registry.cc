@@ -95,7 +95,6 @@ void SessionRegistry::Remove(SessionId id) {
 Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
   std::shared_ptr<Session> session;
   std::shared_ptr<SessionStream> stream;
-  std::string identity;
   std::shared_ptr<const Config> config;
   {
     MutexLock lock(mutex_);
@@ -103,23 +102,21 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
     if (found == entries_.end()) return Delivery::kDropped;
     session = found->second.session;
     stream = found->second.stream;
-    identity = found->second.identity;
     config = config_;
   }
-  Outbox::PutResult put = session->outbox.Put(event, config->sites);
-  if (put.frame) {
+  std::optional<DecisionEvent> decision;
+  if (const auto* decided = std::get_if<DecisionEvent>(&event)) decision = *decided;
+  Outbox::PutResult put = session->outbox.Put(std::move(event), config->sites);
+  if (put.frame != nullptr) {
     const MonotonicTime now = clock_();
-    absl::Duration again;  // above zero: refused for now, asking again later is what we want
-    if (const auto* decision = std::get_if<DecisionEvent>(&event)) {
-      again = absl::Seconds(decision->retry_after_s);
-      metrics_->Decision(decision->verdict, decision->reason, decision->site);
-      memory_->Decided(identity, put.slot.query_id, *put.frame);
-    }
-    if (put.terminal) metrics_->TerminalEvent(*put.terminal, SecondsBetween(put.slot.received, now));
-    if (again > absl::ZeroDuration()) {
-      memory_->Refused(identity, put.slot.query_id, std::move(*put.frame), now + again);
+    if (decision) metrics_->Decision(decision->verdict, decision->reason, decision->site);
+    if (put.terminal) metrics_->TerminalEvent(*put.terminal, SecondsBetween(put.received, now));
+    if (decision && decision->retry_after_s > 0) {  // refused for now, asking again later is what we want
+      memory_->Refused(put.memory_key, std::move(put.frame), now + absl::Seconds(decision->retry_after_s));
     } else if (put.terminal) {
-      memory_->Finish(identity, put.slot.query_id, std::move(*put.frame), now);
+      memory_->Finish(put.memory_key, std::move(put.frame), now);
+    } else {
+      memory_->Decided(put.memory_key, std::move(put.frame));
     }
   }
   if (put.delivery != Delivery::kDropped || put.terminal) wake_(std::move(stream));

@@ -290,11 +290,11 @@ struct Encoder {
     decision.set_upload_within_s(event.upload_within_s);
     decision.set_retry_after_s(event.retry_after_s);
   }
-  void operator()(const TokensEvent& event) const {
+  void operator()(TokensEvent& event) const {
     v1::Tokens& tokens = *frame.mutable_tokens();
     tokens.set_query_id(query_id);
     tokens.set_text_offset(event.text_offset);
-    tokens.set_text(event.text);
+    tokens.set_text(std::move(event.text));
     tokens.set_tokens(static_cast<uint32_t>(event.tokens));
     for (const TokenLogprob& logprob : event.logprobs) EncodeLogprob(logprob, tokens.add_logprobs());
   }
@@ -328,8 +328,7 @@ struct Encoder {
 
 }  // namespace
 
-v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id,
-                            const std::vector<SiteConfig>& sites) {
+v1::ServerFrame EncodeEvent(SessionEvent event, const std::string& query_id, const std::vector<SiteConfig>& sites) {
   v1::ServerFrame frame;
   std::visit(Encoder{frame, query_id, sites}, event);
   return frame;

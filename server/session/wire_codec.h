@@ -40,8 +40,7 @@ uint64_t QueryFingerprint(const v1::Query& query);
 
 v1::Error EncodeError(const ErrorInfo& error);
 v1::ServerFrame EncodeSites(const Config& config);
-v1::ServerFrame EncodeEvent(const SessionEvent& event, const std::string& query_id,
-                            const std::vector<SiteConfig>& sites);
+v1::ServerFrame EncodeEvent(SessionEvent event, const std::string& query_id, const std::vector<SiteConfig>& sites);
 v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau);
 v1::ServerFrame EncodeProtocolError(const ErrorInfo& error, uint64_t frame, const std::string& query_id);
 

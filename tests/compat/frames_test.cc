@@ -180,8 +180,8 @@ class OldDevice {
       server::Outbox::Step step = session_->outbox.Next();
       if (step.kind != server::Outbox::Step::kWrite) return {};
       session_->outbox.WriteDone();
-      const auto* kind = v1::ServerFrame::descriptor()->FindFieldByNumber(step.frame.frame_case());
-      if (kind == nullptr || known_.count(kind->full_name()) > 0) return step.frame;
+      const auto* kind = v1::ServerFrame::descriptor()->FindFieldByNumber(step.frame->frame_case());
+      if (kind == nullptr || known_.count(kind->full_name()) > 0) return *step.frame;
     }
   }
   size_t live() const { return session_->outbox.live(); }

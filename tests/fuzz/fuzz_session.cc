@@ -79,7 +79,7 @@ void Run(const uint8_t* data, size_t size) {
       if (const auto* submit = std::get_if<SubmitQuery>(&event)) live.insert(submit->id);
     }
     for (Outbox::Step step = session->outbox.Next(); step.kind == Outbox::Step::kWrite; step = session->outbox.Next()) {
-      if (!step.frame.IsInitialized() || step.frame.ByteSizeLong() > 1 << 20) abort();
+      if (!step.frame->IsInitialized() || step.frame->ByteSizeLong() > 1 << 20) abort();
       session->outbox.WriteDone();
     }
     if (session->outbox.live() > 4 || session->outbox.bytes() > 64 << 10) abort();

@@ -251,10 +251,10 @@ void World::SimStream::Pump() {
     world->agenda_.emplace(at, [self] { self->world->LoseStream(*self->device); });
     return;
   }
-  Count(step.frame);
+  Count(*step.frame);
   world->agenda_.emplace(at, [self, frame = step.frame] {
     self->session->outbox.WriteDone();
-    if (!self->dead) self->world->Deliver(*self->device, self->generation, frame);
+    if (!self->dead) self->world->Deliver(*self->device, self->generation, *frame);
     self->Pump();
   });
 }

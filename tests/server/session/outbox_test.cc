@@ -14,6 +14,7 @@ class OutboxTest : public testing::Test {
     Outbox::Slot slot;
     slot.id = QueryId{id};
     slot.query_id = name;
+    slot.prompt_bytes = 100;
     ASSERT_EQ(outbox_.OpenSlot(slot), Outbox::Opened::kOpen);
   }
   Delivery Put(const SessionEvent& event) { return outbox_.Put(event, {}).delivery; }
@@ -44,12 +45,12 @@ class OutboxTest : public testing::Test {
     if (step.kind == Outbox::Step::kNothing) return "";
     EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kNothing) << "two writes at once";
     outbox_.WriteDone();
-    switch (step.frame.frame_case()) {
-      case v1::ServerFrame::kDecision: return "decision " + step.frame.decision().query_id();
-      case v1::ServerFrame::kTokens: return step.frame.tokens().text();
-      case v1::ServerFrame::kCompleted: return "completed " + step.frame.completed().query_id();
-      case v1::ServerFrame::kFailed: return "failed " + step.frame.failed().query_id();
-      case v1::ServerFrame::kCancelled: return "cancelled " + step.frame.cancelled().query_id();
+    switch (step.frame->frame_case()) {
+      case v1::ServerFrame::kDecision: return "decision " + step.frame->decision().query_id();
+      case v1::ServerFrame::kTokens: return step.frame->tokens().text();
+      case v1::ServerFrame::kCompleted: return "completed " + step.frame->completed().query_id();
+      case v1::ServerFrame::kFailed: return "failed " + step.frame->failed().query_id();
+      case v1::ServerFrame::kCancelled: return "cancelled " + step.frame->cancelled().query_id();
       default: return "other";
     }
   }
@@ -181,9 +182,9 @@ TEST_F(OutboxTest, WhileTheBudgetOfAllIsUsedUpAnswersThatAreNotReadAreGivenUp) {
   event.id = QueryId{1};
   event.text = std::string(Outbox::kFairBytes, 'x');
   EXPECT_EQ(large.Put(event, {}).terminal, Terminal::kFailed);
-  EXPECT_TRUE(outbox_.PutIfRoom(v1::ServerFrame()));  // and so is what it asks again
+  EXPECT_TRUE(outbox_.PutIfRoom(std::make_shared<const v1::ServerFrame>()));  // and so is what it asks again
   budget_.bytes -= budget_.most + 1;
-  EXPECT_TRUE(outbox_.PutIfRoom(v1::ServerFrame()));
+  EXPECT_TRUE(outbox_.PutIfRoom(std::make_shared<const v1::ServerFrame>()));
 }
 
 TEST_F(OutboxTest, GoodbyeAnswersWhatCrossesItAndEndsWithAStatusUnlessTheDeviceHalfCloses) {
@@ -207,36 +208,39 @@ TEST(QueryMemory, RemembersForSixtySecondsAndForgetsLostStreams) {
   const SessionId one{1}, two{2};
   MonotonicTime now;
   using Recall = QueryMemory::Recall;
-  EXPECT_EQ(memory.Begin("me", "q", 7, one, now).recall, Recall::kNew);
-  EXPECT_EQ(memory.Begin("you", "q", 8, two, now).recall, Recall::kNew);  // ids are scoped to the caller
-  EXPECT_EQ(memory.Begin("me", "q", 7, one, now).recall, Recall::kLive);
-  EXPECT_EQ(memory.Begin("me", "q", 9, one, now).recall, Recall::kConflict);
-  EXPECT_EQ(memory.Begin("me", "q", 7, two, now).recall, Recall::kElsewhere);
-  v1::ServerFrame frame;
-  frame.mutable_completed()->set_query_id("q");
-  memory.Decided("me", "q", v1::ServerFrame());
-  memory.Finish("me", "q", frame, now);
-  const auto again = memory.Begin("me", "q", 7, two, now + absl::Seconds(59));
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "q"), 7, one, now).recall, Recall::kNew);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("you", "q"), 8, two, now).recall,
+            Recall::kNew);  // ids are scoped to the caller
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "q"), 7, one, now).recall, Recall::kLive);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "q"), 9, one, now).recall, Recall::kConflict);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "q"), 7, two, now).recall, Recall::kElsewhere);
+  v1::ServerFrame completed;
+  completed.mutable_completed()->set_query_id("q");
+  const auto frame = std::make_shared<const v1::ServerFrame>(completed);
+  memory.Decided(QueryMemory::Key("me", "q"), std::make_shared<const v1::ServerFrame>());
+  memory.Finish(QueryMemory::Key("me", "q"), frame, now);
+  const auto again = memory.Begin(QueryMemory::Key("me", "q"), 7, two, now + absl::Seconds(59));
   EXPECT_EQ(again.recall, Recall::kFinished);
   EXPECT_TRUE(again.frame->has_completed());
-  EXPECT_EQ(memory.Begin("me", "q", 9, two, now + absl::Seconds(61)).recall, Recall::kNew);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "q"), 9, two, now + absl::Seconds(61)).recall, Recall::kNew);
   memory.ForgetLive(two);
-  EXPECT_EQ(memory.Begin("you", "q", 5, one, now).recall, Recall::kNew);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("you", "q"), 5, one, now).recall, Recall::kNew);
   // There was no room for it: as if it had not been asked.
-  EXPECT_EQ(memory.Begin("me", "later", 1, one, now).recall, Recall::kNew);
-  memory.Forget("me", "later");
-  EXPECT_EQ(memory.Begin("me", "later", 2, one, now).recall, Recall::kNew);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "later"), 1, one, now).recall, Recall::kNew);
+  memory.Forget(QueryMemory::Key("me", "later"));
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "later"), 2, one, now).recall, Recall::kNew);
   // Refused for now: the same answer until then, then a question like any other.
-  memory.Refused("me", "later", frame, now + absl::Seconds(1));
-  EXPECT_EQ(memory.Begin("me", "later", 2, one, now + absl::Milliseconds(999)).recall, Recall::kFinished);
-  EXPECT_EQ(memory.Begin("me", "later", 2, one, now + absl::Seconds(1)).recall, Recall::kNew);
+  memory.Refused(QueryMemory::Key("me", "later"), frame, now + absl::Seconds(1));
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "later"), 2, one, now + absl::Milliseconds(999)).recall,
+            Recall::kFinished);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "later"), 2, one, now + absl::Seconds(1)).recall, Recall::kNew);
   // Bounded: the oldest finished one goes first.
   for (const char* id : {"a", "b", "c"}) {
-    memory.Begin("me", id, 1, one, now);
-    memory.Finish("me", id, frame, now);
+    memory.Begin(QueryMemory::Key("me", id), 1, one, now);
+    memory.Finish(QueryMemory::Key("me", id), frame, now);
   }
-  EXPECT_EQ(memory.Begin("me", "a", 1, one, now).recall, Recall::kNew);
-  EXPECT_EQ(memory.Begin("me", "c", 1, one, now).recall, Recall::kFinished);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "a"), 1, one, now).recall, Recall::kNew);
+  EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "c"), 1, one, now).recall, Recall::kFinished);
 }
 
 }  // namespace

@@ -122,7 +122,7 @@ class SessionCoreTest : public testing::Test {
     const Outbox::Step step = open->session->outbox.Next();
     if (step.kind != Outbox::Step::kWrite) return {};
     open->session->outbox.WriteDone();
-    return step.frame;
+    return *step.frame;
   }
   void Greet() { Greet(device_); }
   void Greet(Open* open, const std::string& device_name = "d") {
