@@ -35,6 +35,8 @@ struct Transfer {
 
 constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
 constexpr size_t kShownBytes = 48;
+constexpr long kIdleConnections = 1024;  // kept for the next calls; by default curl closes some as soon as calls end
+constexpr size_t kIdleHandles = 256;
 constexpr long kBytesPerTurn = 8 << 10;  // of one connection, so that none has the thread for itself
 
 std::string Header(const Transfer& transfer, const char* name) {
@@ -103,6 +105,7 @@ struct CurlTransport::Impl {
   uint64_t last_id = 0;
   MonotonicTime now;  // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
+  std::vector<CURL*> idle;      // handles for the next calls: to make one costs some 25 us
   std::vector<CallId> heard;    // have a body to report; not within curl's callbacks, where it takes no other calls
   std::vector<CallId> resumed;  // what was held back is reported by the next Poll
   MonotonicTime timer = MonotonicTime::Infinite();
@@ -128,9 +131,21 @@ struct CurlTransport::Impl {
     return 0;
   }
 
+  CURL* NewHandle() {
+    if (idle.empty()) return curl_easy_init();
+    CURL* const easy = idle.back();
+    idle.pop_back();
+    return easy;
+  }
+
   void Free(Transfer& transfer) {
     curl_multi_remove_handle(multi, transfer.easy);
-    curl_easy_cleanup(transfer.easy);
+    curl_easy_reset(transfer.easy);
+    if (idle.size() < kIdleHandles) {
+      idle.push_back(transfer.easy);
+    } else {
+      curl_easy_cleanup(transfer.easy);
+    }
     curl_slist_free_all(transfer.headers);
   }
 
@@ -194,11 +209,13 @@ absl::StatusOr<std::unique_ptr<CurlTransport>> CurlTransport::Open() {
   curl_multi_setopt(impl->multi, CURLMOPT_SOCKETDATA, impl);
   curl_multi_setopt(impl->multi, CURLMOPT_TIMERFUNCTION, &Impl::OnTimer);
   curl_multi_setopt(impl->multi, CURLMOPT_TIMERDATA, impl);
+  curl_multi_setopt(impl->multi, CURLMOPT_MAXCONNECTS, kIdleConnections);
   return transport;
 }
 
 CurlTransport::~CurlTransport() {
   for (auto& [id, transfer] : impl_->transfers) impl_->Free(*transfer);
+  for (CURL* easy : impl_->idle) curl_easy_cleanup(easy);
   if (impl_->multi != nullptr) curl_multi_cleanup(impl_->multi);
   if (impl_->epoll_fd >= 0) close(impl_->epoll_fd);
   if (impl_->wake_fd >= 0) close(impl_->wake_fd);
@@ -211,7 +228,7 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   transfer->request = std::move(request);
   transfer->listener = listener;
   transfer->heard = &impl_->heard;
-  CURL* easy = transfer->easy = curl_easy_init();
+  CURL* easy = transfer->easy = impl_->NewHandle();
   const BackendConfig& backend = *transfer->request.backend;
   const auto add_header = [&](const std::string& line) {
     transfer->headers = curl_slist_append(transfer->headers, line.c_str());

@@ -36,6 +36,7 @@ void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
 
 bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
   ++frames_;
+  awaits_decision_ = false;
   const double rate = ports_.config->Current()->limits.frames_per_second;
   if (const absl::Duration wait = frame_bucket_.Take(1, rate, rate, now); wait > absl::ZeroDuration()) {
     ports_.metrics->Refused(Refusal::kFramesPerSecond);
@@ -133,7 +134,11 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
                        RetryHint(config->limits.retry_after, static_cast<uint64_t>(id)));
   }
   if (!away) {
-    if (ports_.inbox->Push(std::move(submit))) return std::nullopt;
+    const bool has_prompt = submit.inline_prompt != nullptr;
+    if (ports_.inbox->Push(std::move(submit))) {
+      awaits_decision_ = !has_prompt;
+      return std::nullopt;
+    }
     away = TurnedAway{Refusal::kWaitingQueries};
   }
   ports_.metrics->Refused(away->why);

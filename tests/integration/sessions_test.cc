@@ -155,6 +155,35 @@ TEST_F(SessionsTest, WhoIsRefusedForNowHearsTheSameUntilItMayAskAgain) {
   EXPECT_EQ(again.decision().verdict(), v1::VERDICT_OFFLOAD) << again.ShortDebugString();
 }
 
+// The next read waits for the decision's write, but not for a decision that is long in coming.
+TEST_F(SessionsTest, WhatADeviceSendsWhileItsQueryIsHeldIsReadSoon) {
+  config_.limits.mandatory_wait = absl::Seconds(50);
+  StartDaemon();
+  RawSession device(Channel());
+  device.Hello();
+  EXPECT_TRUE(device.Read().has_welcome());
+  device.Query("held");  // forced, and it has reported no link
+  v1::DeviceFrame cancel;
+  cancel.mutable_cancel()->set_query_id("held");
+  device.Send(cancel);
+  EXPECT_EQ(device.Read().cancelled().query_id(), "held");
+  device.Query("held too");
+  device.Links();
+  const v1::ServerFrame decision = device.Read();
+  EXPECT_EQ(decision.decision().query_id(), "held too") << decision.ShortDebugString();
+  EXPECT_EQ(decision.decision().verdict(), v1::VERDICT_OFFLOAD);
+}
+
+TEST_F(SessionsTest, QuestionsAskedAtOnceAreAllAnswered) {
+  StartDaemon();
+  RawSession device(Channel());
+  device.Open();
+  for (int k = 0; k < 4; ++k) device.Query(absl::StrCat("q", k), 0.1);
+  std::set<std::string> answered;
+  for (int k = 0; k < 4; ++k) answered.insert(device.Read().decision().query_id());
+  EXPECT_EQ(answered, (std::set<std::string>{"q0", "q1", "q2", "q3"}));
+}
+
 TEST_F(SessionsTest, ASecondPromptHoweverBadLeavesTheRunningAnswerAlone) {
   backend_.set_script([](FakeLlmServer::Exchange& e) {
     e.Head() && e.Token("hi ") && e.WaitForRelease() && e.Token("there") && e.Finish();
