@@ -16,6 +16,7 @@ sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
   site.compute_flops = config.compute.capacity_flops;
   site.max_share_flops = config.compute.max_share_flops;
   site.work_flop_per_token = 2 * config.compute.parameters;
+  site.overhead_s = config.compute.overhead_s;
   site.prefill_tokens_per_s = config.compute.prefill_tokens_per_s;
   site.token_time_s = config.compute.token_time_s;
   site.token_time_per_query_s = config.compute.token_time_per_query_s;

@@ -41,7 +41,8 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
               u.noise_density_dbm_hz == du.noise_density_dbm_hz && u.reference_power_dbm == du.reference_power_dbm);
   const ComputeConfig &c = file->sites[0].compute, &dc = site.compute;
   EXPECT_TRUE(c.model == dc.model && c.prefill_tokens_per_s == dc.prefill_tokens_per_s &&
-              c.token_time_s == dc.token_time_s && c.token_time_per_query_s == dc.token_time_per_query_s);
+              c.overhead_s == dc.overhead_s && c.token_time_s == dc.token_time_s &&
+              c.token_time_per_query_s == dc.token_time_per_query_s);
   EXPECT_EQ(file->sites[0].max_queries, site.max_queries);
   const BackendConfig& b = file->sites[0].backends[0];
   EXPECT_TRUE(b.first_byte == backend.first_byte && b.probe.path == backend.probe.path &&
