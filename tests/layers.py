@@ -16,6 +16,7 @@ OPENAI = r"client_sdk/openai/[a-z0-9_]+\.h"
 RULES = [
     (r"scheduler/sim/.*", [CORE, r"scheduler/sim/.*", r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/workload/.*", [r"scheduler/workload/.*", r"nlohmann/.*"]),
+    (r"scheduler/estimate/.*", [r"scheduler/estimate/.*"]),
     (r"scheduler/.*", [CORE]),
     (r"server/base/.*", [r"server/base/.*"]),
     (r"server/wire/.*", [r"server/wire/.*", r"scheduler/types\.h", PROTO]),
