@@ -36,6 +36,16 @@ const char* ToString(sched::Eligibility eligibility) {
   return "";
 }
 
+template <typename Times>  // ServiceTimes, or the site of a snapshot, which has the same numbers
+void FillService(const Times& times, uint64_t samples, v1::ServiceTimes* service) {
+  service->set_from(samples > 0 ? "learned" : "configured");
+  service->set_samples(samples);
+  service->set_overhead_s(times.overhead_s);
+  service->set_prefill_tokens_per_s(times.prefill_tokens_per_s);
+  service->set_token_time_s(times.token_time_s);
+  service->set_token_time_per_query_s(times.token_time_per_query_s);
+}
+
 // What the policy saw and chose for candidate i.
 void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* response) {
   const sched::Candidate& candidate = record.snapshot.candidates[i];
@@ -69,6 +79,9 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
     row.set_queries(static_cast<uint32_t>(cost.queries));
     row.set_uplinks(static_cast<uint32_t>(cost.uplinks));
     row.set_interference_w(cost.interference_w);
+    if (record.snapshot.sites[j].compute == sched::ComputeModel::kBatching) {
+      FillService(record.snapshot.sites[j], record.service_samples[j], row.mutable_service());
+    }
   }
 }
 
@@ -188,6 +201,9 @@ class AdminService final : public v1::Admin::CallbackService {
         site.set_active_queries(static_cast<uint32_t>(engine.sites[j].active_queries));
         site.set_active_uplinks(static_cast<uint32_t>(engine.sites[j].active_uplinks));
         site.set_max_queries(static_cast<uint32_t>(engine.sites[j].max_queries));
+        if (config->sites[j].compute.model == sched::ComputeModel::kBatching) {
+          FillService(engine.sites[j].service, engine.sites[j].service.samples, site.mutable_service());
+        }
         if (j >= backends.size()) continue;
         for (const auto& row : backends[j]) {
           if (row.removed && row.in_flight == 0) continue;

@@ -95,7 +95,7 @@ void Engine::UsePolicy(const std::string& name) {
   policy_ = *sched::MakePolicy(name, {.lambda_s = config_->policy.lambda_s});
 }
 
-void Engine::On(Inspect& event, MonotonicTime) {
+void Engine::On(Inspect& event, MonotonicTime now) {
   EngineStatus status;
   status.policy = policy_name_;
   status.tau = tau_;
@@ -114,7 +114,8 @@ void Engine::On(Inspect& event, MonotonicTime) {
   for (size_t j = 0; j < sites().size(); ++j) {
     const SiteLoad& site = sites()[j];
     status.sites.push_back({site.backends_up > 0 && !config_->sites[j].presence.leaving(), site.active_queries,
-                            site.active_uplinks, site.EffectiveMax(config_->sites[j])});
+                            site.active_uplinks, site.EffectiveMax(config_->sites[j]),
+                            site.service.At(config_->sites[j].compute, now)});
   }
   event.reply(status);
 }
@@ -177,6 +178,9 @@ std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, Mono
   const std::vector<const Query*> candidates(gathered.candidates.begin(), gathered.candidates.end());
   record->snapshot = life_.Snapshot(candidates, gathered.residents, tau_, epoch_, now);
   life_.tenants().Cap(candidates, &record->snapshot);
+  for (size_t j = 0; j < sites().size(); ++j) {
+    record->service_samples.push_back(sites()[j].service.At(config_->sites[j].compute, now).samples);
+  }
   if (MakeSound(&record->snapshot)) {
     const MonotonicTime solve = Stopwatch();
     record->result = policy_->Decide(record->snapshot);

@@ -35,6 +35,8 @@ struct Query {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   MonotonicTime decided, dispatched;
   double predicted_upload_s = 0, predicted_compute_s = 0;
+  bool teaches = true;                                // false: its site has begun to learn anew since
+  double load_before_s = 0;                           // SiteLoad::load_s when it was dispatched
   uint64_t failed_sites = 0;                          // a bit for each site that could not run it; there are at most 64
   MonotonicTime expires = MonotonicTime::Infinite();  // the grant, or the wait for a decision
 

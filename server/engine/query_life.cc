@@ -23,6 +23,10 @@ void QueryLife::SetConfig(std::shared_ptr<const Config> config) {
   const std::shared_ptr<const Config> before = std::exchange(config_, std::move(config));
   sites_.resize(config_->sites.size());
   for (size_t j = 0; j < before->sites.size(); ++j) {
+    if (BeginsAnew(before->sites[j], config_->sites[j])) {
+      sites_[j].service = {};
+      queries_.ForEach([&](Query& query) { query.teaches &= query.site != sched::ToSite(j); });
+    }
     if (before->sites[j].name == config_->sites[j].name) continue;  // else the place is another's: nothing runs there
     sites_[j] = SiteLoad();
     links_.EraseSite(j);
@@ -51,7 +55,7 @@ void QueryLife::Offload(Query& query, const sched::Decision& decision, uint64_t 
   query.decided = now;
   query.predicted_upload_s = decision.predicted_upload_s;
   query.predicted_compute_s = decision.predicted_compute_s;
-  TakeSlot(query, decision.site);
+  TakeSlot(query, decision.site, now);
   CountDecision(query, true);
   DecisionEvent event;
   event.id = query.id;
@@ -114,6 +118,9 @@ Wake QueryLife::On(PromptReady& event, MonotonicTime now) {
 void QueryLife::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
   query.state = QueryState::kRunning;
   query.dispatched = now;
+  SiteLoad& site = sites_[sched::ToIndex(query.site)];
+  site.CountLoad(now);
+  query.load_before_s = site.load_s;
   queries_.SetExpiry(query, MonotonicTime::Infinite());
   DispatchRequest request;
   request.id = query.id;
@@ -141,13 +148,13 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
     if (query->state == QueryState::kRunning) {
       sink_->Deliver(query->session, FailedEvent{query->id, std::move(event.error)});
     }
-    GiveSlotBack(*query, query->site);
+    GiveSlotBack(*query, query->site, now);
     queries_.Erase(*query);
     return Wake::kSoon;
   }
   const SiteIndex failed = query->site;
-  TakeSlot(*query, other->site);
-  GiveSlotBack(*query, failed);
+  TakeSlot(*query, other->site, now);
+  GiveSlotBack(*query, failed, now);
   metrics_->BackendFailover();
   event.request.site = other->site;
   query->dispatched = now;
@@ -181,8 +188,9 @@ Wake QueryLife::On(LinkUpdate& event, MonotonicTime now) {
   return queries_.HasSession(event.session) ? Wake::kSoon : Wake::kNever;
 }
 
-Wake QueryLife::On(SiteHealth& event, MonotonicTime) {
+Wake QueryLife::On(SiteHealth& event, MonotonicTime now) {
   SiteLoad& site = sites_[sched::ToIndex(event.site)];
+  site.CountLoad(now);
   site.backends_up = event.backends_up;
   site.backends_draining = event.draining;
   site.slots = event.slots;
@@ -191,7 +199,7 @@ Wake QueryLife::On(SiteHealth& event, MonotonicTime) {
 
 // --- leaving ---------------------------------------------------------------------------------------------------------
 
-Wake QueryLife::On(QueryDone& event, MonotonicTime) {
+Wake QueryLife::On(QueryDone& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr) return Wake::kNever;
   if (event.outcome == DispatchOutcome::kCompleted) {
@@ -200,26 +208,37 @@ Wake QueryLife::On(QueryDone& event, MonotonicTime) {
     const int output_tokens = std::clamp(event.output_tokens, 0, std::max(query->meta.max_output_tokens, 0));
     mean_output_tokens_ += (output_tokens - mean_output_tokens_) / 64;
   }
-  GiveSlotBack(*query, query->site);
+  if (event.served && query->teaches && query->failed_sites == 0) Learn(*query, *event.served, now);
+  GiveSlotBack(*query, query->site, now);
   queries_.Erase(*query);
   return Wake::kSoon;
 }
 
-Wake QueryLife::On(CancelQuery& event, MonotonicTime) {
+void QueryLife::Learn(const Query& query, const ServedSample& served, MonotonicTime now) {
+  const size_t j = sched::ToIndex(query.site);
+  SiteLoad& site = sites_[j];
+  site.CountLoad(now);
+  const double life_s = SecondsBetween(query.dispatched, now);
+  const double queries =
+      life_s > 0 ? (site.load_s - query.load_before_s) / life_s : site.active_queries / site.ModelBackends();
+  site.service.Add(config_->sites[j].compute, served, queries, now);
+}
+
+Wake QueryLife::On(CancelQuery& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr || query->state == QueryState::kAborting) return Wake::kNever;
   if (!event.answered) sink_->Deliver(query->session, CancelledEvent{query->id});
-  return Withdraw(*query);
+  return Withdraw(*query, now);
 }
 
-Wake QueryLife::On(SessionClosed& event, MonotonicTime) {
+Wake QueryLife::On(SessionClosed& event, MonotonicTime now) {
   links_.Erase(event.session);
   Wake wake = Wake::kNever;
-  for (const QueryId id : queries_.OfSession(event.session)) wake = std::max(wake, Withdraw(*queries_.Find(id)));
+  for (const QueryId id : queries_.OfSession(event.session)) wake = std::max(wake, Withdraw(*queries_.Find(id), now));
   return wake;
 }
 
-Wake QueryLife::On(DrainExpired&, MonotonicTime) {
+Wake QueryLife::On(DrainExpired&, MonotonicTime now) {
   std::vector<QueryId> ids;
   queries_.ForEach([&](const Query& query) {
     if (query.state != QueryState::kAborting) ids.push_back(query.id);
@@ -231,7 +250,7 @@ Wake QueryLife::On(DrainExpired&, MonotonicTime) {
                    FailedEvent{id, MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "",
                                              absl::StrCat("not finished within drain_timeout (",
                                                           absl::FormatDuration(config_->drain_timeout), ")"))});
-    wake = std::max(wake, Withdraw(query));
+    wake = std::max(wake, Withdraw(query, now));
   }
   return wake;
 }
@@ -250,16 +269,16 @@ Wake QueryLife::Expire(MonotonicTime now) {
                                                     absl::StrCat("the prompt did not arrive within ",
                                                                  absl::FormatDuration(now - query->decided),
                                                                  " of the decision"))});
-    wake = std::max(wake, Withdraw(*query));
+    wake = std::max(wake, Withdraw(*query, now));
   }
   return wake;
 }
 
-Wake QueryLife::Withdraw(Query& query) {
+Wake QueryLife::Withdraw(Query& query, MonotonicTime now) {
   switch (query.state) {
     case QueryState::kGranted:
       ReleaseUplink(query);
-      GiveSlotBack(query, query.site);
+      GiveSlotBack(query, query.site, now);
       queries_.Erase(query);
       return Wake::kSoon;
     case QueryState::kPending: queries_.Erase(query); break;
@@ -274,14 +293,18 @@ Wake QueryLife::Withdraw(Query& query) {
 
 // --- what it holds ---------------------------------------------------------------------------------------------------
 
-void QueryLife::TakeSlot(Query& query, SiteIndex site) {
+void QueryLife::TakeSlot(Query& query, SiteIndex site, MonotonicTime now) {
   query.site = site;
-  ++sites_[sched::ToIndex(site)].active_queries;
+  SiteLoad& load = sites_[sched::ToIndex(site)];
+  load.CountLoad(now);
+  ++load.active_queries;
   tenants_.TakeSlot(query.meta.tenant);
 }
 
-void QueryLife::GiveSlotBack(const Query& query, SiteIndex site) {
-  --sites_[sched::ToIndex(site)].active_queries;
+void QueryLife::GiveSlotBack(const Query& query, SiteIndex site, MonotonicTime now) {
+  SiteLoad& load = sites_[sched::ToIndex(site)];
+  load.CountLoad(now);
+  --load.active_queries;
   tenants_.ReleaseSlot(query.meta.tenant);
 }
 

@@ -62,10 +62,11 @@ class QueryLife {
     double compute_s;  // predicted
   };
   std::optional<Placement> OtherSite(const Query& query, MonotonicTime now) const;
-  Wake Withdraw(Query& query);  // no more answers wanted; frees or aborts
+  void Learn(const Query& query, const ServedSample& served, MonotonicTime now);
+  Wake Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
   void CountDecision(const Query& query, bool offloaded);
-  void TakeSlot(Query& query, sched::SiteIndex site);
-  void GiveSlotBack(const Query& query, sched::SiteIndex site);
+  void TakeSlot(Query& query, sched::SiteIndex site, MonotonicTime now);
+  void GiveSlotBack(const Query& query, sched::SiteIndex site, MonotonicTime now);
   void ReleaseUplink(const Query& query);
 
   // Constant after construction.

@@ -6,7 +6,8 @@
 namespace goad::server {
 namespace {
 
-sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
+sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load, MonotonicTime now) {
+  const ServiceTimes service = load.service.At(config.compute, now);
   sched::SiteState site;
   site.uplink = config.uplink.model;
   site.uplink_shared = config.uplink.shared;
@@ -16,11 +17,11 @@ sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
   site.compute_flops = config.compute.capacity_flops;
   site.max_share_flops = config.compute.max_share_flops;
   site.work_flop_per_token = 2 * config.compute.parameters;
-  site.overhead_s = config.compute.overhead_s;
-  site.prefill_tokens_per_s = config.compute.prefill_tokens_per_s;
-  site.token_time_s = config.compute.token_time_s;
-  site.token_time_per_query_s = config.compute.token_time_per_query_s;
-  site.backends = std::max(1, load.backends_up);
+  site.overhead_s = service.overhead_s;
+  site.prefill_tokens_per_s = service.prefill_tokens_per_s;
+  site.token_time_s = service.token_time_s;
+  site.token_time_per_query_s = service.token_time_per_query_s;
+  site.backends = load.ModelBackends();
   site.active_uplinks = load.active_uplinks;
   site.active_queries = load.active_queries;
   site.max_queries = load.EffectiveMax(config);
@@ -101,7 +102,7 @@ sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime n
   snapshot.epoch = inputs.epoch;
   snapshot.tau = inputs.tau;
   snapshot.seed = inputs.epoch;
-  for (size_t j = 0; j < sites; ++j) snapshot.sites.push_back(MakeSite(config.sites[j], inputs.sites[j]));
+  for (size_t j = 0; j < sites; ++j) snapshot.sites.push_back(MakeSite(config.sites[j], inputs.sites[j], now));
 
   for (const Query* query : inputs.residents) AddResident(inputs, *query, now, &snapshot);
 

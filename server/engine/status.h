@@ -12,6 +12,12 @@
 
 namespace goad::server {
 
+// A site's batching numbers as they are in force; scheduler/types.h has what they mean.
+struct ServiceTimes {
+  double overhead_s = 0, prefill_tokens_per_s = 0, token_time_s = 0, token_time_per_query_s = 0;
+  uint64_t samples = 0;  // completed queries that they were learned from; 0 = as configured
+};
+
 // The engine's, for Admin.Status and Admin.Sites.
 struct EngineStatus {
   std::string policy;
@@ -23,6 +29,7 @@ struct EngineStatus {
   struct Site {
     bool accepting = false;
     int active_queries = 0, active_uplinks = 0, max_queries = 0;
+    ServiceTimes service;
   };
   std::vector<Site> sites;
 };

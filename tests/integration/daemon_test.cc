@@ -731,12 +731,24 @@ TEST_F(DaemonTest, AdminExplainsARecentDecisionAndTheNumbersAddUp) {
   EXPECT_DOUBLE_EQ(why.sites(0).delta_s(), why.sites(0).upload_s() + why.sites(0).compute_s() - why.local_delay_s());
   EXPECT_DOUBLE_EQ(why.sites(0).key_s(), why.uncertainty() * why.sites(0).delta_s());
   EXPECT_DOUBLE_EQ(why.predicted_compute_s(), absl::ToDoubleSeconds(answer.decision.predicted_compute));
+  EXPECT_EQ(why.sites(0).service().from(), "configured");
+  EXPECT_EQ(why.sites(0).service().token_time_s(), config_.sites[0].compute.token_time_s);
+  const auto service = [&] {
+    grpc::ClientContext context;
+    v1::SitesResponse sites;
+    EXPECT_TRUE(admin->Sites(&context, {}, &sites).ok());
+    return sites.sites(0).service();
+  };
+  WaitUntil([&] { return service().samples() == 1; });
+  EXPECT_EQ(service().from(), "learned");
   query.id = "sure";
   query.uncertainty = 0.1;
   EXPECT_EQ(client->Ask(query, [] { return "local"; }).why_local, "NO_GAIN");
   ASSERT_TRUE(explain("sure", &why).ok());
   EXPECT_EQ(why.verdict(), v1::VERDICT_LOCAL);
   EXPECT_GE(why.sites(0).key_s(), 0);
+  EXPECT_EQ(why.sites(0).service().from(), "learned");
+  EXPECT_EQ(why.sites(0).service().samples(), 1u);
   grpc::ClientContext context;
   v1::EpochsResponse epochs;
   ASSERT_TRUE(admin->Epochs(&context, {}, &epochs).ok());

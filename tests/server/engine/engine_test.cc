@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <deque>
+#include <functional>
 #include <map>
 
 #include "gtest/gtest.h"
@@ -377,6 +378,12 @@ TEST_F(TwoSitesTest, FailoverTakesAnotherSitesSlotAndGivesTheFirstBack) {
   EXPECT_TRUE(engine_->idle());
 }
 
+TEST_F(TwoSitesTest, AFailoverIsNoSampleOfAnybodysSpeed) {
+  ReturnLast();
+  engine_->Handle(QueryDone{running_, DispatchOutcome::kCompleted, 4, ServedSample{1, 10, 4}}, now_);
+  for (const EngineStatus::Site& site : Status().sites) EXPECT_EQ(site.service.samples, 0u);
+}
+
 TEST_F(TwoSitesTest, FailoverWithoutAFreeSlotElsewhereIsFailedAnswerLocally) {
   engine_->Handle(SiteHealth{SiteIndex{1}, 1, 0}, now_);
   ReturnLast();
@@ -391,6 +398,126 @@ TEST_F(TwoSitesTest, AQueryThatWasCancelledMeanwhileGoesNowhere) {
   EXPECT_EQ(dispatch_.started.size(), 1u);
   EXPECT_EQ(Count<FailedEvent>(), 0u);
   EXPECT_TRUE(engine_->idle());
+}
+
+// A server that takes 40 ms, and for each of 4 output tokens 10 ms and 5 ms more for each query on it; it is configured
+// otherwise.
+class LearningTest : public EngineTest {
+ protected:
+  // Of the configured numbers: 10 tokens at 5000/s + 4 x (5 ms + 1 ms).
+  static constexpr double kConfigured_s = 0.002 + 4 * 0.006;
+  static double Truth(double queries) { return 0.04 + 4 * (0.01 + 0.005 * queries); }
+
+  // Decided, and its prompt is there.
+  QueryId Run() {
+    const QueryId id = Submit(next_id_);
+    Advance(2 * kMs);
+    engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);
+    return id;
+  }
+  double Predicted() const { return sink_.Decisions().back().predicted_compute_s; }
+  void Done(QueryId id, double compute_s) {
+    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 4, ServedSample{compute_s, 10, 4}}, now_);
+  }
+  void RunOne() {
+    const QueryId id = Run();
+    Advance(absl::Seconds(Truth(1)));
+    Done(id, Truth(1));
+  }
+  void RunTwo() {
+    const QueryId a = Run(), b = Run();
+    Advance(absl::Seconds(Truth(2)));
+    Done(a, Truth(2)), Done(b, Truth(2));
+  }
+};
+
+TEST_F(LearningTest, PredictsWhatQueriesTookAndSaysWhereFrom) {
+  const QueryId first = Run();
+  EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
+  EXPECT_EQ(Status().sites[0].service.samples, 0u);
+  Advance(absl::Seconds(Truth(1)));
+  Done(first, Truth(1));
+  for (int k = 0; k < 50; ++k) RunOne(), RunTwo();
+  EXPECT_EQ(Status().sites[0].service.samples, 151u);
+  const QueryId a = Run();
+  EXPECT_NEAR(Predicted() / Truth(1), 1, 0.05);
+  const QueryId b = Run();  // what it adds for the other is learned too
+  EXPECT_NEAR(Predicted() / Truth(2), 1, 0.05);
+  Advance(absl::Seconds(Truth(2)));
+  Done(a, Truth(2)), Done(b, Truth(2));
+  Advance(absl::Seconds(60));  // nobody came: as configured, to the last bit
+  EXPECT_EQ(Status().sites[0].service.samples, 0u);
+  Run();
+  EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
+}
+
+// The mean over its life, per backend: here two for the first half of it and one for the rest.
+TEST_F(LearningTest, QueriesBesideItCountForAsLongAsTheyWere) {
+  for (const int backends : {1, 2}) {
+    Restart();
+    engine_->Handle(SiteHealth{SiteIndex{0}, backends, 2}, now_);
+    const QueryId a = Submit(1), b = Submit(2);
+    Advance(2 * kMs);
+    for (const QueryId id : {a, b}) engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);
+    Advance(50 * kMs);
+    engine_->Handle(QueryDone{b, DispatchOutcome::kFailed}, now_);
+    Advance(50 * kMs);
+    Done(a, 0.1);
+    const estimate::Vector prior = {0, 1 / 5000.0, 0.005, 0.001};
+    estimate::LinearEstimate expected;
+    expected.Add({1, 10, 4, 4 * 1.5 / backends}, 0.1, prior, 0);
+    const estimate::Vector coefficients = expected.At(prior, 0);
+    const ServiceTimes service = Status().sites[0].service;
+    EXPECT_NEAR(service.overhead_s, coefficients[0], 1e-9);
+    EXPECT_NEAR(service.prefill_tokens_per_s, 1 / coefficients[1], 1e-3);
+    EXPECT_NEAR(service.token_time_s, coefficients[2], 1e-9);
+    EXPECT_NEAR(service.token_time_per_query_s, coefficients[3], 1e-9);
+  }
+}
+
+TEST_F(LearningTest, NothingIsLearnedWhereItMayNotBe) {
+  const auto samples = [&] { return Status().sites[0].service.samples; };
+  const QueryId untold = Run();  // the dispatcher says: no fair sample
+  engine_->Handle(QueryDone{untold, DispatchOutcome::kCompleted, 4}, now_);
+  EXPECT_EQ(samples(), 0u);
+  config_.sites[0].compute.learn = false;
+  Restart();
+  RunOne();
+  EXPECT_EQ(samples(), 0u);
+  Run();
+  EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
+  config_.sites[0].compute = {};
+  config_.sites[0].compute.model = sched::ComputeModel::kEqualShare;
+  config_.sites[0].compute.capacity_flops = 1e15;
+  Restart();
+  RunOne();
+  EXPECT_EQ(samples(), 0u);
+}
+
+TEST_F(LearningTest, AReloadBeginsAnewWhereItsServersOrNumbersChange) {
+  const auto samples = [&] { return Status().sites[0].service.samples; };
+  const auto reload = [&] { engine_->Handle(ApplyConfig{std::make_shared<const Config>(config_)}, now_); };
+  RunOne();
+  config_.policy.tau = 0.3;
+  config_.sites[0].max_queries = 1;
+  reload();
+  EXPECT_EQ(samples(), 1u);
+  for (const auto& change :
+       std::vector<std::function<void(SiteConfig&)>>{[](SiteConfig& site) { site.backends[0].url = "http://other"; },
+                                                     [](SiteConfig& site) { site.backends[0].model = "other"; },
+                                                     [](SiteConfig& site) { site.backends.resize(2); },
+                                                     [](SiteConfig& site) { site.compute.token_time_s = 0.006; }}) {
+    RunOne();
+    const QueryId runs = Run();
+    ASSERT_GT(samples(), 0u);
+    change(config_.sites[0]);
+    reload();
+    EXPECT_EQ(samples(), 0u);
+    Done(runs, Truth(1));  // of the servers there were
+    EXPECT_EQ(samples(), 0u);
+    RunOne();
+    EXPECT_EQ(samples(), 1u);
+  }
 }
 
 TEST_F(EngineTest, WhenSlotsAreShortTenantsShareThemAndAFloodDoesNotStarveTheOther) {

@@ -1,0 +1,34 @@
+// How long a site takes for a query, learned from those that it completed. The configured numbers are where it starts
+// and where it returns to.
+#ifndef GOAD_SERVER_ENGINE_SERVICE_TIMES_H_
+#define GOAD_SERVER_ENGINE_SERVICE_TIMES_H_
+
+#include "scheduler/estimate/linear_estimate.h"
+#include "server/base/monotonic_time.h"
+#include "server/config/config.h"
+#include "server/engine/events.h"
+#include "server/engine/status.h"
+
+namespace goad::server {
+
+// Of one site. Owned by the engine thread; thread-compatible.
+class ServiceEstimate {
+ public:
+  // A query that was run; `queries`: on its backend, itself included, the mean over its life. Not for sites whose
+  // compute model is not batching, nor for those that may not learn.
+  void Add(const ComputeConfig& compute, const ServedSample& sample, double queries, MonotonicTime now);
+
+  // What the model reads now. The configured numbers when nothing is known.
+  ServiceTimes At(const ComputeConfig& compute, MonotonicTime now) const;
+
+ private:
+  estimate::LinearEstimate estimate_;
+};
+
+// Whether what was learned under one configuration is of no use under the other: other servers, other models, another
+// start.
+bool BeginsAnew(const SiteConfig& before, const SiteConfig& now);
+
+}  // namespace goad::server
+
+#endif  // GOAD_SERVER_ENGINE_SERVICE_TIMES_H_
