@@ -68,6 +68,9 @@ ROWS = [
         ("Past their deadline", "reqps", [("queries", r("goad_deadline_missed_total"))]),
         ("Measured minus predicted delay (error)", "s", [("{{part}} p50", p(0.5, "goad_prediction_error_seconds", "part")),
                                                          ("{{part}} p90", p(0.9, "goad_prediction_error_seconds", "part"))]),
+        ("Not foreseen of what was measured, median", "percentunit", [("{{site}} {{part}}", p(0.5, "goad_prediction_relative_error", "site, part"))]),
+        ("Answers that a site's compute is learned from", "short", [("{{site}}", g("goad_service_samples", "site"))]),
+        ("Compute of a site, as predicted", "s", [("{{site}} {{part}}", g("goad_service_seconds", "site, part"))]),
     ]),
     ("Internals", [
         ("Epochs", "reqps", [("epochs", r("goad_epochs_total"))]),

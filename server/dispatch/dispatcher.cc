@@ -198,7 +198,7 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   event.predicted_upload_s = request.predicted_upload_s;
   event.predicted_compute_s = request.predicted_compute_s;
   event.text_bytes = query.text_bytes;
-  metrics_->Compute(event.compute_s, request.predicted_compute_s);
+  metrics_->Compute(request.site, event.compute_s, request.predicted_compute_s);
   if (query.tokens >= 2) {
     metrics_->TimePerOutputToken(SecondsBetween(query.first_token, query.last_token) / (query.tokens - 1));
   }

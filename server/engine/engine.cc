@@ -180,6 +180,10 @@ std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, Mono
   life_.tenants().Cap(candidates, &record->snapshot);
   for (size_t j = 0; j < sites().size(); ++j) {
     record->service_samples.push_back(sites()[j].service.At(config_->sites[j].compute, now).samples);
+    const sched::SiteState& site = record->snapshot.sites[j];
+    if (site.compute == sched::ComputeModel::kBatching) {
+      ports_.metrics->ServiceTimes(sched::ToSite(j), site, record->service_samples[j]);
+    }
   }
   if (MakeSound(&record->snapshot)) {
     const MonotonicTime solve = Stopwatch();

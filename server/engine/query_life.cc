@@ -110,7 +110,7 @@ Wake QueryLife::On(PromptReady& event, MonotonicTime now) {
   if (query == nullptr || query->state != QueryState::kGranted) return Wake::kNever;  // expired or cancelled meanwhile
   if (query->expires <= now) return Expire(now);                                      // too late, though not yet told
   ReleaseUplink(*query);
-  metrics_->Upload(SecondsBetween(query->decided, now), query->predicted_upload_s);
+  metrics_->Upload(query->site, SecondsBetween(query->decided, now), query->predicted_upload_s);
   Dispatch(*query, std::move(event.prompt), now);
   return Wake::kSoon;
 }
