@@ -5,7 +5,6 @@
 namespace goad::estimate {
 namespace {
 
-constexpr double kKeep = 0.93;          // what a sample leaves of the weight of those before it: they count as some 14
 constexpr double kRidge = 0.3;          // samples that the coefficients' being as they are is worth
 constexpr double kMostRise = 3;         // a sample counts as at most so many times what was predicted
 constexpr double kMostFall = 3;         // and weighs as if it were at least the prediction divided by this
@@ -35,8 +34,8 @@ void LinearEstimate::Add(const Vector& features, double seconds, const Vector& p
   const double weight = 1 / (predicted_s * std::max(value_s, predicted_s / kMostFall));
   samples_ = trust > 0 ? samples_ + 1 : 1;
   last_s_ = now_s;
-  const double kept = kKeep * trust;
-  const double newest = std::max(1 / static_cast<double>(samples_), 1 - kKeep);
+  const double kept = keep_ * trust;
+  const double newest = std::max(1 / static_cast<double>(samples_), 1 - keep_);
   for (size_t k = 0; k < kFeatures; ++k) {
     square_[k] += newest * (weight * features[k] * features[k] - square_[k]);
     const double ridge = (1 - kept) * kRidge * std::max(square_[k], kLeastSquare);

@@ -13,7 +13,8 @@ namespace goad::estimate {
 // - Coefficients are never below 0.
 // - A sample weighs by its value: relative errors count, of what is measured and what was predicted in equal parts.
 // - A sample counts as at most 3 times what was predicted: a wild one moves little, a doubling passes.
-// - Older samples fade by kKeep per sample. What fades is made up by a ridge towards the present coefficients: along
+// - Older samples fade: a new one leaves `keep` of their weight. What fades is made up by a ridge towards the present
+// coefficients: along
 //   what the samples do not tell apart the coefficients stay as they are, at first as the prior has them, while their
 //   sum follows.
 // - Without samples the coefficients return to the prior, and all is forgotten kReturn_s after the last one.
@@ -21,6 +22,9 @@ namespace goad::estimate {
 class LinearEstimate {
  public:
   static constexpr double kReturn_s = 60;
+
+  // keep: above 0, below 1; some 1 / (1 - keep) samples count.
+  explicit LinearEstimate(double keep) : keep_(keep) {}
 
   // `seconds` was measured for `features` at `now_s` (any origin; times do not run backwards). REQUIRES: everything
   // finite and >= 0.
@@ -35,6 +39,7 @@ class LinearEstimate {
  private:
   double Trust(double now_s) const;  // 1 at a sample, 0 from kReturn_s after it on
 
+  double keep_;
   Matrix a_ = {};             // sum of weighted feature products, and of ridges
   Vector b_ = {};             // and of what they say of the value: the least squares are at a_ x = b_, but for x >= 0
   Vector square_ = {};        // running mean of each feature's weighted square: the scale of its ridge

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cmath>
 #include <functional>
 #include <memory>
 
@@ -63,6 +64,7 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   response->set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
   response->set_predicted_upload_s(decision.predicted_upload_s);
   response->set_predicted_compute_s(decision.predicted_compute_s);
+  response->set_round_trip_s(candidate.round_trip_s);
   response->set_others_decided(!record.chosen_in_order);
   const sched::Explanation explanation =
       sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
@@ -79,6 +81,7 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
     row.set_queries(static_cast<uint32_t>(cost.queries));
     row.set_uplinks(static_cast<uint32_t>(cost.uplinks));
     row.set_interference_w(cost.interference_w);
+    if (const double bps = record.snapshot.UplinkBps(i, j); !std::isnan(bps)) row.set_uplink_bps(bps);
     if (record.snapshot.sites[j].compute == sched::ComputeModel::kBatching) {
       FillService(record.snapshot.sites[j], record.service_samples[j], row.mutable_service());
     }
@@ -187,6 +190,9 @@ class AdminService final : public v1::Admin::CallbackService {
   ServerUnaryReactor* Sites(CallbackServerContext* context, const v1::SitesRequest*,
                             v1::SitesResponse* response) override {
     return AskEngine(context, [this, response](const EngineStatus& engine) {
+      response->mutable_uplink()->set_devices(engine.uplink.samples);
+      response->mutable_uplink()->set_round_trip_s(engine.uplink.round_trip_s);
+      response->mutable_uplink()->set_uplink_bps(engine.uplink.uplink_bps);
       const auto config = ports_.config->Current();
       const BackendRows backends = ports_.backends();
       const MonotonicTime now = MonotonicTime::Now();

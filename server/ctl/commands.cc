@@ -112,6 +112,12 @@ int Sites(const Context& context, const std::string&) {
   for (const v1::SiteStatus& site : sites.sites()) {
     if (site.has_service()) absl::StrAppend(&remarks, site.name(), ": compute ", ServiceText(site.service()), "\n");
   }
+  if (sites.has_uplink()) {
+    const v1::UplinkTimes& uplink = sites.uplink();
+    absl::StrAppend(&remarks, "uplinks that nobody reports: ",
+                    uplink.devices() > 0 ? absl::StrCat("median of ", uplink.devices(), " devices") : "none seen yet",
+                    ", round trip ", Duration(uplink.round_trip_s()), " + ", Megabits(uplink.uplink_bps()), "\n");
+  }
   std::cout << table.Text() << remarks;
   return kOk;
 }

@@ -28,6 +28,7 @@ int Explain(const Context& context, const std::string& query_id);  // explain.cc
 void PrintJson(const google::protobuf::Message& message, bool pretty = true);
 // Green or red, on a terminal.
 std::string Coloured(const Context& context, bool good, const std::string& text);
+std::string Megabits(double bps);
 // What a site's compute is predicted from, and where that is from.
 std::string ServiceText(const v1::ServiceTimes& service);
 

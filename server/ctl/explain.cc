@@ -8,6 +8,8 @@
 
 namespace goad::ctl {
 
+std::string Megabits(double bps) { return absl::StrFormat("%.3g Mbit/s", bps / 1e6); }
+
 std::string ServiceText(const v1::ServiceTimes& service) {
   return absl::StrCat(
       service.from(), service.samples() > 0 ? absl::StrCat(" from ", service.samples(), " answers") : "", ", ",
@@ -56,6 +58,10 @@ int Explain(const Context& context, const std::string& query_id) {
   }
   std::cout << table.Text();
   for (const v1::SiteCost& site : why.sites()) {
+    if (site.uplink_bps() > 0) {
+      std::cout << "upload to " << site.site() << ": round trip " << Duration(why.round_trip_s()) << " + "
+                << Megabits(site.uplink_bps()) << "\n";
+    }
     if (site.has_service()) std::cout << "compute of " << site.site() << ": " << ServiceText(site.service()) << "\n";
   }
   if (why.verdict() == v1::VERDICT_OFFLOAD) {

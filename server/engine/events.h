@@ -54,6 +54,7 @@ struct SubmitQuery {
   SessionId session{};
   QueryId id{};
   std::string query_id;  // the device's name of it, for logs
+  std::string device;    // who asks, over its connections
   QueryMeta meta;
   std::shared_ptr<const PromptBody> inline_prompt;  // null = to be uploaded after the grant
   MonotonicTime received;

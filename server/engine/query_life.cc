@@ -37,13 +37,15 @@ void QueryLife::SetConfig(std::shared_ptr<const Config> config) {
 
 sched::EpochSnapshot QueryLife::Snapshot(const std::vector<const Query*>& candidates,
                                          const std::vector<const Query*>& residents, double tau, uint64_t epoch,
-                                         MonotonicTime now) const {
+                                         MonotonicTime now) {
+  uplinks_.Refresh(now);
   return BuildSnapshot({.config = *config_,
                         .tau = tau,
                         .epoch = epoch,
                         .expected_output_tokens = mean_output_tokens_,
                         .sites = sites_,
                         .links = links_,
+                        .uplinks = uplinks_,
                         .candidates = candidates,
                         .residents = residents},
                        now);
@@ -66,14 +68,17 @@ void QueryLife::Offload(Query& query, const sched::Decision& decision, uint64_t 
   event.predicted_upload_s = decision.predicted_upload_s;
   event.predicted_compute_s = decision.predicted_compute_s;
   event.predicted_local_s = query.meta.local_delay_s;
-  metrics_->QueueWait(SecondsBetween(query.received, now));
+  event.queue_s = SecondsBetween(query.received, now);
+  metrics_->QueueWait(event.queue_s);
   if (query.prompt != nullptr) {
     sink_->Deliver(query.session, std::move(event));
     return Dispatch(query, std::move(query.prompt), now);
   }
   query.state = QueryState::kGranted;
   if (query.transmits()) {
-    ++sites_[sched::ToIndex(query.site)].active_uplinks;
+    SiteLoad& site = sites_[sched::ToIndex(query.site)];  // counted up to now with the slot
+    query.uplinks_before_s = site.uplinks_s;
+    ++site.active_uplinks;
     queries_.BeginUpload(query.session);
   }
   const MonotonicTime until = std::min(now + config_->limits.grant, query.deadline());
@@ -88,10 +93,11 @@ void QueryLife::Decline(Query& query, Reason reason, uint64_t epoch, MonotonicTi
   event.epoch = epoch;
   event.reason = reason;
   event.predicted_local_s = query.meta.local_delay_s;
+  event.queue_s = SecondsBetween(query.received, now);
   if (reason == Reason::kDraining || reason == Reason::kQuota) {  // refused for now: it may be asked again
     event.retry_after_s = RetryHint(config_->limits.retry_after, static_cast<uint64_t>(query.id));
   }
-  metrics_->QueueWait(SecondsBetween(query.received, now));
+  metrics_->QueueWait(event.queue_s);
   CountDecision(query, false);
   if (reason == Reason::kLinkStale) metrics_->StaleLink();
   sink_->Deliver(query.session, event);
@@ -109,10 +115,24 @@ Wake QueryLife::On(PromptReady& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr || query->state != QueryState::kGranted) return Wake::kNever;  // expired or cancelled meanwhile
   if (query->expires <= now) return Expire(now);                                      // too late, though not yet told
-  ReleaseUplink(*query);
+  LearnUplink(*query, now);
+  ReleaseUplink(*query, now);
   metrics_->Upload(query->site, SecondsBetween(query->decided, now), query->predicted_upload_s);
   Dispatch(*query, std::move(event.prompt), now);
   return Wake::kSoon;
+}
+
+// The device's own word of what its upload took is from before its prompt was through, and no sample.
+void QueryLife::LearnUplink(const Query& query, MonotonicTime now) {
+  const size_t j = sched::ToIndex(query.site);
+  const UplinkConfig& uplink = config_->sites[j].uplink;
+  const double seconds = SecondsBetween(query.decided, now);
+  if (!query.transmits() || uplink.model != sched::UplinkModel::kMeasured || seconds <= 0) return;
+  SiteLoad& site = sites_[j];
+  site.CountLoad(now);
+  const double sharers =
+      uplink.shared ? (site.uplinks_s - query.uplinks_before_s) / seconds : queries_.Uploads(query.session);  // its own
+  uplinks_.Add(query.device, query.meta.prompt_bits, sharers, seconds, now);
 }
 
 void QueryLife::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
@@ -165,7 +185,7 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
 
 // Of the sites that have not failed the query, have a free slot and are predicted to meet its deadline, the fastest;
 // its prompt is here, so no link matters.
-std::optional<QueryLife::Placement> QueryLife::OtherSite(const Query& query, MonotonicTime now) const {
+std::optional<QueryLife::Placement> QueryLife::OtherSite(const Query& query, MonotonicTime now) {
   if (query.deadline() <= now) return std::nullopt;
   Query uploaded = query;
   uploaded.meta.prompt_bits = 0;
@@ -277,7 +297,7 @@ Wake QueryLife::Expire(MonotonicTime now) {
 Wake QueryLife::Withdraw(Query& query, MonotonicTime now) {
   switch (query.state) {
     case QueryState::kGranted:
-      ReleaseUplink(query);
+      ReleaseUplink(query, now);
       GiveSlotBack(query, query.site, now);
       queries_.Erase(query);
       return Wake::kSoon;
@@ -308,9 +328,11 @@ void QueryLife::GiveSlotBack(const Query& query, SiteIndex site, MonotonicTime n
   tenants_.ReleaseSlot(query.meta.tenant);
 }
 
-void QueryLife::ReleaseUplink(const Query& query) {
+void QueryLife::ReleaseUplink(const Query& query, MonotonicTime now) {
   if (!query.transmits()) return;
-  --sites_[sched::ToIndex(query.site)].active_uplinks;
+  SiteLoad& site = sites_[sched::ToIndex(query.site)];
+  site.CountLoad(now);
+  --site.active_uplinks;
   queries_.EndUpload(query.session);
 }
 

@@ -22,7 +22,7 @@ class ServiceEstimate {
   ServiceTimes At(const ComputeConfig& compute, MonotonicTime now) const;
 
  private:
-  estimate::LinearEstimate estimate_;
+  estimate::LinearEstimate estimate_{0.93};  // some 14 answers: right again after 40 when its speed has changed
 };
 
 // Whether what was learned under one configuration is of no use under the other: other servers, other models, another

@@ -19,12 +19,15 @@ struct SiteLoad {
   int active_queries = 0;  // granted, running or aborting
   int active_uplinks = 0;  // granted and transmitting
   double load_s = 0;       // queries per backend, summed over time, up to `counted`
+  double uplinks_s = 0;    // active_uplinks, likewise
   MonotonicTime counted;
 
   int ModelBackends() const { return std::max(1, backends_up); }
-  // Before active_queries or backends_up change.
+  // Before active_queries, active_uplinks or backends_up change.
   void CountLoad(MonotonicTime now) {
-    load_s += active_queries * SecondsBetween(counted, now) / ModelBackends();
+    const double since_s = SecondsBetween(counted, now);
+    load_s += active_queries * since_s / ModelBackends();
+    uplinks_s += active_uplinks * since_s;
     counted = now;
   }
 

@@ -18,6 +18,12 @@ struct ServiceTimes {
   uint64_t samples = 0;  // completed queries that they were learned from; 0 = as configured
 };
 
+// What an upload takes at a site with measured uplinks: a round trip, and the bits at a rate.
+struct UplinkTimes {
+  double round_trip_s = 0, uplink_bps = 0;
+  uint64_t samples = 0;  // of a device: its uploads that they were learned from; of the median: devices
+};
+
 // The engine's, for Admin.Status and Admin.Sites.
 struct EngineStatus {
   std::string policy;
@@ -26,6 +32,7 @@ struct EngineStatus {
   uint64_t epochs = 0;
   int pending = 0, granted = 0, running = 0;
   bool draining = false;
+  UplinkTimes uplink;  // the median over devices
   struct Site {
     bool accepting = false;
     int active_queries = 0, active_uplinks = 0, max_queries = 0;

@@ -119,6 +119,10 @@ struct Metrics::Families {
       OneHistogram(r, "goad_request_tpot_seconds",
                    "Time per output token after the first; answers of two tokens or more.", kShortSeconds);
   PredictionMetrics predictions{r};
+  Gauge& uplink_devices = OneGauge(r, "goad_uplink_devices", "Devices that uploaded a prompt within the last minute.");
+  Gauge& uplink_round_trip =
+      OneGauge(r, "goad_uplink_round_trip_seconds", "Their median, as goad has seen it; in every predicted upload.");
+  Gauge& uplink_bps = OneGauge(r, "goad_uplink_bits_per_second", "Their median rate, as goad has seen it.");
   prometheus::Family<Counter>& tokens_family =
       BuildCounter().Name("goad_tokens_total").Help("Output tokens streamed, by site.").Register(r);
   Counter& deadline_missed = OneCounter(r, "goad_deadline_missed_total", "Answers completed after their deadline.");
@@ -317,6 +321,11 @@ void Metrics::Upload(sched::SiteIndex site, double measured_s, double predicted_
 }
 void Metrics::Compute(sched::SiteIndex site, double measured_s, double predicted_s) {
   f_->predictions.Measured(f_->At(site).predictions, PredictedPart::kCompute, measured_s, predicted_s);
+}
+void Metrics::Uplink(uint64_t devices, double round_trip_s, double bps) {
+  f_->uplink_devices.Set(static_cast<double>(devices));
+  f_->uplink_round_trip.Set(round_trip_s);
+  f_->uplink_bps.Set(bps);
 }
 void Metrics::ServiceTimes(sched::SiteIndex site, const sched::SiteState& state, uint64_t samples) {
   f_->predictions.ServiceTimes(f_->At(site).predictions, state, samples);

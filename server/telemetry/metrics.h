@@ -82,6 +82,7 @@ class Metrics {
   void Upload(sched::SiteIndex site, double measured_s, double predicted_s);
   void Compute(sched::SiteIndex site, double measured_s, double predicted_s);
   // What a batching site's compute is predicted from, and how many answers that was learned from (0 = as configured).
+  void Uplink(uint64_t devices, double round_trip_s, double bps);  // the median of those that were seen lately
   void ServiceTimes(sched::SiteIndex site, const sched::SiteState& state, uint64_t samples);
   void FirstToken(double ttft_s);
   void TimePerOutputToken(double tpot_s);

@@ -18,7 +18,7 @@ struct Sample {
 };
 
 double NanosecondsEach(std::vector<Sample>& samples, const Vector& prior) {
-  LinearEstimate estimate;
+  LinearEstimate estimate(0.93);
   double now_s = 0, sum = 0;
   const auto start = std::chrono::steady_clock::now();
   for (int round = 0; round < 100; ++round) {

@@ -811,6 +811,29 @@ TEST_F(DaemonTest, AdminExplainSaysWhatStoodInAQuerysWay) {
   backend_.Release();
 }
 
+// Where uplinks are measured, by goad: no report, and yet a link.
+TEST_F(DaemonTest, ADeviceThatReportsNothingIsOffloadedAndItsUploadsAreSeen) {
+  config_.sites[0].uplink.model = sched::UplinkModel::kMeasured;
+  StartDaemon();
+  auto admin = v1::Admin::NewStub(
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+  auto client = Client::Connect({.address = address_, .device_name = "reports nothing"});
+  for (int k = 0; k < 3; ++k) {
+    const Answer answer = client->Ask(Unsure(), {});
+    ASSERT_EQ(answer.source, Answer::Source::kEdge) << answer.why_local << answer.detail;
+    EXPECT_GT(answer.decision.queue, absl::ZeroDuration());
+  }
+  WaitUntil([&] {
+    client->Ask(Unsure(), {});  // an epoch brings the median up to date, once a second
+    return Metric("goad_uplink_devices") == 1;
+  });
+  grpc::ClientContext context;
+  v1::SitesResponse sites;
+  ASSERT_TRUE(admin->Sites(&context, {}, &sites).ok());
+  EXPECT_EQ(sites.uplink().devices(), 1u);
+  EXPECT_GT(sites.uplink().uplink_bps(), 0);
+}
+
 TEST_F(DaemonTest, PlannerDecidesWithoutChangingAnything) {
   StartDaemon();
   auto planner = v1::Planner::NewStub(

@@ -10,6 +10,8 @@
 namespace goad::estimate {
 namespace {
 
+constexpr double kKeep = 0.93;  // as for sites
+
 uint64_t FirstSeed() {
   const char* from_environment = std::getenv("GOAD_TEST_SEED");
   return from_environment != nullptr ? std::strtoull(from_environment, nullptr, 10) : 1;
@@ -78,7 +80,7 @@ TEST(SolveNonNegative, NoAllowedStepGoesDown) {
 
 TEST(LinearEstimate, FirstSampleByHand) {
   const Vector prior = {2, 0, 0, 0};
-  LinearEstimate same, more, wild;
+  LinearEstimate same(kKeep), more(kKeep), wild(kKeep);
   EXPECT_EQ(same.At(prior, 5), prior);
   same.Add({1}, 2, prior, 5);
   EXPECT_DOUBLE_EQ(same.At(prior, 5)[0], 2);
@@ -88,7 +90,7 @@ TEST(LinearEstimate, FirstSampleByHand) {
   wild.Add({1}, 1e9, prior, 5);  // counts as 3 x 2
   EXPECT_DOUBLE_EQ(wild.At(prior, 5)[0], (6 + 0.3 * 2) / 1.3);
   // Of two features that one sample cannot tell apart each takes the same seconds of what is more.
-  LinearEstimate split;
+  LinearEstimate split(kKeep);
   split.Add({1, 4}, 4, {1, 0.25}, 5);
   const Vector learned = split.At({1, 0.25}, 5);
   EXPECT_NEAR(learned[0] - 1, 4 * (learned[1] - 0.25), 1e-12);
@@ -97,7 +99,7 @@ TEST(LinearEstimate, FirstSampleByHand) {
 
 TEST(LinearEstimate, ReturnsToThePriorWithinAMinute) {
   const Vector prior = {1, 0.01, 0, 0};
-  LinearEstimate estimate;
+  LinearEstimate estimate{kKeep};
   double now_s = 1e6;
   for (int k = 0; k < 100; ++k) estimate.Add({1, 100.0 + k % 7}, 20, prior, now_s += 0.1);
   const auto seconds = [&](double later_s) { return Dot(estimate.At(prior, now_s + later_s), {1, 100}); };
@@ -112,7 +114,7 @@ TEST(LinearEstimate, ReturnsToThePriorWithinAMinute) {
   EXPECT_EQ(estimate.SamplesAt(now_s + 59), 100u);
   EXPECT_EQ(estimate.SamplesAt(now_s + 60), 0u);
   // Nothing of what was slow is left then: it is as if there had been nothing.
-  LinearEstimate anew;
+  LinearEstimate anew(kKeep);
   for (LinearEstimate* one : {&estimate, &anew}) one->Add({1, 100}, 1, prior, now_s + 60);
   EXPECT_EQ(estimate.At(prior, now_s + 60), anew.At(prior, now_s + 60));
   EXPECT_EQ(estimate.SamplesAt(now_s + 60), 1u);
@@ -128,7 +130,7 @@ class Server {
   double wild_share = 0;    // of the answers, which then take 20 times as long
   bool two_tokens = false;  // prompts of one size, and answers of two tokens
   Vector prior = {0, 1 / 5000.0, 0.005, 0.001};
-  LinearEstimate estimate;
+  LinearEstimate estimate{kKeep};
 
   struct Answer {
     double error = 0;         // of the prediction before it, relative to what it should have taken
@@ -287,7 +289,7 @@ TEST(LinearEstimate, StaysFiniteOverALongTime) {
     SCOPED_TRACE(testing::Message() << "GOAD_TEST_SEED=" << seed);
     std::mt19937_64 random(seed);
     const Vector prior = {0, 1e-9, 1, 1e-6};
-    LinearEstimate estimate;
+    LinearEstimate estimate{kKeep};
     double now_s = 0;
     for (int k = 0; k < 200000; ++k) {
       Vector features = {1, 0, 0, 0};
