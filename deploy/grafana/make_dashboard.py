@@ -55,7 +55,7 @@ ROWS = [
         ("Connections refused or cut off", "reqps", [("{{reason}}", r("goad_connections_refused_total", "reason", 'listener="devices"'))]),
         ("Ports that answer a look from outside", "short", [("{{listener}}", g("goad_listener_up", "listener"))]),
         ("Upload of a prompt", "s", [("p50", p(0.5, "goad_upload_seconds")), ("p99", p(0.99, "goad_upload_seconds"))]),
-        ("Uplinks as goad sees them, median", "bps", [("rate", g("goad_uplink_bits_per_second"))]),
+        ("Uplinks as goad sees them, median", "Bps", [("rate", g("goad_uplink_bytes_per_second"))]),
         ("Round trips as goad sees them, median; devices", "short", [("seconds", g("goad_uplink_round_trip_seconds")), ("devices", g("goad_uplink_devices"))]),
         ("Age of link reports", "s", [("p50", p(0.5, "goad_link_report_age_seconds")), ("p99", p(0.99, "goad_link_report_age_seconds"))]),
         ("Left local for a stale link", "reqps", [("queries", r("goad_stale_links_total"))]),

@@ -239,8 +239,8 @@ void QueryLife::Learn(const Query& query, const ServedSample& served, MonotonicT
   SiteLoad& site = sites_[j];
   site.CountLoad(now);
   const double life_s = SecondsBetween(query.dispatched, now);
-  const double queries =
-      life_s > 0 ? (site.load_s - query.load_before_s) / life_s : site.active_queries / site.ModelBackends();
+  const double queries = life_s > 0 ? (site.load_s - query.load_before_s) / life_s
+                                    : static_cast<double>(site.active_queries) / site.ModelBackends();
   site.service.Add(config_->sites[j].compute, served, queries, now);
 }
 

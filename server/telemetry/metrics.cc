@@ -122,7 +122,7 @@ struct Metrics::Families {
   Gauge& uplink_devices = OneGauge(r, "goad_uplink_devices", "Devices that uploaded a prompt within the last minute.");
   Gauge& uplink_round_trip =
       OneGauge(r, "goad_uplink_round_trip_seconds", "Their median, as goad has seen it; in every predicted upload.");
-  Gauge& uplink_bps = OneGauge(r, "goad_uplink_bits_per_second", "Their median rate, as goad has seen it.");
+  Gauge& uplink_rate = OneGauge(r, "goad_uplink_bytes_per_second", "Their median rate, as goad has seen it.");
   prometheus::Family<Counter>& tokens_family =
       BuildCounter().Name("goad_tokens_total").Help("Output tokens streamed, by site.").Register(r);
   Counter& deadline_missed = OneCounter(r, "goad_deadline_missed_total", "Answers completed after their deadline.");
@@ -325,7 +325,7 @@ void Metrics::Compute(sched::SiteIndex site, double measured_s, double predicted
 void Metrics::Uplink(uint64_t devices, double round_trip_s, double bps) {
   f_->uplink_devices.Set(static_cast<double>(devices));
   f_->uplink_round_trip.Set(round_trip_s);
-  f_->uplink_bps.Set(bps);
+  f_->uplink_rate.Set(bps / 8);
 }
 void Metrics::ServiceTimes(sched::SiteIndex site, const sched::SiteState& state, uint64_t samples) {
   f_->predictions.ServiceTimes(f_->At(site).predictions, state, samples);

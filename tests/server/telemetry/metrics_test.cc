@@ -35,7 +35,7 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
                            "service_samples",
                            "uplink_devices",
                            "uplink_round_trip_seconds",
-                           "uplink_bits_per_second",
+                           "uplink_bytes_per_second",
                            "deadline_missed_total",
                            "tau",
                            "tau_infeasible_total",
