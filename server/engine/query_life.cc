@@ -241,7 +241,7 @@ void QueryLife::Learn(const Query& query, const ServedSample& served, MonotonicT
   const double life_s = SecondsBetween(query.dispatched, now);
   const double queries = life_s > 0 ? (site.load_s - query.load_before_s) / life_s
                                     : static_cast<double>(site.active_queries) / site.ModelBackends();
-  site.service.Add(config_->sites[j].compute, served, queries, now);
+  site.service.Add(config_->sites[j].compute, served, query.meta.prompt_tokens, queries, now);
 }
 
 Wake QueryLife::On(CancelQuery& event, MonotonicTime now) {

@@ -22,11 +22,20 @@ bool Learns(const ComputeConfig& compute) { return compute.model == sched::Compu
 
 }  // namespace
 
-void ServiceEstimate::Add(const ComputeConfig& compute, const ServedSample& sample, double queries, MonotonicTime now) {
+void ServiceEstimate::Add(const ComputeConfig& compute, const ServedSample& sample, int declared, double queries,
+                          MonotonicTime now) {
   if (!Learns(compute)) return;
+  const double keep = estimate_.SamplesAt(Seconds(now)) > 0 ? kKeep : 0;
+  declared_ = keep * declared_ + declared;
+  computed_ = keep * computed_ + sample.prompt_tokens;
   const double output = sample.output_tokens;
   estimate_.Add({1, static_cast<double>(sample.prompt_tokens), output, output * queries}, sample.compute_s,
                 Prior(compute), Seconds(now));
+}
+
+double ServiceEstimate::ComputedPerDeclared() const {
+  constexpr double kMostApart = 10;  // more is no way of counting
+  return declared_ > 0 ? std::clamp(computed_ / declared_, 1 / kMostApart, kMostApart) : 1;
 }
 
 ServiceTimes ServiceEstimate::At(const ComputeConfig& compute, MonotonicTime now) const {
@@ -36,7 +45,7 @@ ServiceTimes ServiceEstimate::At(const ComputeConfig& compute, MonotonicTime now
   if (times.samples == 0) return times;  // to the last bit
   const estimate::Vector learned = estimate_.At(Prior(compute), Seconds(now));
   times.overhead_s = learned[0];
-  times.prefill_tokens_per_s = 1 / std::max(learned[1], kLeastTokenSeconds);
+  times.prefill_tokens_per_s = 1 / std::max(learned[1] * ComputedPerDeclared(), kLeastTokenSeconds);
   times.token_time_s = learned[2];
   times.token_time_per_query_s = learned[3];
   return times;

@@ -486,6 +486,19 @@ TEST_F(LearningTest, QueriesBesideItCountForAsLongAsTheyWere) {
   }
 }
 
+// Devices count 10 tokens where the server counts 12 and has 6 of them cached: what is predicted of 10 is what 6 take.
+TEST_F(LearningTest, PromptTokensArePredictedAsDevicesCountThem) {
+  for (int k = 0; k < 200; ++k) {
+    const QueryId id = Run();
+    const int computed = 3 + k % 7;  // 6 in the mean
+    const double took_s = 0.01 * computed;
+    Advance(absl::Seconds(took_s));
+    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 1, ServedSample{took_s, computed, 1}}, now_);
+  }
+  Run();
+  EXPECT_NEAR(Predicted(), 0.06, 0.006);
+}
+
 TEST_F(LearningTest, NothingIsLearnedWhereItMayNotBe) {
   const auto samples = [&] { return Status().sites[0].service.samples; };
   const QueryId untold = Run();  // the dispatcher says: no fair sample
