@@ -57,23 +57,27 @@ inline double WorkSeconds(double work_flop, double share_flops) { return work_fl
 
 // --- kBatching -----------------------------------------------------------------------------------------------------
 
-// Prefill, then each output token in turn, dearer with every query on the same backend; `queries` >= 0.
+// What every query costs, prefill, then each output token in turn, dearer with every query on the same backend;
+// `queries` >= 0.
 inline double BatchingSeconds(const SiteState& site, const Candidate& candidate, int queries) {
   const double per_backend = static_cast<double>(queries) / site.backends;
-  return candidate.prompt_tokens / site.prefill_tokens_per_s +
+  return site.overhead_s + candidate.prompt_tokens / site.prefill_tokens_per_s +
          candidate.expected_output_tokens * (site.token_time_s + site.token_time_per_query_s * per_backend);
 }
 
 // --- a candidate on a site, whatever its models --------------------------------------------------------------------
 
-// Seconds to upload candidate.prompt_bits to `site` when `uplinks` (>= 1, this one included) share it; 0 when there is
-// nothing to upload. kShannon reads gain and interference, kMeasured reads uplink_bps.
+// Seconds to upload candidate.prompt_bits to `site` when `uplinks` (>= 1, this one included) share it: a round trip,
+// and the bits at their rate; 0 when there is nothing to upload. kShannon reads gain and interference, kMeasured reads
+// uplink_bps.
 inline double UploadSeconds(const SiteState& site, const Candidate& candidate, double gain, double uplink_bps,
                             double interference_w, int uplinks) {
   if (candidate.prompt_bits == 0) return 0;
-  if (site.uplink == UplinkModel::kMeasured) return MeasuredSeconds(site, candidate.prompt_bits, uplink_bps, uplinks);
-  return ShannonSeconds(candidate.prompt_bits, BandShareHz(site, uplinks), candidate.tx_power_w * gain,
-                        DisturbanceW(site, interference_w));
+  if (site.uplink == UplinkModel::kMeasured) {
+    return candidate.round_trip_s + MeasuredSeconds(site, candidate.prompt_bits, uplink_bps, uplinks);
+  }
+  return candidate.round_trip_s + ShannonSeconds(candidate.prompt_bits, BandShareHz(site, uplinks),
+                                                 candidate.tx_power_w * gain, DisturbanceW(site, interference_w));
 }
 
 // Seconds to compute the answer when `queries` (>= 1, this one included) run on `site`.

@@ -23,7 +23,7 @@ GOAD_INLINE void BoundFour(const double* record, const SiteBlock* sites, size_t 
   Log2OnePlus<Series::kRough>(sinr, &log2);
   log2 += kLog2Slack + (sinr - sinr);  // the difference carries NaN
   const Four delay = record[kBits] / (band * log2) + record[kWork] * per_flops;
-  *bounds = record[kFactor] * (delay * kVectorSlack - record[kLocalDelay]);
+  *bounds = record[kFactor] * (delay * kVectorSlack - record[kLocalRest]);
 }
 
 }  // namespace

@@ -8,8 +8,9 @@
 namespace goad::sched {
 
 // A candidate as the bounds read it: these, then from kSignals on the received power p|h|^2 per site (W; NaN =
-// unknown), padded to fours. kBits is -1 for candidates that only LoadState::Evaluate can judge.
-enum RecordField : size_t { kLocalDelay, kBits, kWork, kFactor, kSignals };
+// unknown), padded to fours. kLocalRest is the local delay less the round trip, so that a record stays one cache line;
+// kBits is -1 for candidates that only LoadState::Evaluate can judge.
+enum RecordField : size_t { kLocalRest, kBits, kWork, kFactor, kSignals };
 
 // What is read of four sites.
 struct SiteBlock {

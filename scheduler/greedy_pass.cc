@@ -20,6 +20,12 @@ double Key(double factor, double delay_s, double local_s) {
   return std::isnan(key) ? kInfinity : key;  // 0 * infinity; see goa_policy.h
 }
 
+// What the bounds subtract from the rest of the delay: raised by more than what the sums of the exact key round away.
+double LocalLessRoundTrip(const Candidate& candidate) {
+  if (candidate.round_trip_s == 0) return candidate.local_delay_s;
+  return std::nextafter(candidate.local_delay_s - candidate.round_trip_s * kBoundSlack, kInfinity);
+}
+
 // How long a round goes on looking at one entry after another: when it has looked at kLooksBeforeScan and at more than
 // a quarter of the queue, everybody is alike and a scan is cheaper. After rounds that came to that, the next one waits
 // for a smaller part.
@@ -58,7 +64,7 @@ GreedySolver::GreedySolver(const EpochSnapshot& snapshot)
   for (uint32_t i = 0; i < snapshot.candidates.size(); ++i) {
     const Candidate& candidate = snapshot.candidates[i];
     double* record = Record(i);
-    record[kLocalDelay] = candidate.local_delay_s;
+    record[kLocalRest] = LocalLessRoundTrip(candidate);
     record[kBits] = candidate.prompt_bits;
     record[kWork] = candidate.edge_work_flop;
     bool plain = candidate.uncertainty > 0 && candidate.prompt_bits > 0;
@@ -101,7 +107,8 @@ double GreedySolver::Delay(uint32_t i, size_t j) {
   if (site.plain && record[kBits] > 0) {  // an unknown gain makes this NaN by itself
     const Candidate& candidate = snapshot_.candidates[i];
     if (state_.TenantFull(i) || (candidate.chat && !snapshot_.sites[j].chat)) return kUnknown;
-    const double delay_s = ShannonSeconds(record[kBits], site.band_share_hz, record[kSignals + j], site.disturbance_w) +
+    const double delay_s = candidate.round_trip_s +
+                           ShannonSeconds(record[kBits], site.band_share_hz, record[kSignals + j], site.disturbance_w) +
                            WorkSeconds(record[kWork], site.flops_share);
     return delay_s > candidate.deadline_s ? kUnknown : delay_s;
   }
@@ -127,15 +134,15 @@ void GreedySolver::BoundKeys(const double* record, double* bounds) const {
 GreedySolver::Best GreedySolver::FindBest(uint32_t i, double* bound) {
   const double* record = Record(i);
   double* bounds = bounds_.data();
-  const double factor = record[kFactor];
+  const double factor = record[kFactor], local_delay_s = snapshot_.candidates[i].local_delay_s;
   BoundKeys(record, bounds);
   Best best;
   const auto look = [&](size_t j) {
     const double delay_s = Delay(i, j);
     if (std::isnan(delay_s)) return kUnknown;
-    const double key = Key(factor, delay_s, record[kLocalDelay]);
+    const double key = Key(factor, delay_s, local_delay_s);
     if (!best.eligible || key < best.key || (key == best.key && j < best.site)) best = {true, key, j};
-    return Key(factor, delay_s * kBoundSlack, record[kLocalDelay]);
+    return Key(factor, delay_s * kBoundSlack, local_delay_s);
   };
   // The two least bounds, without branches: which site is best is anybody's guess.
   size_t first = 0;
@@ -199,10 +206,11 @@ int GreedySolver::Compare(uint32_t a, uint32_t b) const {
   const auto order = [](double p, double q) { return p < q ? -1 : q < p ? 1 : 0; };
   for (const auto& [p, q] :
        {std::pair(x.uncertainty, y.uncertainty), std::pair(x.local_delay_s, y.local_delay_s),
-        std::pair(x.prompt_bits, y.prompt_bits), std::pair(x.edge_work_flop, y.edge_work_flop),
-        std::pair(x.tx_power_w, y.tx_power_w), std::pair(x.deadline_s, y.deadline_s),
-        std::pair(x.prompt_tokens, y.prompt_tokens), std::pair(x.expected_output_tokens, y.expected_output_tokens),
-        std::pair<double, double>(x.tenant, y.tenant), std::pair<double, double>(x.chat, y.chat)}) {
+        std::pair(x.prompt_bits, y.prompt_bits), std::pair(x.round_trip_s, y.round_trip_s),
+        std::pair(x.edge_work_flop, y.edge_work_flop), std::pair(x.tx_power_w, y.tx_power_w),
+        std::pair(x.deadline_s, y.deadline_s), std::pair(x.prompt_tokens, y.prompt_tokens),
+        std::pair(x.expected_output_tokens, y.expected_output_tokens), std::pair<double, double>(x.tenant, y.tenant),
+        std::pair<double, double>(x.chat, y.chat)}) {
     if (const int c = order(p, q); c != 0) return c;
   }
   const auto known = [](double v) { return std::isnan(v) ? -1.0 : v; };

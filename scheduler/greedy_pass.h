@@ -127,7 +127,7 @@ class GreedySolver {
   std::vector<SiteBlock> site_blocks_;
   std::vector<double> bounds_;  // of one candidate's keys, per site; scratch
   std::vector<double> memory_;
-  double* records_;  // in memory_, per candidate: local delay, bits, work, factor, then p|h|^2 per site
+  double* records_;  // in memory_, per candidate: local delay less round trip, bits, work, factor, then p|h|^2 per site
   AssignmentOrder order_;
   uint64_t evaluations_ = 0;
 };

@@ -91,11 +91,12 @@ void RowTable::Fill(size_t j, const SiteState& site, const Candidate& query, dou
     signal_w = 1;  // never received anywhere; with weight 0 any number gives an upload of 0 s
   } else {
     signal_w = std::isnan(gain) ? 0 : query.tx_power_w * gain;
+    base_s = query.round_trip_s;
     if (site.uplink == UplinkModel::kShannon) {
       signal_w = std::min(signal_w, kMostSinr * site.noise_w);
       weight_s = query.prompt_bits / BandShareHz(site, 1);
     } else {
-      (site.uplink_shared ? weight_s : base_s) = MeasuredSeconds(site, query.prompt_bits, uplink_bps, 1);
+      (site.uplink_shared ? weight_s : base_s) += MeasuredSeconds(site, query.prompt_bits, uplink_bps, 1);
     }
   }
   if (site.compute == ComputeModel::kBatching) {

@@ -43,7 +43,8 @@ absl::Status CheckSite(const SiteState& site, size_t j) {
         .Want(site.max_share_flops > 0, "max_share_flops", site.max_share_flops, "> 0")
         .NonNegative("work_flop_per_token", site.work_flop_per_token);
   } else {
-    check.Positive("prefill_tokens_per_s", site.prefill_tokens_per_s)
+    check.NonNegative("overhead_s", site.overhead_s)
+        .Positive("prefill_tokens_per_s", site.prefill_tokens_per_s)
         .NonNegative("token_time_s", site.token_time_s)
         .NonNegative("token_time_per_query_s", site.token_time_per_query_s)
         .Want(site.backends >= 1, "backends", site.backends, ">= 1");
@@ -58,6 +59,7 @@ absl::Status CheckSite(const SiteState& site, size_t j) {
 Checker& CheckQuery(Checker& check, const Candidate& c) {
   return check.Want(c.uncertainty >= 0 && c.uncertainty <= 1, "uncertainty", c.uncertainty, "in 0..1")
       .NonNegative("prompt_bits", c.prompt_bits)
+      .NonNegative("round_trip_s", c.round_trip_s)
       .NonNegative("tx_power_w", c.tx_power_w)
       .NonNegative("local_delay_s", c.local_delay_s)
       .NonNegative("edge_work_flop", c.edge_work_flop)

@@ -56,7 +56,8 @@ enum class UplinkModel {
 };
 enum class ComputeModel {
   kEqualShare,  // work / min(max_share_flops, compute_flops / n)
-  kBatching,  // prompt_tokens / prefill_rate + expected_output_tokens (token_time + token_time_per_query * n/backends)
+  kBatching,    // overhead + prompt_tokens / prefill_rate
+                // + expected_output_tokens (token_time + token_time_per_query * n/backends)
 };
 
 // One edge server. The defaults of the production additions are neutral: they give back the paper's model exactly.
@@ -71,6 +72,7 @@ struct SiteState {
   bool uplink_shared = true;  // kMeasured: divide a device's rate by the number of uploads
 
   ComputeModel compute = ComputeModel::kEqualShare;
+  double overhead_s = 0;              // kBatching, of a query whatever its size; >= 0
   double prefill_tokens_per_s = 0;    // kBatching; > 0
   double token_time_s = 0;            // kBatching, a; >= 0
   double token_time_per_query_s = 0;  // kBatching, b, per query on the same backend; >= 0
@@ -90,6 +92,7 @@ struct Candidate {
   QueryId id{};
   double uncertainty = 0;             // alpha, 0..1
   double prompt_bits = 0;             // still to upload, >= 0; 0 = already here: takes no uplink and needs no link
+  double round_trip_s = 0;            // of an upload that is still to come, whatever its size; >= 0
   double tx_power_w = 0;              // >= 0
   double local_delay_s = 0;           // t_i, expected remaining local inference time, >= 0
   double edge_work_flop = 0;          // work at the edge apart from the per-token work of the site, >= 0

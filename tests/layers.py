@@ -6,6 +6,7 @@ import sys
 
 ANY = r".*"
 CORE = r"scheduler/[a-z0-9_]+\.h"
+ESTIMATE = r"scheduler/estimate/[a-z0-9_]+\.h"
 EVENTS = r"server/engine/(error|events|inbox|ports|query|status)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 WIRE = r"server/wire/enums\.h"
@@ -16,6 +17,7 @@ OPENAI = r"client_sdk/openai/[a-z0-9_]+\.h"
 RULES = [
     (r"scheduler/sim/.*", [CORE, r"scheduler/sim/.*", r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/workload/.*", [r"scheduler/workload/.*", r"nlohmann/.*"]),
+    (r"scheduler/estimate/.*", [ESTIMATE]),
     (r"scheduler/.*", [CORE]),
     (r"server/base/.*", [r"server/base/.*"]),
     (r"server/wire/.*", [r"server/wire/.*", r"scheduler/types\.h", PROTO]),
@@ -23,7 +25,7 @@ RULES = [
                               r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/config/(config_loader\.cc|yaml_section\..*)", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),
     (r"server/config/.*", [r"server/(base|config)/.*", r"scheduler/(types|policy)\.h"]),
-    (r"server/engine/.*", [r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, r"spdlog/.*"]),
+    (r"server/engine/.*", [r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, ESTIMATE, r"spdlog/.*"]),
     (r"server/dispatch/.*\.h", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI]),
     (r"server/dispatch/.*", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI, r"curl/.*",
                              r"nlohmann/.*", r"simdjson\.h", r"spdlog/.*"]),

@@ -119,6 +119,7 @@ Decision ReadDecision(const v1::Decision& wire) {
   decision.epoch = wire.epoch();
   decision.predicted_upload = ReadSeconds(wire.predicted_upload_s());
   decision.predicted_compute = ReadSeconds(wire.predicted_compute_s());
+  decision.queue = ReadSeconds(wire.queue_s());
   decision.upload_within = ReadSeconds(wire.upload_within_s());
   decision.retry_after = ReadSeconds(wire.retry_after_s());
   return decision;

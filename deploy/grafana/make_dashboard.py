@@ -55,6 +55,8 @@ ROWS = [
         ("Connections refused or cut off", "reqps", [("{{reason}}", r("goad_connections_refused_total", "reason", 'listener="devices"'))]),
         ("Ports that answer a look from outside", "short", [("{{listener}}", g("goad_listener_up", "listener"))]),
         ("Upload of a prompt", "s", [("p50", p(0.5, "goad_upload_seconds")), ("p99", p(0.99, "goad_upload_seconds"))]),
+        ("Uplinks as goad sees them, median", "Bps", [("rate", g("goad_uplink_bytes_per_second"))]),
+        ("Round trips as goad sees them, median; devices", "short", [("seconds", g("goad_uplink_round_trip_seconds")), ("devices", g("goad_uplink_devices"))]),
         ("Age of link reports", "s", [("p50", p(0.5, "goad_link_report_age_seconds")), ("p99", p(0.99, "goad_link_report_age_seconds"))]),
         ("Left local for a stale link", "reqps", [("queries", r("goad_stale_links_total"))]),
         ("Local answers, as devices report them", "s", [("p50", p(0.5, "goad_local_delay_seconds"))]),
@@ -68,6 +70,9 @@ ROWS = [
         ("Past their deadline", "reqps", [("queries", r("goad_deadline_missed_total"))]),
         ("Measured minus predicted delay (error)", "s", [("{{part}} p50", p(0.5, "goad_prediction_error_seconds", "part")),
                                                          ("{{part}} p90", p(0.9, "goad_prediction_error_seconds", "part"))]),
+        ("Not foreseen of what was measured, median", "percentunit", [("{{site}} {{part}}", p(0.5, "goad_prediction_relative_error", "site, part"))]),
+        ("Answers that a site's compute is learned from", "short", [("{{site}}", g("goad_service_samples", "site"))]),
+        ("Compute of a site, as predicted", "s", [("{{site}} {{part}}", g("goad_service_seconds", "site, part"))]),
     ]),
     ("Internals", [
         ("Epochs", "reqps", [("epochs", r("goad_epochs_total"))]),

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cmath>
 #include <functional>
 #include <memory>
 
@@ -36,6 +37,16 @@ const char* ToString(sched::Eligibility eligibility) {
   return "";
 }
 
+template <typename Times>  // ServiceTimes, or the site of a snapshot, which has the same numbers
+void FillService(const Times& times, uint64_t samples, v1::ServiceTimes* service) {
+  service->set_from(samples > 0 ? "learned" : "configured");
+  service->set_samples(samples);
+  service->set_overhead_s(times.overhead_s);
+  service->set_prefill_tokens_per_s(times.prefill_tokens_per_s);
+  service->set_token_time_s(times.token_time_s);
+  service->set_token_time_per_query_s(times.token_time_per_query_s);
+}
+
 // What the policy saw and chose for candidate i.
 void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* response) {
   const sched::Candidate& candidate = record.snapshot.candidates[i];
@@ -53,6 +64,7 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   response->set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
   response->set_predicted_upload_s(decision.predicted_upload_s);
   response->set_predicted_compute_s(decision.predicted_compute_s);
+  response->set_round_trip_s(candidate.round_trip_s);
   response->set_others_decided(!record.chosen_in_order);
   const sched::Explanation explanation =
       sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
@@ -69,6 +81,10 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
     row.set_queries(static_cast<uint32_t>(cost.queries));
     row.set_uplinks(static_cast<uint32_t>(cost.uplinks));
     row.set_interference_w(cost.interference_w);
+    if (const double bps = record.snapshot.UplinkBps(i, j); !std::isnan(bps)) row.set_uplink_bps(bps);
+    if (record.snapshot.sites[j].compute == sched::ComputeModel::kBatching) {
+      FillService(record.snapshot.sites[j], record.service_samples[j], row.mutable_service());
+    }
   }
 }
 
@@ -174,6 +190,9 @@ class AdminService final : public v1::Admin::CallbackService {
   ServerUnaryReactor* Sites(CallbackServerContext* context, const v1::SitesRequest*,
                             v1::SitesResponse* response) override {
     return AskEngine(context, [this, response](const EngineStatus& engine) {
+      response->mutable_uplink()->set_devices(engine.uplink.samples);
+      response->mutable_uplink()->set_round_trip_s(engine.uplink.round_trip_s);
+      response->mutable_uplink()->set_uplink_bps(engine.uplink.uplink_bps);
       const auto config = ports_.config->Current();
       const BackendRows backends = ports_.backends();
       const MonotonicTime now = MonotonicTime::Now();
@@ -188,6 +207,9 @@ class AdminService final : public v1::Admin::CallbackService {
         site.set_active_queries(static_cast<uint32_t>(engine.sites[j].active_queries));
         site.set_active_uplinks(static_cast<uint32_t>(engine.sites[j].active_uplinks));
         site.set_max_queries(static_cast<uint32_t>(engine.sites[j].max_queries));
+        if (config->sites[j].compute.model == sched::ComputeModel::kBatching) {
+          FillService(engine.sites[j].service, engine.sites[j].service.samples, site.mutable_service());
+        }
         if (j >= backends.size()) continue;
         for (const auto& row : backends[j]) {
           if (row.removed && row.in_flight == 0) continue;

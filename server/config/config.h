@@ -78,6 +78,8 @@ struct UplinkConfig {  // hot
 
 struct ComputeConfig {  // hot
   sched::ComputeModel model = sched::ComputeModel::kBatching;
+  bool learn = true;                          // batching: the next four are where goad's own measurements start
+  double overhead_s = 0;                      // batching, of a query whatever its size; >= 0
   double prefill_tokens_per_s = 5000;         // batching; > 0
   double token_time_s = 0.005;                // batching; >= 0
   double token_time_per_query_s = 0.001;      // batching, per query on the same backend; >= 0

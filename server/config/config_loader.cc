@@ -45,6 +45,8 @@ void ReadSite(YamlSection& section, SiteConfig* site) {
     compute.Choice<sched::ComputeModel>(
         "model", {{"batching", sched::ComputeModel::kBatching}, {"equal_share", sched::ComputeModel::kEqualShare}},
         &site->compute.model);
+    compute.Boolean("learn", &site->compute.learn);
+    compute.Seconds("overhead", &site->compute.overhead_s);
     compute.Number("prefill_rate", &site->compute.prefill_tokens_per_s);
     compute.Seconds("token_time", &site->compute.token_time_s);
     compute.Seconds("token_time_per_query", &site->compute.token_time_per_query_s);

@@ -59,6 +59,8 @@ void CheckSite(const SiteConfig& site, size_t index, std::multimap<std::string, 
     problems.Range(path + ".uplink.reference_power", site.uplink.reference_power_dbm, -100, 100);
   }
   if (site.compute.model == sched::ComputeModel::kBatching) {
+    problems.Range(path + ".compute.overhead", absl::Seconds(site.compute.overhead_s), absl::ZeroDuration(),
+                   absl::Hours(1));
     problems.Range(path + ".compute.prefill_rate", site.compute.prefill_tokens_per_s, 1e-3, 1e12);
     problems.Range(path + ".compute.token_time", absl::Seconds(site.compute.token_time_s), absl::ZeroDuration(),
                    absl::Hours(1));

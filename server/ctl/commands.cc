@@ -29,9 +29,7 @@ int Report(const Context& context, const grpc::Status& status) {
   return kRefused;
 }
 
-namespace {
-
-void PrintJson(const google::protobuf::Message& message, bool pretty = true) {
+void PrintJson(const google::protobuf::Message& message, bool pretty) {
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = pretty;
   options.always_print_primitive_fields = true;
@@ -44,6 +42,8 @@ void PrintJson(const google::protobuf::Message& message, bool pretty = true) {
 std::string Coloured(const Context& context, bool good, const std::string& text) {
   return context.colours ? absl::StrCat(good ? "\033[32m" : "\033[31m", text, "\033[0m") : text;
 }
+
+namespace {
 
 std::string Reasons(const v1::EpochSummary& epoch) {
   std::vector<std::string> words;
@@ -109,6 +109,15 @@ int Sites(const Context& context, const std::string&) {
       }
     }
   }
+  for (const v1::SiteStatus& site : sites.sites()) {
+    if (site.has_service()) absl::StrAppend(&remarks, site.name(), ": compute ", ServiceText(site.service()), "\n");
+  }
+  if (sites.has_uplink()) {
+    const v1::UplinkTimes& uplink = sites.uplink();
+    absl::StrAppend(&remarks, "uplinks that nobody reports: ",
+                    uplink.devices() > 0 ? absl::StrCat("median of ", uplink.devices(), " devices") : "none seen yet",
+                    ", round trip ", Duration(uplink.round_trip_s()), " + ", Megabits(uplink.uplink_bps()), "\n");
+  }
   std::cout << table.Text() << remarks;
   return kOk;
 }
@@ -166,53 +175,6 @@ int Epochs(const Context& context, const std::string&) {
     if (seen + 1 == context.limit) return kOk;
   }
   return Report(context, stream->Finish());
-}
-
-int Explain(const Context& context, const std::string& query_id) {
-  v1::ExplainRequest request;
-  request.set_query_id(query_id);
-  v1::ExplainResponse why;
-  if (const int failed = Call(context, &v1::Admin::Stub::Explain, request, &why)) return failed;
-  if (context.json) return PrintJson(why), kOk;
-  const std::string reason = v1::Reason_Name(why.reason()).substr(sizeof "REASON_" - 1);
-  const std::string verdict = why.verdict() == v1::VERDICT_OFFLOAD ? absl::StrCat("OFFLOAD to ", why.site())
-                              : why.verdict() == v1::VERDICT_LOCAL ? "LOCAL"
-                                                                   : "not decided yet, waits for a site";
-  std::cout << "query " << why.query_id() << "  epoch " << why.epoch() << "  policy " << why.policy() << "\n"
-            << Coloured(context, why.verdict() == v1::VERDICT_OFFLOAD, verdict) << ", " << reason << ": uncertainty "
-            << absl::StrFormat("%.4f %s tau %.4f", why.uncertainty(),
-                               why.uncertainty() > why.tau() ? ">" : "<=", why.tau())
-            << (why.forced() ? (why.uncertainty() > why.tau() ? ", must be offloaded"
-                                                              : ", has no local model: must be offloaded")
-                             : "")
-            << "\n";
-  if (why.candidates() == 0) {
-    std::cout << "decided without asking the policy: late, behind its own device's upload, or draining\n";
-    return kOk;
-  }
-  std::cout << "candidate " << why.candidate() + 1 << " of " << why.candidates() << ", " << why.prompt_bits()
-            << " bits to upload, local answer in " << Duration(why.local_delay_s()) << "\n\n"
-            << "What it would have cost with "
-            << (why.others_decided() ? absl::StrCat("everybody else decided (", why.assigned_before(), " offloaded)")
-                                     : absl::StrCat("the ", why.assigned_before(), " assigned before it"))
-            << ":\ndelta = upload + compute - local, key = uncertainty x delta"
-            << (why.policy() == "goa" ? "; the least key is taken first, and unless forced only below 0" : "") << ".\n";
-  Table table({"", "SITE", ">THERE", ">UPLOAD", ">COMPUTE", ">LOCAL", ">DELTA", ">KEY", ""});
-  for (const v1::SiteCost& site : why.sites()) {
-    const bool eligible = site.eligibility() == "ELIGIBLE", costs = eligible || site.eligibility() == "DEADLINE";
-    const auto cost = [&](double seconds) { return costs ? Duration(seconds) : "-"; };
-    table.Add({site.site() == why.site() && !why.site().empty() ? "->" : "", site.site(), absl::StrCat(site.queries()),
-               cost(site.upload_s()), absl::StrCat("+ ", cost(site.compute_s())),
-               absl::StrCat("- ", cost(why.local_delay_s())), absl::StrCat("= ", cost(site.delta_s())),
-               cost(site.key_s()), eligible ? "" : site.eligibility()});
-  }
-  std::cout << table.Text();
-  if (why.verdict() == v1::VERDICT_OFFLOAD) {
-    std::cout << "\nPredicted with everybody's assignment in place: upload " << Duration(why.predicted_upload_s())
-              << " + compute " << Duration(why.predicted_compute_s()) << " = "
-              << Duration(why.predicted_upload_s() + why.predicted_compute_s()) << "\n";
-  }
-  return kOk;
 }
 
 int Tau(const Context& context, const std::string& text) {

@@ -21,7 +21,16 @@ const std::vector<Command>& Commands();
 // "up", "draining", "removed", or what its backends wait for: "loading", "half-open"; else "DOWN".
 std::string StateOf(const v1::SiteStatus& site);
 
-int Top(const Context& context, const std::string& argument);  // top.cc
+int Top(const Context& context, const std::string& argument);      // top.cc
+int Explain(const Context& context, const std::string& query_id);  // explain.cc
+
+// A message as it is, on lines of its own or on one.
+void PrintJson(const google::protobuf::Message& message, bool pretty = true);
+// Green or red, on a terminal.
+std::string Coloured(const Context& context, bool good, const std::string& text);
+std::string Megabits(double bps);
+// What a site's compute is predicted from, and where that is from.
+std::string ServiceText(const v1::ServiceTimes& service);
 
 std::string Completion(const std::string& shell);  // the script; empty for an unknown shell
 

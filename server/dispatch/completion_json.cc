@@ -196,6 +196,16 @@ size_t Positions(const json& choice) {
   return 0;
 }
 
+// Of the `prompt` tokens those that the server had from an earlier one: OpenAI's word for it (vLLM, SGLang), else
+// llama-server's. No more of them than there are.
+int CachedTokens(const json& event, const json& usage, int prompt) {
+  const json* details = Find(usage, "prompt_tokens_details");
+  const json* cached = details == nullptr ? nullptr : Find(*details, "cached_tokens");
+  const json* timings = cached == nullptr ? Find(event, "timings") : nullptr;
+  if (timings != nullptr) cached = Find(*timings, "cache_n");
+  return cached == nullptr ? 0 : Count(*cached, prompt).value_or(0);
+}
+
 }  // namespace
 
 const char* RequestPath(BackendApi api) {
@@ -303,7 +313,7 @@ absl::StatusOr<CompletionChunk> ParseAnyChunk(const std::string& data, bool logp
     const json* output = Find(*usage, "completion_tokens");
     const std::optional<int> in = prompt == nullptr ? 0 : Count(*prompt, kMaxUsageTokens);
     const std::optional<int> out = output == nullptr ? std::nullopt : Count(*output, kMaxUsageTokens);
-    if (in && out) chunk.usage = Usage{*in, *out};
+    if (in && out) chunk.usage = Usage{*in, *out, CachedTokens(event, *usage, *in)};
   }
   if (choices == nullptr) return chunk;
   if (!choices->is_array()) return absl::InvalidArgumentError("an event has choices that are no list");

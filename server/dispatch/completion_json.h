@@ -43,6 +43,7 @@ inline constexpr size_t kMaxFinishReason = 32;  // bytes; a longer one, or one t
 
 struct Usage {
   int prompt_tokens = 0, output_tokens = 0;  // 0..kMaxUsageTokens
+  int cached_tokens = 0;                     // of the prompt, not computed again; 0 where the server does not say
 };
 // One event of a streamed answer, or a whole one that was not streamed. Of several choices the one with index 0.
 struct CompletionChunk {

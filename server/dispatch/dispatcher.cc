@@ -88,6 +88,7 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
 
 void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, MonotonicTime now) {
   const DispatchRequest& request = query.request;
+  ++query.requests;
   query.attempt = std::make_unique<Attempt>(this, &query, backend, dialect, now);
   const BackendConfig& config = pool_.config(sched::ToIndex(request.site), backend);
   query.attempt->call = transport_->Start(
@@ -164,6 +165,7 @@ bool Dispatcher::Emit(Query& query, AnswerPart part, MonotonicTime now) {
   Attempt& attempt = *query.attempt;
   if (delivery == Delivery::kPause && attempt.paused_since == MonotonicTime::Infinite()) {
     attempt.paused_since = now;
+    query.paused = true;
     transport_->SetPaused(attempt.call, true);
   }
   return delivery != Delivery::kDropped;
@@ -196,16 +198,19 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   event.predicted_upload_s = request.predicted_upload_s;
   event.predicted_compute_s = request.predicted_compute_s;
   event.text_bytes = query.text_bytes;
-  metrics_->Compute(event.compute_s, request.predicted_compute_s);
+  metrics_->Compute(request.site, event.compute_s, request.predicted_compute_s);
   if (query.tokens >= 2) {
     metrics_->TimePerOutputToken(SecondsBetween(query.first_token, query.last_token) / (query.tokens - 1));
   }
   if (now > request.deadline) metrics_->DeadlineMissed();
-  const int output_tokens = event.output_tokens;
+  QueryDone done{request.id, DispatchOutcome::kCompleted, event.output_tokens, std::nullopt};
+  if (usage && usage->prompt_tokens > 0 && query.requests == 1 && !query.paused) {
+    done.served = {event.compute_s, usage->prompt_tokens - usage->cached_tokens, usage->output_tokens};
+  }
   sink_->Deliver(request.session, std::move(event));
   query.attempt->ended = true;
   LeaveAttempt(query, now);
-  Over(query, QueryDone{request.id, DispatchOutcome::kCompleted, output_tokens}, now);
+  Over(query, done, now);
 }
 
 // Elsewhere before the first token, else Failed.
@@ -243,14 +248,14 @@ void Dispatcher::Fail(Query& query, ErrorCode code, const char* reason, const st
   event.error = MakeError(code, reason, "", message);
   event.text_bytes = query.text_bytes;
   sink_->Deliver(query.request.session, std::move(event));
-  Over(query, QueryDone{query.request.id, DispatchOutcome::kFailed, 0}, now);
+  Over(query, QueryDone{query.request.id, DispatchOutcome::kFailed}, now);
 }
 
 // The device does not want it any more.
 void Dispatcher::Abandon(Query& query, MonotonicTime now) {
   if (query.attempt) metrics_->BackendRequest(query.request.site, query.attempt->backend, "aborted");
   LeaveAttempt(query, now);
-  Over(query, QueryDone{query.request.id, DispatchOutcome::kAborted, 0}, now);
+  Over(query, QueryDone{query.request.id, DispatchOutcome::kAborted}, now);
 }
 
 // The query is through here. The engine frees its site slot no earlier than the backend does.

@@ -72,7 +72,9 @@ class Dispatcher final {
     std::unique_ptr<Attempt> attempt;  // null = waits for a slot
     MonotonicTime waits_since = MonotonicTime::Infinite();
     std::string last_error;
-    int tokens = 0;  // delivered, as are the next; by one attempt only: none follows it
+    int requests = 0;     // sent for it
+    bool paused = false;  // ever, by its reader
+    int tokens = 0;       // delivered, as are the next; by one attempt only: none follows it
     uint64_t text_bytes = 0;
     MonotonicTime first_token, last_token;
     MonotonicTime settles;  // when the backend has let go of its last attempt

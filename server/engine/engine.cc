@@ -51,6 +51,7 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
   query.id = event.id;
   query.session = event.session;
   query.query_id = std::move(event.query_id);
+  query.device = std::move(event.device);
   query.meta = std::move(event.meta);
   query.prompt = std::move(event.inline_prompt);
   query.received = event.received;
@@ -95,7 +96,7 @@ void Engine::UsePolicy(const std::string& name) {
   policy_ = *sched::MakePolicy(name, {.lambda_s = config_->policy.lambda_s});
 }
 
-void Engine::On(Inspect& event, MonotonicTime) {
+void Engine::On(Inspect& event, MonotonicTime now) {
   EngineStatus status;
   status.policy = policy_name_;
   status.tau = tau_;
@@ -103,6 +104,7 @@ void Engine::On(Inspect& event, MonotonicTime) {
   status.tau_overridden = tau_overridden_;
   status.epochs = epoch_;
   status.draining = draining_;
+  status.uplink = life_.median_uplink();
   life_.queries().ForEach([&](const Query& query) {
     switch (query.state) {
       case QueryState::kPending: ++status.pending; break;
@@ -114,7 +116,8 @@ void Engine::On(Inspect& event, MonotonicTime) {
   for (size_t j = 0; j < sites().size(); ++j) {
     const SiteLoad& site = sites()[j];
     status.sites.push_back({site.backends_up > 0 && !config_->sites[j].presence.leaving(), site.active_queries,
-                            site.active_uplinks, site.EffectiveMax(config_->sites[j])});
+                            site.active_uplinks, site.EffectiveMax(config_->sites[j]),
+                            site.service.At(config_->sites[j].compute, now)});
   }
   event.reply(status);
 }
@@ -134,12 +137,15 @@ void Engine::RunEpoch(MonotonicTime now) {
   ports_.metrics->Epoch(policy_name_, gathered.candidates.size(), record->solver_s, epoch_s);
 }
 
-// Who takes part. One radio per device: a session takes part with one query that still has to be uploaded, and with
-// none while an earlier prompt is being uploaded; the others wait for the next epoch. A query whose radio stays busy
-// for `period` (a forced one for `mandatory_wait`) is answered UPLINK_BUSY.
+// Who takes part. Where there is a shannon site a device has one radio: a session takes part with one query that still
+// has to be uploaded, and with none while an earlier prompt is being uploaded; the others wait for the next epoch. A
+// query whose radio stays busy for `period` (a forced one for `mandatory_wait`) is answered UPLINK_BUSY.
 Engine::Gathered Engine::Gather(MonotonicTime now) {
   QueryTable& queries = life_.queries();
   Gathered gathered;
+  const bool radio = std::any_of(config_->sites.begin(), config_->sites.end(), [](const SiteConfig& site) {
+    return site.uplink.model == sched::UplinkModel::kShannon && !site.presence.removed();
+  });
   std::unordered_set<SessionId> radio_taken;
   std::vector<QueryId> deferred;
   oldest_fresh_ = MonotonicTime::Infinite();
@@ -148,8 +154,8 @@ Engine::Gathered Engine::Gather(MonotonicTime now) {
     if (query == nullptr) continue;  // cancelled
     if (query->deadline() <= now) {
       gathered.early.push_back({query, Reason::kDeadline});
-    } else if (!query->transmits() ||
-               (!queries.IsUploading(query->session) && radio_taken.insert(query->session).second)) {
+    } else if (!radio || !query->transmits() ||
+               (queries.Uploads(query->session) == 0 && radio_taken.insert(query->session).second)) {
       gathered.candidates.push_back(query);
     } else if (const MonotonicTime patience =
                    query->received + (Forced(*query) ? config_->limits.mandatory_wait : config_->epoch.period);
@@ -157,7 +163,7 @@ Engine::Gathered Engine::Gather(MonotonicTime now) {
       gathered.early.push_back({query, Reason::kUplinkBusy});
     } else {
       queries.SetExpiry(*query, patience);
-      if (!queries.IsUploading(query->session)) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
+      if (queries.Uploads(query->session) == 0) held_wake_ = std::min(held_wake_, now + config_->epoch.min_period);
       deferred.push_back(id);
     }
   }
@@ -177,6 +183,15 @@ std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, Mono
   const std::vector<const Query*> candidates(gathered.candidates.begin(), gathered.candidates.end());
   record->snapshot = life_.Snapshot(candidates, gathered.residents, tau_, epoch_, now);
   life_.tenants().Cap(candidates, &record->snapshot);
+  const UplinkTimes& uplink = life_.median_uplink();
+  ports_.metrics->Uplink(uplink.samples, uplink.round_trip_s, uplink.uplink_bps);
+  for (size_t j = 0; j < sites().size(); ++j) {
+    record->service_samples.push_back(sites()[j].service.At(config_->sites[j].compute, now).samples);
+    const sched::SiteState& site = record->snapshot.sites[j];
+    if (site.compute == sched::ComputeModel::kBatching) {
+      ports_.metrics->ServiceTimes(sched::ToSite(j), site, record->service_samples[j]);
+    }
+  }
   if (MakeSound(&record->snapshot)) {
     const MonotonicTime solve = Stopwatch();
     record->result = policy_->Decide(record->snapshot);

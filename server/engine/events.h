@@ -54,6 +54,7 @@ struct SubmitQuery {
   SessionId session{};
   QueryId id{};
   std::string query_id;  // the device's name of it, for logs
+  std::string device;    // who asks, over its connections
   QueryMeta meta;
   std::shared_ptr<const PromptBody> inline_prompt;  // null = to be uploaded after the grant
   MonotonicTime received;
@@ -97,12 +98,21 @@ struct DispatchRequest {
 
 enum class DispatchOutcome { kCompleted, kFailed, kAborted };
 
+// What a query took of a server: only of one that ran once, on one backend, never paused by its reader, and whose usage
+// the server told.
+struct ServedSample {
+  double compute_s = 0;   // prompt complete to last token
+  int prompt_tokens = 0;  // without those that the server had cached
+  int output_tokens = 0;
+};
+
 // The dispatcher is through with a query: its slot is free again. Sent once per DispatchPort::Start, or QueryReturned
 // is.
 struct QueryDone {
   QueryId id{};
   DispatchOutcome outcome = DispatchOutcome::kFailed;
   int output_tokens = 0;
+  std::optional<ServedSample> served;
 };
 
 // No backend of its site is left that could take it, and no token has reached the device: perhaps another site can.

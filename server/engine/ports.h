@@ -20,6 +20,7 @@ struct DecisionEvent {
   double predicted_upload_s = 0, predicted_compute_s = 0, predicted_local_s = 0;
   double upload_within_s = 0;
   double retry_after_s = 0;
+  double queue_s = 0;  // since the query was received
 };
 struct TokenAlternative {
   std::string token;   // valid UTF-8

@@ -25,7 +25,7 @@ enum class QueryState { kPending, kGranted, kRunning, kAborting };
 struct Query {
   QueryId id{};
   SessionId session{};
-  std::string query_id;
+  std::string query_id, device;
   QueryMeta meta;
   std::shared_ptr<const PromptBody> prompt;  // inline only; released when dispatched
   MonotonicTime received;
@@ -35,6 +35,9 @@ struct Query {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   MonotonicTime decided, dispatched;
   double predicted_upload_s = 0, predicted_compute_s = 0;
+  bool teaches = true;                                // false: its site has begun to learn anew since
+  double uplinks_before_s = 0;                        // SiteLoad::uplinks_s when it was decided
+  double load_before_s = 0;                           // SiteLoad::load_s when it was dispatched
   uint64_t failed_sites = 0;                          // a bit for each site that could not run it; there are at most 64
   MonotonicTime expires = MonotonicTime::Infinite();  // the grant, or the wait for a decision
 

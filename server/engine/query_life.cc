@@ -23,6 +23,10 @@ void QueryLife::SetConfig(std::shared_ptr<const Config> config) {
   const std::shared_ptr<const Config> before = std::exchange(config_, std::move(config));
   sites_.resize(config_->sites.size());
   for (size_t j = 0; j < before->sites.size(); ++j) {
+    if (BeginsAnew(before->sites[j], config_->sites[j])) {
+      sites_[j].service = {};
+      queries_.ForEach([&](Query& query) { query.teaches &= query.site != sched::ToSite(j); });
+    }
     if (before->sites[j].name == config_->sites[j].name) continue;  // else the place is another's: nothing runs there
     sites_[j] = SiteLoad();
     links_.EraseSite(j);
@@ -33,13 +37,15 @@ void QueryLife::SetConfig(std::shared_ptr<const Config> config) {
 
 sched::EpochSnapshot QueryLife::Snapshot(const std::vector<const Query*>& candidates,
                                          const std::vector<const Query*>& residents, double tau, uint64_t epoch,
-                                         MonotonicTime now) const {
+                                         MonotonicTime now) {
+  uplinks_.Refresh(now);
   return BuildSnapshot({.config = *config_,
                         .tau = tau,
                         .epoch = epoch,
                         .expected_output_tokens = mean_output_tokens_,
                         .sites = sites_,
                         .links = links_,
+                        .uplinks = uplinks_,
                         .candidates = candidates,
                         .residents = residents},
                        now);
@@ -51,7 +57,7 @@ void QueryLife::Offload(Query& query, const sched::Decision& decision, uint64_t 
   query.decided = now;
   query.predicted_upload_s = decision.predicted_upload_s;
   query.predicted_compute_s = decision.predicted_compute_s;
-  TakeSlot(query, decision.site);
+  TakeSlot(query, decision.site, now);
   CountDecision(query, true);
   DecisionEvent event;
   event.id = query.id;
@@ -62,14 +68,17 @@ void QueryLife::Offload(Query& query, const sched::Decision& decision, uint64_t 
   event.predicted_upload_s = decision.predicted_upload_s;
   event.predicted_compute_s = decision.predicted_compute_s;
   event.predicted_local_s = query.meta.local_delay_s;
-  metrics_->QueueWait(SecondsBetween(query.received, now));
+  event.queue_s = SecondsBetween(query.received, now);
+  metrics_->QueueWait(event.queue_s);
   if (query.prompt != nullptr) {
     sink_->Deliver(query.session, std::move(event));
     return Dispatch(query, std::move(query.prompt), now);
   }
   query.state = QueryState::kGranted;
   if (query.transmits()) {
-    ++sites_[sched::ToIndex(query.site)].active_uplinks;
+    SiteLoad& site = sites_[sched::ToIndex(query.site)];  // counted up to now with the slot
+    query.uplinks_before_s = site.uplinks_s;
+    ++site.active_uplinks;
     queries_.BeginUpload(query.session);
   }
   const MonotonicTime until = std::min(now + config_->limits.grant, query.deadline());
@@ -84,10 +93,11 @@ void QueryLife::Decline(Query& query, Reason reason, uint64_t epoch, MonotonicTi
   event.epoch = epoch;
   event.reason = reason;
   event.predicted_local_s = query.meta.local_delay_s;
+  event.queue_s = SecondsBetween(query.received, now);
   if (reason == Reason::kDraining || reason == Reason::kQuota) {  // refused for now: it may be asked again
     event.retry_after_s = RetryHint(config_->limits.retry_after, static_cast<uint64_t>(query.id));
   }
-  metrics_->QueueWait(SecondsBetween(query.received, now));
+  metrics_->QueueWait(event.queue_s);
   CountDecision(query, false);
   if (reason == Reason::kLinkStale) metrics_->StaleLink();
   sink_->Deliver(query.session, event);
@@ -105,15 +115,32 @@ Wake QueryLife::On(PromptReady& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr || query->state != QueryState::kGranted) return Wake::kNever;  // expired or cancelled meanwhile
   if (query->expires <= now) return Expire(now);                                      // too late, though not yet told
-  ReleaseUplink(*query);
-  metrics_->Upload(SecondsBetween(query->decided, now), query->predicted_upload_s);
+  LearnUplink(*query, now);
+  ReleaseUplink(*query, now);
+  metrics_->Upload(query->site, SecondsBetween(query->decided, now), query->predicted_upload_s);
   Dispatch(*query, std::move(event.prompt), now);
   return Wake::kSoon;
+}
+
+// The device's own word of what its upload took is from before its prompt was through, and no sample.
+void QueryLife::LearnUplink(const Query& query, MonotonicTime now) {
+  const size_t j = sched::ToIndex(query.site);
+  const UplinkConfig& uplink = config_->sites[j].uplink;
+  const double seconds = SecondsBetween(query.decided, now);
+  if (!query.transmits() || uplink.model != sched::UplinkModel::kMeasured || seconds <= 0) return;
+  SiteLoad& site = sites_[j];
+  site.CountLoad(now);
+  const double sharers =
+      uplink.shared ? (site.uplinks_s - query.uplinks_before_s) / seconds : queries_.Uploads(query.session);  // its own
+  uplinks_.Add(query.device, query.meta.prompt_bits, sharers, seconds, now);
 }
 
 void QueryLife::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
   query.state = QueryState::kRunning;
   query.dispatched = now;
+  SiteLoad& site = sites_[sched::ToIndex(query.site)];
+  site.CountLoad(now);
+  query.load_before_s = site.load_s;
   queries_.SetExpiry(query, MonotonicTime::Infinite());
   DispatchRequest request;
   request.id = query.id;
@@ -141,13 +168,13 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
     if (query->state == QueryState::kRunning) {
       sink_->Deliver(query->session, FailedEvent{query->id, std::move(event.error)});
     }
-    GiveSlotBack(*query, query->site);
+    GiveSlotBack(*query, query->site, now);
     queries_.Erase(*query);
     return Wake::kSoon;
   }
   const SiteIndex failed = query->site;
-  TakeSlot(*query, other->site);
-  GiveSlotBack(*query, failed);
+  TakeSlot(*query, other->site, now);
+  GiveSlotBack(*query, failed, now);
   metrics_->BackendFailover();
   event.request.site = other->site;
   query->dispatched = now;
@@ -158,7 +185,7 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
 
 // Of the sites that have not failed the query, have a free slot and are predicted to meet its deadline, the fastest;
 // its prompt is here, so no link matters.
-std::optional<QueryLife::Placement> QueryLife::OtherSite(const Query& query, MonotonicTime now) const {
+std::optional<QueryLife::Placement> QueryLife::OtherSite(const Query& query, MonotonicTime now) {
   if (query.deadline() <= now) return std::nullopt;
   Query uploaded = query;
   uploaded.meta.prompt_bits = 0;
@@ -181,8 +208,9 @@ Wake QueryLife::On(LinkUpdate& event, MonotonicTime now) {
   return queries_.HasSession(event.session) ? Wake::kSoon : Wake::kNever;
 }
 
-Wake QueryLife::On(SiteHealth& event, MonotonicTime) {
+Wake QueryLife::On(SiteHealth& event, MonotonicTime now) {
   SiteLoad& site = sites_[sched::ToIndex(event.site)];
+  site.CountLoad(now);
   site.backends_up = event.backends_up;
   site.backends_draining = event.draining;
   site.slots = event.slots;
@@ -191,7 +219,7 @@ Wake QueryLife::On(SiteHealth& event, MonotonicTime) {
 
 // --- leaving ---------------------------------------------------------------------------------------------------------
 
-Wake QueryLife::On(QueryDone& event, MonotonicTime) {
+Wake QueryLife::On(QueryDone& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr) return Wake::kNever;
   if (event.outcome == DispatchOutcome::kCompleted) {
@@ -200,26 +228,37 @@ Wake QueryLife::On(QueryDone& event, MonotonicTime) {
     const int output_tokens = std::clamp(event.output_tokens, 0, std::max(query->meta.max_output_tokens, 0));
     mean_output_tokens_ += (output_tokens - mean_output_tokens_) / 64;
   }
-  GiveSlotBack(*query, query->site);
+  if (event.served && query->teaches && query->failed_sites == 0) Learn(*query, *event.served, now);
+  GiveSlotBack(*query, query->site, now);
   queries_.Erase(*query);
   return Wake::kSoon;
 }
 
-Wake QueryLife::On(CancelQuery& event, MonotonicTime) {
+void QueryLife::Learn(const Query& query, const ServedSample& served, MonotonicTime now) {
+  const size_t j = sched::ToIndex(query.site);
+  SiteLoad& site = sites_[j];
+  site.CountLoad(now);
+  const double life_s = SecondsBetween(query.dispatched, now);
+  const double queries = life_s > 0 ? (site.load_s - query.load_before_s) / life_s
+                                    : static_cast<double>(site.active_queries) / site.ModelBackends();
+  site.service.Add(config_->sites[j].compute, served, query.meta.prompt_tokens, queries, now);
+}
+
+Wake QueryLife::On(CancelQuery& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr || query->state == QueryState::kAborting) return Wake::kNever;
   if (!event.answered) sink_->Deliver(query->session, CancelledEvent{query->id});
-  return Withdraw(*query);
+  return Withdraw(*query, now);
 }
 
-Wake QueryLife::On(SessionClosed& event, MonotonicTime) {
+Wake QueryLife::On(SessionClosed& event, MonotonicTime now) {
   links_.Erase(event.session);
   Wake wake = Wake::kNever;
-  for (const QueryId id : queries_.OfSession(event.session)) wake = std::max(wake, Withdraw(*queries_.Find(id)));
+  for (const QueryId id : queries_.OfSession(event.session)) wake = std::max(wake, Withdraw(*queries_.Find(id), now));
   return wake;
 }
 
-Wake QueryLife::On(DrainExpired&, MonotonicTime) {
+Wake QueryLife::On(DrainExpired&, MonotonicTime now) {
   std::vector<QueryId> ids;
   queries_.ForEach([&](const Query& query) {
     if (query.state != QueryState::kAborting) ids.push_back(query.id);
@@ -231,7 +270,7 @@ Wake QueryLife::On(DrainExpired&, MonotonicTime) {
                    FailedEvent{id, MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "",
                                              absl::StrCat("not finished within drain_timeout (",
                                                           absl::FormatDuration(config_->drain_timeout), ")"))});
-    wake = std::max(wake, Withdraw(query));
+    wake = std::max(wake, Withdraw(query, now));
   }
   return wake;
 }
@@ -250,16 +289,16 @@ Wake QueryLife::Expire(MonotonicTime now) {
                                                     absl::StrCat("the prompt did not arrive within ",
                                                                  absl::FormatDuration(now - query->decided),
                                                                  " of the decision"))});
-    wake = std::max(wake, Withdraw(*query));
+    wake = std::max(wake, Withdraw(*query, now));
   }
   return wake;
 }
 
-Wake QueryLife::Withdraw(Query& query) {
+Wake QueryLife::Withdraw(Query& query, MonotonicTime now) {
   switch (query.state) {
     case QueryState::kGranted:
-      ReleaseUplink(query);
-      GiveSlotBack(query, query.site);
+      ReleaseUplink(query, now);
+      GiveSlotBack(query, query.site, now);
       queries_.Erase(query);
       return Wake::kSoon;
     case QueryState::kPending: queries_.Erase(query); break;
@@ -274,20 +313,26 @@ Wake QueryLife::Withdraw(Query& query) {
 
 // --- what it holds ---------------------------------------------------------------------------------------------------
 
-void QueryLife::TakeSlot(Query& query, SiteIndex site) {
+void QueryLife::TakeSlot(Query& query, SiteIndex site, MonotonicTime now) {
   query.site = site;
-  ++sites_[sched::ToIndex(site)].active_queries;
+  SiteLoad& load = sites_[sched::ToIndex(site)];
+  load.CountLoad(now);
+  ++load.active_queries;
   tenants_.TakeSlot(query.meta.tenant);
 }
 
-void QueryLife::GiveSlotBack(const Query& query, SiteIndex site) {
-  --sites_[sched::ToIndex(site)].active_queries;
+void QueryLife::GiveSlotBack(const Query& query, SiteIndex site, MonotonicTime now) {
+  SiteLoad& load = sites_[sched::ToIndex(site)];
+  load.CountLoad(now);
+  --load.active_queries;
   tenants_.ReleaseSlot(query.meta.tenant);
 }
 
-void QueryLife::ReleaseUplink(const Query& query) {
+void QueryLife::ReleaseUplink(const Query& query, MonotonicTime now) {
   if (!query.transmits()) return;
-  --sites_[sched::ToIndex(query.site)].active_uplinks;
+  SiteLoad& site = sites_[sched::ToIndex(query.site)];
+  site.CountLoad(now);
+  --site.active_uplinks;
   queries_.EndUpload(query.session);
 }
 

@@ -14,6 +14,7 @@
 #include "server/engine/query_table.h"
 #include "server/engine/site_table.h"
 #include "server/engine/tenant_table.h"
+#include "server/engine/uplink_table.h"
 #include "server/telemetry/metrics.h"
 
 namespace goad::server {
@@ -36,9 +37,10 @@ class QueryLife {
   const QueryTable& queries() const { return queries_; }
   const SiteTable& sites() const { return sites_; }
   const TenantTable& tenants() const { return tenants_; }
+  const UplinkTimes& median_uplink() const { return uplinks_.median(); }
   // Without tenants' caps.
   sched::EpochSnapshot Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
-                                double tau, uint64_t epoch, MonotonicTime now) const;
+                                double tau, uint64_t epoch, MonotonicTime now);
 
   // A pending query is decided. It is told, and runs, is waited for, or leaves.
   void Offload(Query& query, const sched::Decision& decision, uint64_t epoch, MonotonicTime now);
@@ -61,12 +63,14 @@ class QueryLife {
     sched::SiteIndex site;
     double compute_s;  // predicted
   };
-  std::optional<Placement> OtherSite(const Query& query, MonotonicTime now) const;
-  Wake Withdraw(Query& query);  // no more answers wanted; frees or aborts
+  std::optional<Placement> OtherSite(const Query& query, MonotonicTime now);
+  void LearnUplink(const Query& query, MonotonicTime now);
+  void Learn(const Query& query, const ServedSample& served, MonotonicTime now);
+  Wake Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
   void CountDecision(const Query& query, bool offloaded);
-  void TakeSlot(Query& query, sched::SiteIndex site);
-  void GiveSlotBack(const Query& query, sched::SiteIndex site);
-  void ReleaseUplink(const Query& query);
+  void TakeSlot(Query& query, sched::SiteIndex site, MonotonicTime now);
+  void GiveSlotBack(const Query& query, sched::SiteIndex site, MonotonicTime now);
+  void ReleaseUplink(const Query& query, MonotonicTime now);
 
   // Constant after construction.
   SessionSink* const sink_;
@@ -76,6 +80,7 @@ class QueryLife {
   std::shared_ptr<const Config> config_;
   QueryTable queries_;
   LinkTable links_;
+  UplinkTable uplinks_;
   SiteTable sites_;
   TenantTable tenants_;
   double mean_output_tokens_ = 64;  // running mean over completed queries

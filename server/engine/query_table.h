@@ -45,8 +45,11 @@ class QueryTable {
   Query* TakeExpired(
       MonotonicTime now);  // the first whose time is over, with none set any more; null when there is none
 
-  // A session's radio is busy while one of its prompts is on its way.
-  bool IsUploading(SessionId session) const { return uploading_.count(session) != 0; }
+  // How many of a session's prompts are on their way.
+  int Uploads(SessionId session) const {
+    const auto found = uploading_.find(session);
+    return found == uploading_.end() ? 0 : found->second;
+  }
   void BeginUpload(SessionId session) { ++uploading_[session]; }
   void EndUpload(SessionId session);
 

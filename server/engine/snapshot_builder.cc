@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
 
 namespace goad::server {
 namespace {
 
-sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
+sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load, MonotonicTime now) {
+  const ServiceTimes service = load.service.At(config.compute, now);
   sched::SiteState site;
   site.uplink = config.uplink.model;
   site.uplink_shared = config.uplink.shared;
@@ -16,10 +18,11 @@ sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
   site.compute_flops = config.compute.capacity_flops;
   site.max_share_flops = config.compute.max_share_flops;
   site.work_flop_per_token = 2 * config.compute.parameters;
-  site.prefill_tokens_per_s = config.compute.prefill_tokens_per_s;
-  site.token_time_s = config.compute.token_time_s;
-  site.token_time_per_query_s = config.compute.token_time_per_query_s;
-  site.backends = std::max(1, load.backends_up);
+  site.overhead_s = service.overhead_s;
+  site.prefill_tokens_per_s = service.prefill_tokens_per_s;
+  site.token_time_s = service.token_time_s;
+  site.token_time_per_query_s = service.token_time_per_query_s;
+  site.backends = load.ModelBackends();
   site.active_uplinks = load.active_uplinks;
   site.active_queries = load.active_queries;
   site.max_queries = load.EffectiveMax(config);
@@ -29,11 +32,40 @@ sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load) {
   return site;
 }
 
+bool IsStale(const LinkMeasurement& link, absl::Duration max_age, MonotonicTime now) {
+  return link.site != sched::SiteIndex::kNone && now - link.measured_at > max_age;
+}
+
 double UsableGain(const LinkMeasurement& link, absl::Duration max_age, MonotonicTime now) {
-  if (link.site == sched::SiteIndex::kNone || now - link.measured_at > max_age || !(link.gain > 0)) {
-    return sched::kUnknown;
+  return IsStale(link, max_age, now) || !(link.gain > 0) ? sched::kUnknown : link.gain;
+}
+
+bool IsMeasured(const SiteConfig& site) { return site.uplink.model == sched::UplinkModel::kMeasured; }
+
+// The prompts of each session that are on their way or may be sent after this epoch, where a device's own uploads share
+// what it has to itself; elsewhere nobody asks.
+class OwnUploads {
+ public:
+  explicit OwnUploads(const SnapshotInputs& inputs) {
+    const auto& sites = inputs.config.sites;
+    if (std::none_of(sites.begin(), sites.end(), [](const auto& s) { return IsMeasured(s) && !s.uplink.shared; }))
+      return;
+    for (const Query* query : inputs.residents) counts_[query->session] += query->state == QueryState::kGranted;
+    for (const Query* query : inputs.candidates) counts_[query->session] += query->transmits();
   }
-  return link.gain;
+  int Of(const Query& query) const { return std::max(1, counts_.at(query.session)); }
+
+ private:
+  std::unordered_map<SessionId, int> counts_;
+};
+
+// A device's rate to a measured site: what it reported lately, else what goad has seen of it.
+double UplinkBps(const SnapshotInputs& inputs, const OwnUploads& uploads, const Query& query, size_t site,
+                 const UplinkTimes& seen, MonotonicTime now) {
+  const LinkMeasurement& link = inputs.links.Of(query.session)[site];
+  const bool reported = !std::isnan(link.uplink_bps) && !IsStale(link, inputs.config.limits.link_max_age, now);
+  const double bps = reported ? link.uplink_bps : seen.uplink_bps;
+  return inputs.config.sites[site].uplink.shared ? bps : bps / uploads.Of(query);
 }
 
 sched::Candidate MakeCandidate(const SnapshotInputs& inputs, const Query& query) {
@@ -61,9 +93,10 @@ double LeftOf(MonotonicTime since, double predicted_s, MonotonicTime now) {
 }
 
 // A query that is uploading or running: what it interferes with, and what is left of it.
-void AddResident(const SnapshotInputs& inputs, const Query& query, MonotonicTime now, sched::EpochSnapshot* snapshot) {
+void AddResident(const SnapshotInputs& inputs, const OwnUploads& uploads, const Query& query, MonotonicTime now,
+                 sched::EpochSnapshot* snapshot) {
   const size_t at = sched::ToIndex(query.site);
-  const bool radio = inputs.config.sites[at].uplink.model == sched::UplinkModel::kShannon;
+  const bool radio = !IsMeasured(inputs.config.sites[at]);
   const LinkTable::Row links = inputs.links.Of(query.session);
   sched::Resident resident{query.site, MakeCandidate(inputs, query)};
   if (query.state == QueryState::kGranted && query.transmits()) {
@@ -74,7 +107,9 @@ void AddResident(const SnapshotInputs& inputs, const Query& query, MonotonicTime
         snapshot->sites[j].resident_interference_w += query.meta.tx_power_w * gain;
       }
     }
-    resident.uplink_bps = links[at].uplink_bps;
+    const UplinkTimes seen = inputs.uplinks.Of(query.device, now);
+    if (!radio) resident.uplink_bps = UplinkBps(inputs, uploads, query, at, seen, now);
+    if (!radio) resident.query.round_trip_s = seen.round_trip_s;
   }
   if (query.state == QueryState::kRunning) {
     const double left = LeftOf(query.dispatched, query.predicted_compute_s, now);
@@ -83,7 +118,9 @@ void AddResident(const SnapshotInputs& inputs, const Query& query, MonotonicTime
     resident.query.expected_output_tokens *= left;
     resident.query.edge_work_flop *= left;
   } else {
-    resident.query.prompt_bits *= LeftOf(query.decided, query.predicted_upload_s, now);
+    const double left = LeftOf(query.decided, query.predicted_upload_s, now);
+    resident.query.prompt_bits *= left;
+    resident.query.round_trip_s *= left;
     if (std::isnan(radio ? resident.gain : resident.uplink_bps))
       resident.query.prompt_bits = 0;  // nobody knows how long
   }
@@ -100,9 +137,10 @@ sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime n
   snapshot.epoch = inputs.epoch;
   snapshot.tau = inputs.tau;
   snapshot.seed = inputs.epoch;
-  for (size_t j = 0; j < sites; ++j) snapshot.sites.push_back(MakeSite(config.sites[j], inputs.sites[j]));
+  for (size_t j = 0; j < sites; ++j) snapshot.sites.push_back(MakeSite(config.sites[j], inputs.sites[j], now));
 
-  for (const Query* query : inputs.residents) AddResident(inputs, *query, now, &snapshot);
+  const OwnUploads uploads(inputs);
+  for (const Query* query : inputs.residents) AddResident(inputs, uploads, *query, now, &snapshot);
 
   snapshot.candidates.reserve(inputs.candidates.size());
   snapshot.gain.reserve(inputs.candidates.size() * sites);
@@ -111,12 +149,14 @@ sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime n
     sched::Candidate candidate = MakeCandidate(inputs, *query);
     candidate.deadline_s = absl::ToDoubleSeconds(query->deadline() - now);
     const LinkTable::Row links = inputs.links.Of(query->session);
+    const UplinkTimes seen = query->transmits() ? inputs.uplinks.Of(query->device, now) : UplinkTimes();
+    candidate.round_trip_s = seen.round_trip_s;
     for (size_t j = 0; j < sites; ++j) {
-      const LinkMeasurement& link = links[j];
-      const bool stale = link.site != sched::SiteIndex::kNone && now - link.measured_at > max_age;
-      candidate.link_stale |= stale;
-      snapshot.gain.push_back(UsableGain(link, max_age, now));
-      snapshot.uplink_bps.push_back(stale ? sched::kUnknown : link.uplink_bps);
+      const bool measured = IsMeasured(config.sites[j]);
+      candidate.link_stale |= !measured && IsStale(links[j], max_age, now);
+      snapshot.gain.push_back(UsableGain(links[j], max_age, now));
+      snapshot.uplink_bps.push_back(measured && query->transmits() ? UplinkBps(inputs, uploads, *query, j, seen, now)
+                                                                   : sched::kUnknown);
     }
     snapshot.candidates.push_back(candidate);
   }

@@ -9,6 +9,7 @@
 #include "server/engine/link_table.h"
 #include "server/engine/query.h"
 #include "server/engine/site_table.h"
+#include "server/engine/uplink_table.h"
 
 namespace goad::server {
 
@@ -19,11 +20,13 @@ struct SnapshotInputs {
   double expected_output_tokens = 0;  // for queries that do not declare theirs
   const SiteTable& sites;
   const LinkTable& links;
+  const UplinkTable& uplinks;
   const std::vector<const Query*>& candidates;  // in order of arrival, each with time left before its deadline
   const std::vector<const Query*>& residents;   // granted or running: load and interference carried over
 };
 
-// A pair whose link was never reported, is zero, or is older than limits.link_max_age has an unknown gain.
+// A pair whose link was never reported, is zero, or is older than limits.link_max_age has an unknown gain. A measured
+// uplink then is what goad has seen of it.
 sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime now);
 
 }  // namespace goad::server

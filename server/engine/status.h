@@ -12,6 +12,18 @@
 
 namespace goad::server {
 
+// A site's batching numbers as they are in force; scheduler/types.h has what they mean.
+struct ServiceTimes {
+  double overhead_s = 0, prefill_tokens_per_s = 0, token_time_s = 0, token_time_per_query_s = 0;
+  uint64_t samples = 0;  // completed queries that they were learned from; 0 = as configured
+};
+
+// What an upload takes at a site with measured uplinks: a round trip, and the bits at a rate.
+struct UplinkTimes {
+  double round_trip_s = 0, uplink_bps = 0;
+  uint64_t samples = 0;  // of a device: its uploads that they were learned from; of the median: devices
+};
+
 // The engine's, for Admin.Status and Admin.Sites.
 struct EngineStatus {
   std::string policy;
@@ -20,9 +32,11 @@ struct EngineStatus {
   uint64_t epochs = 0;
   int pending = 0, granted = 0, running = 0;
   bool draining = false;
+  UplinkTimes uplink;  // the median over devices
   struct Site {
     bool accepting = false;
     int active_queries = 0, active_uplinks = 0, max_queries = 0;
+    ServiceTimes service;
   };
   std::vector<Site> sites;
 };

@@ -119,6 +119,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.chat = submit.meta.chat;
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
   slot.received = submit.received = now;
+  submit.device = identity_;
   submit.session = session_->id;
   std::optional<TurnedAway> away = TurnAway(*config, &submit, now);
   const QueryId id = submit.id;

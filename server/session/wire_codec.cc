@@ -289,6 +289,7 @@ struct Encoder {
     decision.set_predicted_local_s(event.predicted_local_s);
     decision.set_upload_within_s(event.upload_within_s);
     decision.set_retry_after_s(event.retry_after_s);
+    decision.set_queue_s(event.queue_s);
   }
   void operator()(TokensEvent& event) const {
     v1::Tokens& tokens = *frame.mutable_tokens();

@@ -30,6 +30,7 @@ struct EpochRecord {
   std::vector<bool> held;              // per candidate: forced, no eligible site, keeps waiting (no decision yet)
   std::vector<EarlyDecline> early;     // not in the snapshot
   double solver_s = 0;
+  std::vector<uint64_t> service_samples;  // per site: answers that its compute was learned from; 0 = as configured
 
   std::string SiteName(sched::SiteIndex site) const {  // empty for kNone, and without a configuration
     return site == sched::SiteIndex::kNone || config == nullptr ? "" : config->sites[sched::ToIndex(site)].name;

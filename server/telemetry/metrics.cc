@@ -12,6 +12,7 @@
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
 #include "server/telemetry/metrics_page.h"
+#include "server/telemetry/prediction_metrics.h"
 
 namespace goad::server {
 namespace {
@@ -27,7 +28,6 @@ using Buckets = Histogram::BucketBoundaries;
 
 const Buckets kShortSeconds = {1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5};
 const Buckets kLongSeconds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300};
-const Buckets kErrorSeconds = {-10, -1, -0.25, -0.1, -0.05, -0.01, 0, 0.01, 0.05, 0.1, 0.25, 1, 10};
 const Buckets kCandidates = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000};
 const Buckets kTenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
 
@@ -58,6 +58,7 @@ struct SiteSeries {
   std::array<Counter*, sched::kReasonCount> offloaded{};
   Gauge* running = nullptr;
   Counter* tokens = nullptr;
+  PredictionMetrics::Site predictions;
   std::vector<BackendSeries> backends;
 };
 
@@ -117,12 +118,11 @@ struct Metrics::Families {
   Histogram& tpot =
       OneHistogram(r, "goad_request_tpot_seconds",
                    "Time per output token after the first; answers of two tokens or more.", kShortSeconds);
-  prometheus::Family<Histogram>& errors = BuildHistogram()
-                                              .Name("goad_prediction_error_seconds")
-                                              .Help("Measured minus predicted delay, by part.")
-                                              .Register(r);
-  Histogram& upload_error = errors.Add({{"part", "upload"}}, kErrorSeconds);
-  Histogram& compute_error = errors.Add({{"part", "compute"}}, kErrorSeconds);
+  PredictionMetrics predictions{r};
+  Gauge& uplink_devices = OneGauge(r, "goad_uplink_devices", "Devices that uploaded a prompt within the last minute.");
+  Gauge& uplink_round_trip =
+      OneGauge(r, "goad_uplink_round_trip_seconds", "Their median, as goad has seen it; in every predicted upload.");
+  Gauge& uplink_rate = OneGauge(r, "goad_uplink_bytes_per_second", "Their median rate, as goad has seen it.");
   prometheus::Family<Counter>& tokens_family =
       BuildCounter().Name("goad_tokens_total").Help("Output tokens streamed, by site.").Register(r);
   Counter& deadline_missed = OneCounter(r, "goad_deadline_missed_total", "Answers completed after their deadline.");
@@ -211,6 +211,7 @@ void Metrics::Families::Add(size_t place, const std::string& name, const std::ve
   }
   series.running = &running_family.Add({{"site", name}});
   series.tokens = &tokens_family.Add({{"site", name}});
+  series.predictions = predictions.AddSite(name);
   for (const std::string& url : urls) {
     BackendSeries& backend = series.backends.emplace_back();
     backend.url = url;
@@ -314,11 +315,21 @@ void Metrics::SnapshotFault(sched::SnapshotFault::Part part) {
 }
 void Metrics::Pending(size_t queries) { f_->pending.Set(static_cast<double>(queries)); }
 void Metrics::Running(sched::SiteIndex site, int queries) { f_->At(site).running->Set(queries); }
-void Metrics::Upload(double measured_s, double predicted_s) {
+void Metrics::Upload(sched::SiteIndex site, double measured_s, double predicted_s) {
   f_->upload.Observe(measured_s);
-  f_->upload_error.Observe(measured_s - predicted_s);
+  f_->predictions.Measured(f_->At(site).predictions, PredictedPart::kUpload, measured_s, predicted_s);
 }
-void Metrics::Compute(double measured_s, double predicted_s) { f_->compute_error.Observe(measured_s - predicted_s); }
+void Metrics::Compute(sched::SiteIndex site, double measured_s, double predicted_s) {
+  f_->predictions.Measured(f_->At(site).predictions, PredictedPart::kCompute, measured_s, predicted_s);
+}
+void Metrics::Uplink(uint64_t devices, double round_trip_s, double bps) {
+  f_->uplink_devices.Set(static_cast<double>(devices));
+  f_->uplink_round_trip.Set(round_trip_s);
+  f_->uplink_rate.Set(bps / 8);
+}
+void Metrics::ServiceTimes(sched::SiteIndex site, const sched::SiteState& state, uint64_t samples) {
+  f_->predictions.ServiceTimes(f_->At(site).predictions, state, samples);
+}
 void Metrics::FirstToken(double ttft_s) { f_->ttft.Observe(ttft_s); }
 void Metrics::TimePerOutputToken(double tpot_s) { f_->tpot.Observe(tpot_s); }
 void Metrics::Tokens(sched::SiteIndex site, int tokens) { f_->At(site).tokens->Increment(tokens); }

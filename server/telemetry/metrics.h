@@ -22,7 +22,6 @@ class Gauge;
 namespace goad::server {
 
 enum class Terminal { kLocal, kCompleted, kFailed, kCancelled, kLost };  // kLost: the stream ended first
-enum class PredictedPart { kUpload, kCompute };
 
 // Names of sites and URLs of their backends, in their places. Empty = removed: its series are not exported.
 struct MetricsLabels {
@@ -80,8 +79,11 @@ class Metrics {
   void Running(sched::SiteIndex site, int queries);
 
   // Uploads and answers; `predicted` beside measured.
-  void Upload(double measured_s, double predicted_s);
-  void Compute(double measured_s, double predicted_s);
+  void Upload(sched::SiteIndex site, double measured_s, double predicted_s);
+  void Compute(sched::SiteIndex site, double measured_s, double predicted_s);
+  // What a batching site's compute is predicted from, and how many answers that was learned from (0 = as configured).
+  void Uplink(uint64_t devices, double round_trip_s, double bps);  // the median of those that were seen lately
+  void ServiceTimes(sched::SiteIndex site, const sched::SiteState& state, uint64_t samples);
   void FirstToken(double ttft_s);
   void TimePerOutputToken(double tpot_s);
   void Tokens(sched::SiteIndex site, int tokens);

@@ -29,6 +29,7 @@ void Fields(const Visit& visit, SiteState& site) {
   visit.OrNeutral("max_share_flops", Number{&site.max_share_flops, sched::kInfinity});
   visit.OrNeutral("work_flop_per_token", site.work_flop_per_token);
   visit.OrNeutral("uplink_shared", site.uplink_shared);
+  visit.OrNeutral("overhead_s", site.overhead_s);
   visit.OrNeutral("prefill_tokens_per_s", site.prefill_tokens_per_s);
   visit.OrNeutral("token_time_s", site.token_time_s);
   visit.OrNeutral("token_time_per_query_s", site.token_time_per_query_s);
@@ -50,6 +51,7 @@ void Fields(const Visit& visit, Candidate& c) {
   visit("local_delay_s", c.local_delay_s);
   visit("edge_work_flop", c.edge_work_flop);
   visit.OrNeutral("deadline_s", Number{&c.deadline_s, sched::kInfinity});
+  visit.OrNeutral("round_trip_s", c.round_trip_s);
   visit.OrNeutral("prompt_tokens", c.prompt_tokens);
   visit.OrNeutral("expected_output_tokens", c.expected_output_tokens);
   visit.OrNeutral("tenant", c.tenant);

@@ -378,6 +378,7 @@ TEST_F(ClientCoreTest, RetryAfterIsShownAndHonoured) {
   frame.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
   frame.mutable_decision()->set_reason(v1::REASON_OVERLOAD);
   frame.mutable_decision()->set_retry_after_s(2);
+  frame.mutable_decision()->set_queue_s(0.5);
   Frame(frame);
   ASSERT_EQ(answers_.size(), 2u) << "who waits would be asked too early";
   for (const Answer& answer : answers_) {
@@ -385,6 +386,7 @@ TEST_F(ClientCoreTest, RetryAfterIsShownAndHonoured) {
     EXPECT_EQ(answer.retry_after, absl::Seconds(2));
   }
   EXPECT_EQ(answers_[0].decision.retry_after, absl::Seconds(2));
+  EXPECT_EQ(answers_[0].decision.queue, absl::Milliseconds(500));
   sent_.clear();
   Advance(absl::Milliseconds(1900));
   Ask();

@@ -131,6 +131,7 @@ TEST(OldDecisionLog, AMissingFieldIsItsNeutralValue) {
   const json neutral_site = {{"max_share_flops", nullptr},
                              {"work_flop_per_token", 0.0},
                              {"uplink_shared", true},
+                             {"overhead_s", 0.0},
                              {"prefill_tokens_per_s", 0.0},
                              {"token_time_s", 0.0},
                              {"token_time_per_query_s", 0.0},
@@ -145,8 +146,8 @@ TEST(OldDecisionLog, AMissingFieldIsItsNeutralValue) {
                              {"uplink", "shannon"},
                              {"compute", "equal_share"}};
   const json neutral_candidate = {
-      {"deadline_s", nullptr}, {"prompt_tokens", 0.0},  {"tenant", 0},        {"expected_output_tokens", 0.0},
-      {"chat", false},         {"must_offload", false}, {"link_stale", false}};
+      {"deadline_s", nullptr},         {"round_trip_s", 0.0}, {"prompt_tokens", 0.0},  {"tenant", 0},
+      {"expected_output_tokens", 0.0}, {"chat", false},       {"must_offload", false}, {"link_stale", false}};
   const json neutral_top = {
       {"residents", json::array()}, {"uplink_bps", json::array()}, {"tenant_caps", json::array()}, {"seed", 0}};
   int whole = 0;

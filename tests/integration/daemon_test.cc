@@ -731,12 +731,24 @@ TEST_F(DaemonTest, AdminExplainsARecentDecisionAndTheNumbersAddUp) {
   EXPECT_DOUBLE_EQ(why.sites(0).delta_s(), why.sites(0).upload_s() + why.sites(0).compute_s() - why.local_delay_s());
   EXPECT_DOUBLE_EQ(why.sites(0).key_s(), why.uncertainty() * why.sites(0).delta_s());
   EXPECT_DOUBLE_EQ(why.predicted_compute_s(), absl::ToDoubleSeconds(answer.decision.predicted_compute));
+  EXPECT_EQ(why.sites(0).service().from(), "configured");
+  EXPECT_EQ(why.sites(0).service().token_time_s(), config_.sites[0].compute.token_time_s);
+  const auto service = [&] {
+    grpc::ClientContext context;
+    v1::SitesResponse sites;
+    EXPECT_TRUE(admin->Sites(&context, {}, &sites).ok());
+    return sites.sites(0).service();
+  };
+  WaitUntil([&] { return service().samples() == 1; });
+  EXPECT_EQ(service().from(), "learned");
   query.id = "sure";
   query.uncertainty = 0.1;
   EXPECT_EQ(client->Ask(query, [] { return "local"; }).why_local, "NO_GAIN");
   ASSERT_TRUE(explain("sure", &why).ok());
   EXPECT_EQ(why.verdict(), v1::VERDICT_LOCAL);
   EXPECT_GE(why.sites(0).key_s(), 0);
+  EXPECT_EQ(why.sites(0).service().from(), "learned");
+  EXPECT_EQ(why.sites(0).service().samples(), 1u);
   grpc::ClientContext context;
   v1::EpochsResponse epochs;
   ASSERT_TRUE(admin->Epochs(&context, {}, &epochs).ok());
@@ -797,6 +809,29 @@ TEST_F(DaemonTest, AdminExplainSaysWhatStoodInAQuerysWay) {
   EXPECT_EQ(second.Read().decision().reason(), v1::REASON_SITE_DRAINING);
   EXPECT_EQ(explain("draining"), "SITE_DRAINING");
   backend_.Release();
+}
+
+// Where uplinks are measured, by goad: no report, and yet a link.
+TEST_F(DaemonTest, ADeviceThatReportsNothingIsOffloadedAndItsUploadsAreSeen) {
+  config_.sites[0].uplink.model = sched::UplinkModel::kMeasured;
+  StartDaemon();
+  auto admin = v1::Admin::NewStub(
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials()));
+  auto client = Client::Connect({.address = address_, .device_name = "reports nothing"});
+  for (int k = 0; k < 3; ++k) {
+    const Answer answer = client->Ask(Unsure(), {});
+    ASSERT_EQ(answer.source, Answer::Source::kEdge) << answer.why_local << answer.detail;
+    EXPECT_GT(answer.decision.queue, absl::ZeroDuration());
+  }
+  WaitUntil([&] {
+    client->Ask(Unsure(), {});  // an epoch brings the median up to date, once a second
+    return Metric("goad_uplink_devices") == 1;
+  });
+  grpc::ClientContext context;
+  v1::SitesResponse sites;
+  ASSERT_TRUE(admin->Sites(&context, {}, &sites).ok());
+  EXPECT_EQ(sites.uplink().devices(), 1u);
+  EXPECT_GT(sites.uplink().uplink_bps(), 0);
 }
 
 TEST_F(DaemonTest, PlannerDecidesWithoutChangingAnything) {

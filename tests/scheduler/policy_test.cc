@@ -148,7 +148,15 @@ INSTANTIATE_TEST_SUITE_P(
                    s.sites[0].prefill_tokens_per_s = 1;
                    s.candidates[0].prompt_tokens = 9;
                  },
-                 Reason::kNoGain}),
+                 Reason::kNoGain},
+        Addition{"batching_overhead",
+                 [](EpochSnapshot& s) {
+                   s.sites[0].compute = ComputeModel::kBatching;
+                   s.sites[0].prefill_tokens_per_s = 1;
+                   s.sites[0].overhead_s = 9;
+                 },
+                 Reason::kNoGain},
+        Addition{"round_trip", [](EpochSnapshot& s) { s.candidates[0].round_trip_s = 1; }, Reason::kNoGain}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(DelayModel, ProductionVariantsByHand) {
@@ -162,7 +170,11 @@ TEST(DelayModel, ProductionVariantsByHand) {
   EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 4);  // 8 / (4/2)
   site.uplink_shared = false;
   EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 2);
-  user.prompt_bits = 0;
+  user.round_trip_s = 0.25;
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, kUnknown, 4, 99, 2), 2.25);
+  site.uplink = UplinkModel::kShannon;
+  EXPECT_DOUBLE_EQ(UploadSeconds(site, user, 1, kUnknown, 0, 2), 2.25);
+  user.prompt_bits = 0;  // already here
   EXPECT_EQ(UploadSeconds(site, user, kUnknown, kUnknown, 0, 1), 0);
   EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 2);  // 2 / min(2, 4/4)
   site.work_flop_per_token = 3;
@@ -175,6 +187,8 @@ TEST(DelayModel, ProductionVariantsByHand) {
   site.token_time_per_query_s = 0.5;
   site.backends = 2;
   EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 0.5 + 1 * (1 + 0.5 * 2));
+  site.overhead_s = 3;
+  EXPECT_DOUBLE_EQ(ComputeSeconds(site, user, 4), 3 + 0.5 + 1 * (1 + 0.5 * 2));
 }
 
 TEST(Baselines, DifferOnlyWhereTheyShould) {
@@ -277,6 +291,170 @@ TEST(Goa, AgreesWithTheReferenceWhenUsersAreAlike) {
   }
 }
 
+// Every field that can change a decision does, alone, in a crowd that is alike but for it: whoever takes unlike
+// candidates for alike, or hoists a site's value and forgets another, disagrees with the reference.
+struct CandidateField {
+  const char* name;
+  void (*change)(Candidate&);
+};
+constexpr CandidateField kCandidateFields[] = {
+    {"uncertainty", [](Candidate& c) { c.uncertainty = 0.6; }},
+    {"prompt_bits", [](Candidate& c) { c.prompt_bits = 900; }},
+    {"round_trip_s", [](Candidate& c) { c.round_trip_s = 0.01; }},
+    {"tx_power_w", [](Candidate& c) { c.tx_power_w = 0.1; }},
+    {"local_delay_s", [](Candidate& c) { c.local_delay_s = 0.05; }},
+    {"edge_work_flop", [](Candidate& c) { c.edge_work_flop = 2e13; }},
+    {"deadline_s", [](Candidate& c) { c.deadline_s = 0.03; }},
+    {"prompt_tokens", [](Candidate& c) { c.prompt_tokens = 90; }},
+    {"expected_output_tokens", [](Candidate& c) { c.expected_output_tokens = 12; }},
+    {"tenant", [](Candidate& c) { c.tenant = 1; }},
+    {"must_offload", [](Candidate& c) { c.must_offload = true; }},
+    {"chat", [](Candidate& c) { c.chat = true; }},
+    {"link_stale", [](Candidate& c) { c.link_stale = true; }},
+};
+struct SiteField {
+  const char* name;
+  void (*change)(SiteState&);
+};
+constexpr SiteField kSiteFields[] = {
+    {"bandwidth_hz", [](SiteState& s) { s.bandwidth_hz = 3e5; }},
+    {"noise_w", [](SiteState& s) { s.noise_w = 1e-11; }},
+    {"compute_flops", [](SiteState& s) { s.compute_flops = 1e15; }},
+    {"max_share_flops", [](SiteState& s) { s.max_share_flops = 1e15; }},
+    {"work_flop_per_token", [](SiteState& s) { s.work_flop_per_token = 4e11; }},
+    {"uplink",
+     [](SiteState& s) {
+       s.uplink = s.uplink == UplinkModel::kShannon ? UplinkModel::kMeasured : UplinkModel::kShannon;
+     }},
+    {"uplink_shared", [](SiteState& s) { s.uplink_shared = false; }},
+    {"compute",
+     [](SiteState& s) {
+       s.compute = s.compute == ComputeModel::kBatching ? ComputeModel::kEqualShare : ComputeModel::kBatching;
+     }},
+    {"overhead_s", [](SiteState& s) { s.overhead_s = 0.01; }},
+    {"prefill_tokens_per_s", [](SiteState& s) { s.prefill_tokens_per_s = 2000; }},
+    {"token_time_s", [](SiteState& s) { s.token_time_s = 0.002; }},
+    {"token_time_per_query_s", [](SiteState& s) { s.token_time_per_query_s = 0.0008; }},
+    {"backends", [](SiteState& s) { s.backends = 3; }},
+    {"active_uplinks", [](SiteState& s) { s.active_uplinks = 3; }},
+    {"active_queries", [](SiteState& s) { s.active_queries = 4; }},
+    {"resident_interference_w", [](SiteState& s) { s.resident_interference_w = 1e-9; }},
+    {"max_queries", [](SiteState& s) { s.max_queries = 3; }},
+    {"accepting", [](SiteState& s) { s.accepting = false; }},
+    {"draining", [](SiteState& s) { s.accepting = false, s.draining = true; }},
+    {"chat", [](SiteState& s) { s.chat = false; }},
+};
+
+// A field that is new fails to compile here until it is listed above.
+static_assert([] {
+  const auto [id, uncertainty, prompt_bits, round_trip_s, tx_power_w, local_delay_s, edge_work_flop, deadline_s,
+              prompt_tokens, expected_output_tokens, tenant, must_offload, chat, link_stale] = Candidate{};
+  return id == QueryId{};
+}() && std::size(kCandidateFields) == 13);  // all but the id
+static_assert([] {
+  const auto [bandwidth_hz, noise_w, compute_flops, max_share_flops, work_flop_per_token, uplink, uplink_shared,
+              compute, overhead_s, prefill_tokens_per_s, token_time_s, token_time_per_query_s, backends, active_uplinks,
+              active_queries, resident_interference_w, max_queries, accepting, draining, chat] = SiteState{};
+  return backends == 1;
+}() && std::size(kSiteFields) == 20);
+
+// 70 users who are alike, 7 of them forced, between a site of each model of uplink and compute; all numbers matter.
+EpochSnapshot Crowd() {
+  EpochSnapshot snapshot;
+  for (int j = 0; j < 4; ++j) {
+    SiteState site;
+    site.bandwidth_hz = 1e6 * (1 + j);
+    site.noise_w = 1e-12;
+    site.compute_flops = 4e15;
+    site.max_share_flops = 3e15;
+    site.uplink = j < 2 ? UplinkModel::kShannon : UplinkModel::kMeasured;
+    site.compute = j % 2 == 0 ? ComputeModel::kEqualShare : ComputeModel::kBatching;
+    site.work_flop_per_token = j == 2 ? 1e10 : 0;
+    site.prefill_tokens_per_s = 20000;
+    site.token_time_s = 0.0005;
+    site.token_time_per_query_s = 0.0002;
+    snapshot.sites.push_back(site);
+  }
+  for (size_t i = 0; i < 70; ++i) {
+    Candidate user;
+    user.id = QueryId{i};
+    user.uncertainty = 0.5;
+    user.prompt_bits = 500;
+    user.tx_power_w = 0.2;
+    user.local_delay_s = 0.08;
+    user.edge_work_flop = 1e13;
+    user.prompt_tokens = 40;
+    user.expected_output_tokens = 5;
+    user.must_offload = i % 10 == 0;
+    snapshot.candidates.push_back(user);
+    for (size_t j = 0; j < 4; ++j) {
+      snapshot.gain.push_back(1e-9 * (4 - static_cast<double>(j)));
+      snapshot.uplink_bps.push_back(1e6);
+    }
+  }
+  snapshot.tau = 0.7;
+  snapshot.tenant_caps = {kUnlimited, 5};
+  return snapshot;
+}
+
+// What devices and operators see of a result.
+bool SameAnswers(const EpochResult& a, const EpochResult& b) {
+  bool same = a.order == b.order;
+  for (size_t i = 0; i < a.decisions.size() && same; ++i) {
+    const Decision &x = a.decisions[i], &y = b.decisions[i];
+    same = x.reason == y.reason && x.predicted_upload_s == y.predicted_upload_s &&
+           x.predicted_compute_s == y.predicted_compute_s && x.weighted_gain_s == y.weighted_gain_s;
+  }
+  return same;
+}
+
+void HoldToTheReference(const EpochSnapshot& snapshot) {
+  const EpochResult goa = Decide("goa", snapshot);
+  ASSERT_EQ(goa.order, Decide("reference", snapshot).order);
+  Decide("goa-relocate", snapshot);
+}
+
+TEST(EveryField, OfACandidateCountsInACrowd) {
+  for (const CandidateField& field : kCandidateFields) {
+    for (const bool all_plain : {true, false}) {  // the bounds in fours, and the general path
+      SCOPED_TRACE(testing::Message() << field.name << (all_plain ? ", plain sites" : ", all sites"));
+      EpochSnapshot snapshot = Crowd();
+      const bool reads_tokens = std::string(field.name).find("_tokens") != std::string::npos;
+      if (all_plain && !reads_tokens) {
+        for (SiteState& site : snapshot.sites) site.uplink = UplinkModel::kShannon;
+        for (SiteState& site : snapshot.sites) site.compute = ComputeModel::kEqualShare, site.work_flop_per_token = 0;
+      }
+      snapshot.sites[3].chat = false;
+      if (std::string(field.name) == "link_stale")
+        snapshot.gain = snapshot.uplink_bps = std::vector<double>(280, kUnknown);
+      const EpochResult alike = Decide("goa", snapshot);
+      for (size_t i = 0; i < snapshot.candidates.size(); ++i) {
+        if (i % 3 != 0) field.change(snapshot.candidates[i]);
+      }
+      EXPECT_FALSE(SameAnswers(Decide("goa", snapshot), alike)) << "does not matter here: the test sees nothing";
+      HoldToTheReference(snapshot);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(EveryField, OfASiteCountsInACrowd) {
+  for (const SiteField& field : kSiteFields) {
+    bool matters = false;
+    for (size_t j = 0; j < 4; ++j) {
+      SCOPED_TRACE(testing::Message() << field.name << " of site " << j);
+      EpochSnapshot snapshot = Crowd();
+      for (size_t i = 0; i < snapshot.candidates.size(); ++i) snapshot.candidates[i].chat = i % 2 == 0;
+      const EpochResult before = Decide("goa", snapshot);
+      field.change(snapshot.sites[j]);
+      matters |= !SameAnswers(Decide("goa", snapshot), before);
+      HoldToTheReference(snapshot);
+      if (HasFatalFailure()) return;
+    }
+    EXPECT_TRUE(matters) << field.name << " does not matter here: the test sees nothing";
+  }
+}
+
 TEST(CheckSnapshot, NamesFieldValueAndRange) {
   const EpochSnapshot good = HandSnapshot({HandUser(0, 0.5, 1)}, 0.5);
   ASSERT_TRUE(CheckSnapshot(good).ok());
@@ -290,6 +468,13 @@ TEST(CheckSnapshot, NamesFieldValueAndRange) {
   EXPECT_EQ(message([](auto& s) { s.gain[0] = -1; }), "candidates[0].gain: -1 is not finite and >= 0, or NaN");
   EXPECT_EQ(message([](auto& s) { s.candidates[0].local_delay_s = kInfinity; }),
             "candidates[0].local_delay_s: inf is not finite and >= 0");
+  EXPECT_EQ(message([](auto& s) { s.candidates[0].round_trip_s = -1; }),
+            "candidates[0].round_trip_s: -1 is not finite and >= 0");
+  EXPECT_EQ(message([](auto& s) {
+              s.sites[0].compute = ComputeModel::kBatching;
+              s.sites[0].overhead_s = kInfinity;
+            }),
+            "sites[0].overhead_s: inf is not finite and >= 0");
   EXPECT_EQ(message([](auto& s) { s.sites[0].noise_w = 0; }), "sites[0].noise_w: 0 is not finite and > 0");
   EXPECT_EQ(message([](auto& s) { s.sample = {0, 0}; }), "sample: 0 is not a candidate or is listed twice");
   EXPECT_EQ(message([](auto& s) { s.residents = {{SiteIndex{1}}}; }),

@@ -53,6 +53,7 @@ class SnapshotMaker {
     site.uplink_shared = Chance(0.5);
     if (Chance(0.3)) {
       site.compute = ComputeModel::kBatching;
+      if (Chance(0.5)) site.overhead_s = coarse ? 0.002 : Uniform(0, 0.01);
       site.prefill_tokens_per_s = Uniform(1000, 20000);
       site.token_time_s = coarse ? 0.001 : Uniform(0, 0.003);
       site.token_time_per_query_s = coarse ? 0.0001 : Uniform(0, 0.0004);
@@ -83,6 +84,7 @@ class SnapshotMaker {
     user.id = QueryId{i};
     user.uncertainty = Chance(0.1) ? Below(2) : coarse ? 0.25 * (1 + Below(3)) : Uniform(0, 1);
     user.prompt_bits = Chance(0.1) ? 0 : coarse ? 400 : Uniform(200, 1200);
+    if (Chance(0.3)) user.round_trip_s = coarse ? 0.004 : std::pow(10, Uniform(-9, -1));
     user.tx_power_w = coarse ? 0.25 : Uniform(0.05, 0.3);
     user.local_delay_s = Chance(0.05) ? 0 : coarse ? 0.03125 : Uniform(0.01, 0.08);
     user.edge_work_flop = 8 * user.local_delay_s * (coarse ? 9e13 : Uniform(4e13, 1.4e14));

@@ -40,8 +40,9 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
   EXPECT_TRUE(u.model == du.model && u.bandwidth_hz == du.bandwidth_hz && u.shared == du.shared &&
               u.noise_density_dbm_hz == du.noise_density_dbm_hz && u.reference_power_dbm == du.reference_power_dbm);
   const ComputeConfig &c = file->sites[0].compute, &dc = site.compute;
-  EXPECT_TRUE(c.model == dc.model && c.prefill_tokens_per_s == dc.prefill_tokens_per_s &&
-              c.token_time_s == dc.token_time_s && c.token_time_per_query_s == dc.token_time_per_query_s);
+  EXPECT_TRUE(c.model == dc.model && c.prefill_tokens_per_s == dc.prefill_tokens_per_s && c.learn == dc.learn &&
+              c.overhead_s == dc.overhead_s && c.token_time_s == dc.token_time_s &&
+              c.token_time_per_query_s == dc.token_time_per_query_s);
   EXPECT_EQ(file->sites[0].max_queries, site.max_queries);
   const BackendConfig& b = file->sites[0].backends[0];
   EXPECT_TRUE(b.first_byte == backend.first_byte && b.probe.path == backend.probe.path &&

@@ -306,6 +306,55 @@ TEST_F(DispatcherTest, MoreTokensThanWereAskedForAreNotBelieved) {
   for (const char* absurd : {"25", "10000000", "2147483647", "1e300", "-5"}) EXPECT_EQ(answered(absurd), -1) << absurd;
 }
 
+// What a query took teaches the engine what the next will take, where it is known and the server's own doing.
+TEST_F(DispatcherTest, OnlyAFairSampleOfAServersSpeedIsTold) {
+  const std::string usage =
+      "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":2,"
+      "\"prompt_tokens_details\":{\"cached_tokens\":20}}}\n\n";
+  const auto served = [&] { return std::get<QueryDone>(to_engine_.back()).served; };
+  CallId id = Start(1);
+  Advance(30 * kMs);
+  Head(id, 200);
+  Body(id, std::string(kToken) + kStop + usage + kDone);
+  ASSERT_TRUE(served());
+  EXPECT_DOUBLE_EQ(served()->compute_s, 0.03);
+  EXPECT_EQ(served()->prompt_tokens, 10);  // the others were cached
+  EXPECT_EQ(served()->output_tokens, 2);
+
+  id = Start(2);  // estimated
+  Head(id, 200);
+  Body(id, std::string(kToken) + kStop + kDone);
+  EXPECT_FALSE(served());
+
+  id = Start(3);  // a server that does not know its prompt's size
+  Head(id, 200);
+  Body(id, std::string(kToken) + kStop + "data: {\"choices\":[],\"usage\":{\"completion_tokens\":2}}\n\n" + kDone);
+  EXPECT_FALSE(served());
+
+  Start(4);  // on the other backend after the first
+  Head(Last(), 503);
+  End(Last(), TransportEnd::kComplete, "");
+  Head(Last(), 200);
+  Body(Last(), std::string(kToken) + kStop + usage + kDone);
+  EXPECT_EQ(Outcomes().back(), DispatchOutcome::kCompleted);
+  EXPECT_FALSE(served());
+
+  id = Start(5);  // its reader was slow, for a while
+  sink_.answer = Delivery::kPause;
+  Head(id, 200);
+  Body(id, kToken);
+  sink_.answer = Delivery::kAccepted;
+  dispatcher_->Resume(SessionId{}, now_);
+  Body(id, std::string(kStop) + usage + kDone);
+  EXPECT_EQ(Outcomes().back(), DispatchOutcome::kCompleted);
+  EXPECT_FALSE(served());
+
+  id = Start(6);  // and nothing of that stays
+  Head(id, 200);
+  Body(id, std::string(kToken) + kStop + usage + kDone);
+  EXPECT_TRUE(served());
+}
+
 TEST_F(DispatcherTest, APromptThatIsRefusedWithinTheStreamHurtsNobodyElse) {
   for (uint64_t k = 1; k <= 5; ++k) {
     const CallId id = Start(k);

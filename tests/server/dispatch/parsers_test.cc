@@ -218,6 +218,22 @@ TEST(CompletionJson, NumbersOutOfRangeAreRefusedAndTheRestIsRead) {
   EXPECT_EQ(chunk->usage->output_tokens, kMaxUsageTokens);
 }
 
+TEST(CompletionJson, CachedPromptTokensWhereTheServerTells) {
+  const auto cached = [](const std::string& usage, const std::string& beside = "") {
+    const auto chunk =
+        ParseChunk(R"({"choices":[],"usage":{"prompt_tokens":40,"completion_tokens":2)" + usage + "}" + beside + "}");
+    return chunk->usage->cached_tokens;
+  };
+  EXPECT_EQ(cached(""), 0);
+  EXPECT_EQ(cached(R"(,"prompt_tokens_details":{"cached_tokens":32})"), 32);  // OpenAI, vLLM, SGLang
+  EXPECT_EQ(cached(R"(,"prompt_tokens_details":null)"), 0);                   // vLLM unless told to
+  EXPECT_EQ(cached("", R"(,"timings":{"cache_n":30,"prompt_n":10})"), 30);    // llama-server
+  EXPECT_EQ(cached(R"(,"prompt_tokens_details":{"cached_tokens":32})", R"(,"timings":{"cache_n":30})"), 32);
+  for (const char* bad : {"41", "-1", "1e300", "\"3\"", "{}"}) {
+    EXPECT_EQ(cached(std::string(R"(,"prompt_tokens_details":{"cached_tokens":)") + bad + "}"), 0) << bad;
+  }
+}
+
 TEST(CompletionJson, FinishReasonsAreShortAndPrintable) {
   const auto reason = [](const std::string& said) {
     return ParseChunk(nlohmann::json{{"choices", {{{"text", ""}, {"finish_reason", said}}}}}.dump())

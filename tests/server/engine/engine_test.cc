@@ -2,12 +2,16 @@
 
 #include <cmath>
 #include <deque>
+#include <functional>
 #include <map>
+#include <random>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "scheduler/snapshot_check.h"
 #include "server/engine/inbox.h"
 #include "server/engine/snapshot_builder.h"
+#include "server/engine/uplink_table.h"
 
 namespace goad::server {
 namespace {
@@ -61,11 +65,16 @@ class EngineTest : public testing::Test {
     return SubmitUnlinked(session, uncertainty, prompt_bits);
   }
   void Link(uint64_t session) {
-    engine_->Handle(LinkUpdate{SessionId{session}, {{SiteIndex{0}, sched::kUnknown, 1e6, now_}}}, now_);
+    engine_->Handle(LinkUpdate{SessionId{session}, {{SiteIndex{0}, 1e-9, 20e6, now_}}}, now_);
+  }
+  void UseRadio() {
+    config_.sites[0].uplink.model = sched::UplinkModel::kShannon;
+    Restart();
   }
   QueryId SubmitUnlinked(uint64_t session, double uncertainty, double prompt_bits = 800) {
     SubmitQuery submit;
     submit.session = SessionId{session};
+    submit.device = absl::StrCat("device ", session);
     submit.id = QueryId{next_id_++};
     submit.meta.uncertainty = uncertainty;
     submit.meta.prompt_bits = prompt_bits;
@@ -177,6 +186,7 @@ TEST_F(EngineTest, AForcedQueryWithoutASlotIsLocalAfterMandatoryWait) {
 }
 
 TEST_F(EngineTest, NobodyButAForcedQueryWaitsLongerThanPeriodEvenBehindItsOwnUpload) {
+  UseRadio();
   Submit(1);
   Advance(3 * kMs);  // granted: its radio is busy
   Submit(1);
@@ -194,6 +204,7 @@ TEST_F(EngineTest, NobodyButAForcedQueryWaitsLongerThanPeriodEvenBehindItsOwnUpl
 }
 
 TEST_F(EngineTest, AForcedQueryWithoutALinkWaitsForOneAndIsToldWhatStoodInItsWay) {
+  UseRadio();
   SubmitUnlinked(7, 0.9);
   Advance(150 * kMs);
   EXPECT_TRUE(sink_.Decisions().empty());
@@ -208,6 +219,7 @@ TEST_F(EngineTest, AForcedQueryWithoutALinkWaitsForOneAndIsToldWhatStoodInItsWay
 }
 
 TEST_F(EngineTest, OneCandidatePerSessionAndEpochTheNextFollowsAtOnce) {
+  UseRadio();
   Submit(1), Submit(1);
   Advance(3 * kMs);
   ASSERT_EQ(sink_.Decisions().size(), 1u);
@@ -377,6 +389,12 @@ TEST_F(TwoSitesTest, FailoverTakesAnotherSitesSlotAndGivesTheFirstBack) {
   EXPECT_TRUE(engine_->idle());
 }
 
+TEST_F(TwoSitesTest, AFailoverIsNoSampleOfAnybodysSpeed) {
+  ReturnLast();
+  engine_->Handle(QueryDone{running_, DispatchOutcome::kCompleted, 4, ServedSample{1, 10, 4}}, now_);
+  for (const EngineStatus::Site& site : Status().sites) EXPECT_EQ(site.service.samples, 0u);
+}
+
 TEST_F(TwoSitesTest, FailoverWithoutAFreeSlotElsewhereIsFailedAnswerLocally) {
   engine_->Handle(SiteHealth{SiteIndex{1}, 1, 0}, now_);
   ReturnLast();
@@ -391,6 +409,248 @@ TEST_F(TwoSitesTest, AQueryThatWasCancelledMeanwhileGoesNowhere) {
   EXPECT_EQ(dispatch_.started.size(), 1u);
   EXPECT_EQ(Count<FailedEvent>(), 0u);
   EXPECT_TRUE(engine_->idle());
+}
+
+// A server that takes 40 ms, and for each of 4 output tokens 10 ms and 5 ms more for each query on it; it is configured
+// otherwise.
+class LearningTest : public EngineTest {
+ protected:
+  // Of the configured numbers: 10 tokens at 5000/s + 4 x (5 ms + 1 ms).
+  static constexpr double kConfigured_s = 0.002 + 4 * 0.006;
+  static double Truth(double queries) { return 0.04 + 4 * (0.01 + 0.005 * queries); }
+
+  // Decided, and its prompt is there.
+  QueryId Run() {
+    const QueryId id = Submit(next_id_);
+    Advance(2 * kMs);
+    engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);
+    return id;
+  }
+  double Predicted() const { return sink_.Decisions().back().predicted_compute_s; }
+  void Done(QueryId id, double compute_s) {
+    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 4, ServedSample{compute_s, 10, 4}}, now_);
+  }
+  void RunOne() {
+    const QueryId id = Run();
+    Advance(absl::Seconds(Truth(1)));
+    Done(id, Truth(1));
+  }
+  void RunTwo() {
+    const QueryId a = Run(), b = Run();
+    Advance(absl::Seconds(Truth(2)));
+    Done(a, Truth(2)), Done(b, Truth(2));
+  }
+};
+
+TEST_F(LearningTest, PredictsWhatQueriesTookAndSaysWhereFrom) {
+  const QueryId first = Run();
+  EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
+  EXPECT_EQ(Status().sites[0].service.samples, 0u);
+  Advance(absl::Seconds(Truth(1)));
+  Done(first, Truth(1));
+  for (int k = 0; k < 50; ++k) RunOne(), RunTwo();
+  EXPECT_EQ(Status().sites[0].service.samples, 151u);
+  const QueryId a = Run();
+  EXPECT_NEAR(Predicted() / Truth(1), 1, 0.05);
+  const QueryId b = Run();  // what it adds for the other is learned too
+  EXPECT_NEAR(Predicted() / Truth(2), 1, 0.05);
+  Advance(absl::Seconds(Truth(2)));
+  Done(a, Truth(2)), Done(b, Truth(2));
+  Advance(absl::Seconds(60));  // nobody came: as configured, to the last bit
+  EXPECT_EQ(Status().sites[0].service.samples, 0u);
+  Run();
+  EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
+}
+
+// The mean over its life, per backend: here two for the first half of it and one for the rest.
+TEST_F(LearningTest, QueriesBesideItCountForAsLongAsTheyWere) {
+  for (const int backends : {1, 2}) {
+    Restart();
+    engine_->Handle(SiteHealth{SiteIndex{0}, backends, 2}, now_);
+    const QueryId a = Submit(1), b = Submit(2);
+    Advance(2 * kMs);
+    for (const QueryId id : {a, b}) engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);
+    Advance(50 * kMs);
+    engine_->Handle(QueryDone{b, DispatchOutcome::kFailed}, now_);
+    Advance(50 * kMs);
+    Done(a, 0.1);
+    const estimate::Vector prior = {0, 1 / 5000.0, 0.005, 0.001};
+    estimate::LinearEstimate expected(0.93);
+    expected.Add({1, 10, 4, 4 * 1.5 / backends}, 0.1, prior, 0);
+    const estimate::Vector coefficients = expected.At(prior, 0);
+    const ServiceTimes service = Status().sites[0].service;
+    EXPECT_NEAR(service.overhead_s, coefficients[0], 1e-9);
+    EXPECT_NEAR(service.prefill_tokens_per_s, 1 / coefficients[1], 1e-3);
+    EXPECT_NEAR(service.token_time_s, coefficients[2], 1e-9);
+    EXPECT_NEAR(service.token_time_per_query_s, coefficients[3], 1e-9);
+  }
+}
+
+// Devices count 10 tokens where the server counts 12 and has 6 of them cached: what is predicted of 10 is what 6 take.
+TEST_F(LearningTest, PromptTokensArePredictedAsDevicesCountThem) {
+  for (int k = 0; k < 200; ++k) {
+    const QueryId id = Run();
+    const int computed = 3 + k % 7;  // 6 in the mean
+    const double took_s = 0.01 * computed;
+    Advance(absl::Seconds(took_s));
+    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 1, ServedSample{took_s, computed, 1}}, now_);
+  }
+  Run();
+  EXPECT_NEAR(Predicted(), 0.06, 0.006);
+}
+
+TEST_F(LearningTest, NothingIsLearnedWhereItMayNotBe) {
+  const auto samples = [&] { return Status().sites[0].service.samples; };
+  const QueryId untold = Run();  // the dispatcher says: no fair sample
+  engine_->Handle(QueryDone{untold, DispatchOutcome::kCompleted, 4}, now_);
+  EXPECT_EQ(samples(), 0u);
+  config_.sites[0].compute.learn = false;
+  Restart();
+  RunOne();
+  EXPECT_EQ(samples(), 0u);
+  Run();
+  EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
+  config_.sites[0].compute = {};
+  config_.sites[0].compute.model = sched::ComputeModel::kEqualShare;
+  config_.sites[0].compute.capacity_flops = 1e15;
+  Restart();
+  RunOne();
+  EXPECT_EQ(samples(), 0u);
+}
+
+TEST_F(LearningTest, AReloadBeginsAnewWhereItsServersOrNumbersChange) {
+  const auto samples = [&] { return Status().sites[0].service.samples; };
+  const auto reload = [&] { engine_->Handle(ApplyConfig{std::make_shared<const Config>(config_)}, now_); };
+  RunOne();
+  config_.policy.tau = 0.3;
+  config_.sites[0].max_queries = 1;
+  reload();
+  EXPECT_EQ(samples(), 1u);
+  for (const auto& change :
+       std::vector<std::function<void(SiteConfig&)>>{[](SiteConfig& site) { site.backends[0].url = "http://other"; },
+                                                     [](SiteConfig& site) { site.backends[0].model = "other"; },
+                                                     [](SiteConfig& site) { site.backends.resize(2); },
+                                                     [](SiteConfig& site) { site.compute.token_time_s = 0.006; }}) {
+    RunOne();
+    const QueryId runs = Run();
+    ASSERT_GT(samples(), 0u);
+    change(config_.sites[0]);
+    reload();
+    EXPECT_EQ(samples(), 0u);
+    Done(runs, Truth(1));  // of the servers there were
+    EXPECT_EQ(samples(), 0u);
+    RunOne();
+    EXPECT_EQ(samples(), 1u);
+  }
+}
+
+// Devices that report nothing, at a site with measured uplinks.
+class UplinkTest : public EngineTest {
+ protected:
+  UplinkTest() { engine_->Handle(SiteHealth{SiteIndex{0}, 1, 8}, now_); }
+  // Asks, uploads in `seconds` and is answered; what was predicted for the upload.
+  double Upload(uint64_t session, double bits, double seconds) {
+    const QueryId id = SubmitUnlinked(session, 0.9, bits);
+    Advance(2 * kMs);
+    EXPECT_EQ(sink_.Decisions().back().id, id);
+    EXPECT_EQ(sink_.Decisions().back().reason, Reason::kUncertain);
+    const double predicted_s = sink_.Decisions().back().predicted_upload_s;
+    Advance(absl::Seconds(seconds));
+    engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);
+    engine_->Handle(QueryDone{id, DispatchOutcome::kFailed}, now_);
+    return predicted_s;
+  }
+  double Predicted(uint64_t session, double bits) {
+    const QueryId id = SubmitUnlinked(session, 0.9, bits);
+    Advance(2 * kMs);
+    engine_->Handle(CancelQuery{id}, now_);
+    return sink_.Decisions().back().predicted_upload_s;
+  }
+};
+
+// A link of 30 ms and 5 Mbit/s, then of 80 ms and 1 Mbit/s; prompts of 500 bytes to 200 kB.
+TEST_F(UplinkTest, PredictsUploadsOfADeviceThatNeverReports) {
+  std::mt19937_64 random(7);
+  std::normal_distribution<double> normal;
+  for (const auto& [round_trip_s, bps] : {std::pair(0.03, 5e6), {0.08, 1e6}}) {
+    std::vector<double> errors;
+    for (int k = 0; k < 40; ++k) {
+      const double bits = 8 * 500 * std::pow(400, static_cast<double>(random() >> 11) * 0x1p-53);
+      const double seconds = (round_trip_s + bits / bps) * std::exp(0.1 * normal(random));
+      const double predicted_s = Upload(1, bits, seconds);
+      if (k >= 10) errors.push_back(std::abs(predicted_s / seconds - 1));
+    }
+    std::sort(errors.begin(), errors.end());
+    EXPECT_LT(errors[errors.size() / 2], 0.25);
+  }
+  EXPECT_EQ(Status().uplink.samples, 1u);
+}
+
+TEST_F(UplinkTest, WhatADeviceWasSeenToHaveIsItsOwnOverItsConnectionsAndTheMedianIsForOthers) {
+  EXPECT_DOUBLE_EQ(Predicted(1, 1e6), 0.1);  // nobody was seen: 10 Mbit/s
+  for (int k = 0; k < 40; ++k) {
+    for (uint64_t device = 1; device <= 5; ++device) {  // 1 to 4 Mbit/s, and one that is very slow
+      const double bits = 1e4 * (1 + 10 * (k % 3)), bps = device == 5 ? 1e5 : 1e6 * static_cast<double>(device);
+      Upload(device, bits, bits / bps);
+    }
+  }
+  engine_->Handle(SessionClosed{SessionId{2}}, now_);
+  EXPECT_NEAR(Predicted(2, 1e6), 0.5, 0.05);
+  EXPECT_NEAR(Predicted(5, 1e5), 1, 0.1);
+  EXPECT_NEAR(Predicted(77, 1e6), 0.5, 0.05) << "the median of 5";
+  EXPECT_EQ(Status().uplink.samples, 5u);
+  Link(2);  // what it reports wins, while it is fresh
+  EXPECT_NEAR(Predicted(2, 1e6), 0.05, 0.02);
+  Advance(absl::Seconds(3));
+  EXPECT_NEAR(Predicted(2, 1e6), 0.5, 0.05);
+  Advance(absl::Seconds(60));  // as at the start: somebody has to try again
+  EXPECT_DOUBLE_EQ(Predicted(5, 1e6), 0.1);
+  for (const DecisionEvent& decision : sink_.Decisions()) EXPECT_EQ(decision.reason, Reason::kUncertain);
+}
+
+TEST_F(UplinkTest, WhatIsSharedIsLearnedAsIfItWereNot) {
+  for (const bool shared : {true, false}) {
+    config_.sites[0].uplink.shared = shared;
+    Restart();
+    engine_->Handle(SiteHealth{SiteIndex{0}, 1, 8}, now_);
+    for (int k = 0; k < 30; ++k) {  // two at a time, of two devices or of one: each gets 1 Mbit/s of 2
+      const double bits = 1e4 * (1 + 10 * (k % 3));
+      const QueryId a = SubmitUnlinked(1, 0.9, bits), b = SubmitUnlinked(shared ? 2 : 1, 0.9, bits);
+      Advance(2 * kMs);
+      Advance(absl::Seconds(bits / 1e6));
+      for (const QueryId id : {a, b}) {
+        engine_->Handle(PromptReady{id, std::make_shared<PromptBody>()}, now_);
+        engine_->Handle(QueryDone{id, DispatchOutcome::kFailed}, now_);
+      }
+    }
+    EXPECT_NEAR(Predicted(1, 1e6), 0.5, shared ? 0.05 : 0.2) << "alone";
+    const QueryId first = SubmitUnlinked(1, 0.9, 1e6), second = SubmitUnlinked(shared ? 2 : 1, 0.9, 1e6);
+    Advance(2 * kMs);  // both in one epoch, also of one device: no radio that could be busy
+    ASSERT_EQ(sink_.Decisions().back().id, second);
+    EXPECT_EQ(sink_.Decisions().back().reason, Reason::kUncertain);
+    EXPECT_NEAR(sink_.Decisions().back().predicted_upload_s, 1, shared ? 0.1 : 0.4);
+    for (const QueryId id : {first, second}) engine_->Handle(CancelQuery{id}, now_);
+  }
+}
+
+TEST_F(UplinkTest, ADecisionTellsHowLongItsQueryWaited) {
+  SubmitUnlinked(1, 0.9);
+  Advance(2 * kMs);
+  EXPECT_DOUBLE_EQ(sink_.Decisions().back().queue_s, 0.002);
+}
+
+TEST(UplinkTable, IsBounded) {
+  UplinkTable uplinks;
+  MonotonicTime now = MonotonicTime::FromOrigin(absl::Seconds(5));
+  for (size_t k = 0; k <= UplinkTable::kMostDevices; ++k) {
+    uplinks.Add(absl::StrCat("device ", k), 1e6, 1, 1, now = now + absl::Microseconds(10));
+    if (k % 100 == 0) uplinks.Add("device 1", 1e6, 1, 1, now);  // the latest uploads are kept
+  }
+  EXPECT_EQ(uplinks.Of("device 0", now).samples, 0u);
+  EXPECT_GT(uplinks.Of("device 1", now).samples, 100u);
+  EXPECT_EQ(uplinks.Of("device 3", now).samples, 1u);
+  uplinks.Refresh(now);
+  EXPECT_EQ(uplinks.median().samples, UplinkTable::kMostDevices);
 }
 
 TEST_F(EngineTest, WhenSlotsAreShortTenantsShareThemAndAFloodDoesNotStarveTheOther) {
@@ -517,6 +777,7 @@ TEST_F(EngineTest, GoaServesByDefaultAndGoaRelocateAfterASwitchBetweenEpochs) {
 }
 
 TEST_F(EngineTest, StaleLinksAreNotUsed) {
+  UseRadio();
   Submit(1);
   Advance(3 * kMs);
   engine_->Handle(PromptReady{QueryId{1}, std::make_shared<PromptBody>()}, now_);
@@ -594,7 +855,7 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   asking.meta.deadline = absl::Seconds(3);
   asking.meta.max_output_tokens = 10;
   const std::vector<const Query*> candidates = {&asking}, residents = {&uploading, &running};
-  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, 4.0, sites, links, candidates, residents}, now);
+  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, 4.0, sites, links, {}, candidates, residents}, now);
   EXPECT_NEAR(s.sites[0].noise_w, 1e8 * std::pow(10, -20.4), 1e-20);  // -174 dBm/Hz over 100 MHz
   EXPECT_EQ(s.sites[0].max_queries, 3);
   EXPECT_EQ(s.sites[1].max_queries, 2);  // the slots of the backends that are up

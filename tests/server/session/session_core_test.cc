@@ -267,6 +267,28 @@ TEST_F(SessionCoreTest, ASecondHelloIsRefusedAndChangesNothing) {
   EXPECT_EQ(registry_.List(10)[0].device_name, "d");
 }
 
+// What is learned of its uplink is found again by it: identity and device, whatever the connection.
+TEST_F(SessionCoreTest, TheEngineHearsWhichDeviceAsks) {
+  std::vector<std::string> devices;
+  for (const auto& [identity, device] :
+       std::vector<std::pair<std::string, std::string>>{{"one", "d"}, {"one", "d"}, {"one", "e"}, {"two", "d"}}) {
+    Open* open = Connect(Caller{identity, "10.0.0.1"});
+    Greet(open, device);
+    Send(open, QueryFrame(absl::StrCat("q", devices.size())));
+    devices.push_back(Got<SubmitQuery>().at(0).device);
+  }
+  EXPECT_EQ(devices[0], devices[1]);
+  EXPECT_EQ(std::set<std::string>(devices.begin(), devices.end()).size(), 3u);
+}
+
+TEST_F(SessionCoreTest, ADecisionTellsHowLongItsQueryWaited) {
+  Greet();
+  DecisionEvent local{Ask("q"), 1, sched::Verdict::kLocal, sched::Reason::kNoGain};
+  local.queue_s = 0.25;
+  registry_.Deliver(device_->session->id, local);
+  EXPECT_EQ(Next().decision().queue_s(), 0.25);
+}
+
 TEST_F(SessionCoreTest, ABadHelloIsRefusedAndMayBeSaidAgain) {
   v1::DeviceFrame hello = HelloFrame();
   hello.mutable_hello()->set_protocol_version(2);

@@ -30,6 +30,12 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
                            "request_tpot_seconds",
                            "request_duration_seconds",
                            "prediction_error_seconds",
+                           "prediction_relative_error",
+                           "service_seconds",
+                           "service_samples",
+                           "uplink_devices",
+                           "uplink_round_trip_seconds",
+                           "uplink_bytes_per_second",
                            "deadline_missed_total",
                            "tau",
                            "tau_infeasible_total",
@@ -53,12 +59,22 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
     EXPECT_EQ(names.count(std::string("goad_") + name), 1u) << name;
   }
   metrics.Backend(sched::SiteIndex{0}, 0, 2, 0);
+  metrics.Compute(sched::SiteIndex{0}, 2, 1.1);  // 45 % of it was not foreseen
+  metrics.Compute(sched::SiteIndex{0}, 0, 1);
+  sched::SiteState state;
+  state.prefill_tokens_per_s = 4;
+  metrics.ServiceTimes(sched::SiteIndex{0}, state, 7);
   const std::string text = prometheus::TextSerializer().Serialize(metrics.page()->Collect());
   EXPECT_NE(text.find("goad_decisions_total{reason=\"UNCERTAIN\",site=\"cell-a\",verdict=\"OFFLOAD\"} 1\n"),
             std::string::npos);
-  for (const char* line : {"goad_backend_up{backend=\"http://x\",site=\"cell-a\"} 0\n",
-                           "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"loading\"} 1\n",
-                           "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"unknown\"} 0\n"}) {
+  for (const char* line :
+       {"goad_prediction_relative_error_bucket{part=\"compute\",site=\"cell-a\",le=\"0.25\"} 0\n",
+        "goad_prediction_relative_error_bucket{part=\"compute\",site=\"cell-a\",le=\"0.5\"} 1\n",
+        "goad_prediction_relative_error_count{part=\"compute\",site=\"cell-a\"} 1\n",
+        "goad_service_seconds{part=\"prompt_token\",site=\"cell-a\"} 0.25\n",
+        "goad_service_samples{site=\"cell-a\"} 7\n", "goad_backend_up{backend=\"http://x\",site=\"cell-a\"} 0\n",
+        "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"loading\"} 1\n",
+        "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"unknown\"} 0\n"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line;
   }
   EXPECT_NE(text.find("goad_solver_duration_seconds_count{policy=\"goa\"} 1\n"), std::string::npos);

@@ -1,0 +1,70 @@
+#include "server/engine/service_times.h"
+
+#include <algorithm>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace goad::server {
+namespace {
+
+constexpr double kLeastTokenSeconds = 1e-9;  // of prefill: its rate stays finite
+
+// In the order of the features: 1, prompt tokens, output tokens, output tokens x queries.
+estimate::Vector Prior(const ComputeConfig& compute) {
+  return {compute.overhead_s, 1 / compute.prefill_tokens_per_s, compute.token_time_s, compute.token_time_per_query_s};
+}
+
+double Seconds(MonotonicTime now) { return SecondsBetween(MonotonicTime(), now); }
+
+bool Learns(const ComputeConfig& compute) { return compute.model == sched::ComputeModel::kBatching && compute.learn; }
+
+}  // namespace
+
+void ServiceEstimate::Add(const ComputeConfig& compute, const ServedSample& sample, int declared, double queries,
+                          MonotonicTime now) {
+  if (!Learns(compute)) return;
+  const double keep = estimate_.SamplesAt(Seconds(now)) > 0 ? kKeep : 0;
+  declared_ = keep * declared_ + declared;
+  computed_ = keep * computed_ + sample.prompt_tokens;
+  const double output = sample.output_tokens;
+  estimate_.Add({1, static_cast<double>(sample.prompt_tokens), output, output * queries}, sample.compute_s,
+                Prior(compute), Seconds(now));
+}
+
+double ServiceEstimate::ComputedPerDeclared() const {
+  constexpr double kMostApart = 10;  // more is no way of counting
+  return declared_ > 0 ? std::clamp(computed_ / declared_, 1 / kMostApart, kMostApart) : 1;
+}
+
+ServiceTimes ServiceEstimate::At(const ComputeConfig& compute, MonotonicTime now) const {
+  ServiceTimes times{compute.overhead_s, compute.prefill_tokens_per_s, compute.token_time_s,
+                     compute.token_time_per_query_s};
+  times.samples = Learns(compute) ? estimate_.SamplesAt(Seconds(now)) : 0;
+  if (times.samples == 0) return times;  // to the last bit
+  const estimate::Vector learned = estimate_.At(Prior(compute), Seconds(now));
+  times.overhead_s = learned[0];
+  times.prefill_tokens_per_s = 1 / std::max(learned[1] * ComputedPerDeclared(), kLeastTokenSeconds);
+  times.token_time_s = learned[2];
+  times.token_time_per_query_s = learned[3];
+  return times;
+}
+
+bool BeginsAnew(const SiteConfig& before, const SiteConfig& now) {
+  const auto servers = [](const SiteConfig& site) {
+    std::vector<std::pair<std::string, std::string>> list;
+    for (const BackendConfig& backend : site.backends) {
+      if (!backend.presence.removed()) list.emplace_back(backend.url, backend.model);
+    }
+    std::sort(list.begin(), list.end());
+    return list;
+  };
+  const auto start = [](const SiteConfig& site) {
+    const ComputeConfig& c = site.compute;
+    return std::tuple(c.model, c.learn, Prior(c));
+  };
+  return before.name != now.name || servers(before) != servers(now) || start(before) != start(now);
+}
+
+}  // namespace goad::server
