@@ -45,7 +45,7 @@ class Daemon {
 
   bool deaf() const;  // on_deaf was called
 
-  // Grows while the engine thread turns (at least once a second).
+  // Grows while the engine thread turns (at least five times a second).
   uint64_t engine_turns() const;
 
   // For the service manager's status line. Thread-safe; they do not wait for the engine.

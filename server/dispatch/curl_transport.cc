@@ -31,6 +31,7 @@ struct Transfer {
   std::string body;     // what came of it and is not reported yet
   std::string no_http;  // what was heard instead
   bool head_reported = false;
+  bool on_new_connection = false;  // asked for
 };
 
 constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, informational ones and trailers included
@@ -162,6 +163,23 @@ struct CurlTransport::Impl {
     }
   }
 
+  // A server, or a proxy before it, may end a connection that was kept just when it is used again. libcurl then tries
+  // others, five at most, which may be as dead: a restart ends all of them. True when the call is on its way again.
+  bool TryNewConnection(Transfer& transfer, CURLcode code) {
+    long connections_made = 0;
+    curl_easy_getinfo(transfer.easy, CURLINFO_NUM_CONNECTS, &connections_made);
+    if (code == CURLE_OK || code == CURLE_OPERATION_TIMEDOUT || connections_made > 0 || transfer.head_bytes > 0 ||
+        std::exchange(transfer.on_new_connection, true)) {
+      return false;
+    }
+    curl_multi_remove_handle(multi, transfer.easy);
+    curl_easy_setopt(transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
+    transfer.no_http.clear();
+    transfer.error[0] = 0;
+    curl_multi_add_handle(multi, transfer.easy);
+    return true;
+  }
+
   void ReportEnded() {
     int left = 0;
     while (CURLMsg* message = curl_multi_info_read(multi, &left)) {
@@ -170,7 +188,7 @@ struct CurlTransport::Impl {
       curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
       const CURLcode code = message->data.result;
       const auto found = transfers.find(transfer->id);
-      if (found == transfers.end()) continue;
+      if (found == transfers.end() || TryNewConnection(*transfer, code)) continue;
       std::unique_ptr<Transfer> ended = std::move(found->second);
       transfers.erase(found);
       if (code == CURLE_OK) ReportHead(*ended, now);

@@ -5,6 +5,10 @@
 #include <algorithm>
 
 namespace goad::server {
+namespace {
+// Shorter than whoever looks at `turns` waits between two looks: with a second for both a watchdog went hungry.
+constexpr absl::Duration kLongestSleep = absl::Milliseconds(200);
+}  // namespace
 
 EngineThread::EngineThread(Engine* engine, Inbox* inbox, Metrics* metrics)
     : engine_(engine), inbox_(inbox), metrics_(metrics), thread_([this] { Run(); }) {}
@@ -23,7 +27,7 @@ void EngineThread::SetConfig(std::shared_ptr<const Config> config, bool keep_ove
 void EngineThread::Run() {
   pthread_setname_np(pthread_self(), "goad-engine");
   while (!stop_) {
-    const MonotonicTime until = std::min(engine_->NextWake(), MonotonicTime::Now() + absl::Seconds(1));
+    const MonotonicTime until = std::min(engine_->NextWake(), MonotonicTime::Now() + kLongestSleep);
     std::vector<Event> events = inbox_->Drain(until, engine_->min_period());
     const MonotonicTime now = MonotonicTime::Now();
     for (Event& event : events) engine_->Handle(std::move(event), now);

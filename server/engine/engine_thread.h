@@ -19,7 +19,7 @@ class EngineThread {
   // For the engine and its inbox. `keep_overrides`: of tau and policy.
   void SetConfig(std::shared_ptr<const Config> config, bool keep_overrides);
 
-  // Grows with every turn of the loop; at least once a second. The watchdog looks at it.
+  // Grows with every turn of the loop; at least five times a second. The watchdog looks at it.
   uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
   // Of all sites, as of the last turn.
   int active_queries() const { return active_queries_.load(std::memory_order_relaxed); }

@@ -1,0 +1,139 @@
+#include "server/dispatch/curl_transport.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/fakes/loopback.h"
+
+namespace goad::server {
+namespace {
+
+constexpr int kAtOnce = 8;
+
+// Answers the first request of each connection, when kAtOnce have come in all, and keeps the connection; breaks it at
+// the second, as a server that has been started again does behind a proxy, or one whose patience ended meanwhile.
+class ForgetfulServer {
+ public:
+  ForgetfulServer() : fd_(ListenOnLoopback(&port_)), acceptor_([this] { Accept(); }) {}
+  ~ForgetfulServer() {
+    shutdown(fd_, SHUT_RDWR);
+    acceptor_.join();
+    for (const int connection : connections_) shutdown(connection, SHUT_RDWR);
+    for (std::thread& worker : workers_) worker.join();
+    for (const int connection : connections_) close(connection);
+    close(fd_);
+  }
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  int broken() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return broken_;
+  }
+  int answered() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return answered_;
+  }
+
+ private:
+  void Accept() {
+    for (;;) {
+      const int connection = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+      if (connection < 0) return;
+      connections_.push_back(connection);
+      workers_.emplace_back([this, connection] { Serve(connection); });
+    }
+  }
+  static bool ReadRequest(int connection) {
+    std::string request;
+    char buffer[4096];
+    while (request.find("\r\n\r\n{}") == std::string::npos) {  // the tests' body is {}
+      const ssize_t n = recv(connection, buffer, sizeof buffer, 0);
+      if (n <= 0) return false;
+      request.append(buffer, static_cast<size_t>(n));
+    }
+    return true;
+  }
+  void Serve(int connection) {
+    if (!ReadRequest(connection)) return;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      ++answered_;
+      changed_.notify_all();
+      changed_.wait(lock, [this] { return answered_ >= kAtOnce; });
+    }
+    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    [[maybe_unused]] const ssize_t sent = send(connection, answer.data(), answer.size(), MSG_NOSIGNAL);
+    if (!ReadRequest(connection)) return;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ++broken_;
+    }
+    shutdown(connection, SHUT_RDWR);
+  }
+
+  int port_ = 0;
+  const int fd_;
+  std::vector<int> connections_;  // the acceptor's, until it has ended
+  std::vector<std::thread> workers_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int answered_ = 0, broken_ = 0;
+  std::thread acceptor_;
+};
+
+struct Call final : HttpListener {
+  void OnHead(const HttpHead& head, MonotonicTime) override { status = head.status; }
+  void OnBody(std::string_view bytes, MonotonicTime) override { body += bytes; }
+  void OnEnd(TransportEnd how, const std::string& what, MonotonicTime) override {
+    ++ends;
+    end = how;
+    detail = what;
+  }
+  int status = 0, ends = 0;
+  std::string body, detail;
+  TransportEnd end = TransportEnd::kBroken;
+};
+
+class CurlTransportTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto opened = CurlTransport::Open();
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    transport_ = std::move(*opened);
+    backend_.url = server_.url();
+  }
+  void Run(std::vector<Call>& calls) {
+    for (Call& call : calls) transport_->Start({&backend_, "/v1/x", "{}", absl::Seconds(5), ""}, &call);
+    const MonotonicTime late = MonotonicTime::Now() + absl::Seconds(20);
+    for (const Call& call : calls) {
+      while (call.ends == 0 && MonotonicTime::Now() < late) transport_->Poll(late);
+    }
+  }
+
+  ForgetfulServer server_;
+  BackendConfig backend_;
+  std::unique_ptr<CurlTransport> transport_;
+};
+
+// libcurl tries a few connections that it has kept, and gives up when all of them are dead.
+TEST_F(CurlTransportTest, ACallThatFindsOnlyDeadConnectionsMakesANewOne) {
+  std::vector<Call> first(kAtOnce);
+  Run(first);
+  for (const Call& call : first) EXPECT_EQ(call.body, "ok") << call.detail;
+  std::vector<Call> second(1);
+  Run(second);
+  EXPECT_EQ(second[0].end, TransportEnd::kComplete) << second[0].detail;
+  EXPECT_EQ(second[0].status, 200);
+  EXPECT_EQ(second[0].body, "ok");
+  EXPECT_EQ(second[0].ends, 1);
+  EXPECT_GT(server_.broken(), 0);              // connections were kept
+  EXPECT_EQ(server_.answered(), kAtOnce + 1);  // and one more was made
+}
+
+}  // namespace
+}  // namespace goad::server
