@@ -202,7 +202,7 @@ void ClientCore::OnWelcome(const v1::Welcome& welcome, Instant now) {
 void ClientCore::OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& sites, Instant now) {
   sites_ = ReadSites(sites);
   ++welcomes_;
-  links_.Again();
+  links_.Again(sites_);
   SendLinks(now);
 }
 

@@ -24,8 +24,11 @@ absl::Status LinkReports::Take(Link link, Instant now) {
   return absl::OkStatus();
 }
 
-void LinkReports::Again() {
-  for (const auto& [site, known] : links_) changed_.insert(site);
+void LinkReports::Again(const std::vector<Site>& sites) {
+  changed_.clear();
+  for (const Site& site : sites) {
+    if (links_.count(site.name) > 0) changed_.insert(site.name);
+  }
   next_ = -absl::InfiniteDuration();
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "client_sdk/src/instant.h"
 #include "goad/query.h"
@@ -18,7 +19,9 @@ class LinkReports {
  public:
   // What is wrong with it, if anything; then it is not taken.
   absl::Status Take(Link link, Instant now);
-  void Again();  // on a new stream everything is to be told once more
+  // goad has named its sites: what is known of their links is to be told once more, and nothing of others, which it
+  // would refuse. Those are told again when they come back.
+  void Again(const std::vector<Site>& sites);
   // When Report is next to be called; infinite when there is nothing to tell.
   Instant due() const { return changed_.empty() ? absl::InfiniteDuration() : next_; }
   v1::DeviceFrame Report(Instant now);  // REQUIRES: due() <= now. May have no links (all too old)

@@ -445,6 +445,26 @@ TEST_F(ClientCoreTest, LinkReportsAreTenASecondAndTheLastIsAlwaysSent) {
   EXPECT_EQ(core_.NextWake(), absl::InfiniteDuration());
 }
 
+TEST_F(ClientCoreTest, WhenSitesChangeLinksToThoseThatAreLeftAreToldAgainAndToThoseThatComeBack) {
+  Welcome();  // site a
+  const auto links_after = [&](const std::vector<std::string>& sites) {
+    sent_.clear();
+    v1::ServerFrame frame;
+    for (const std::string& site : sites) frame.mutable_sites()->add_sites()->set_name(site);
+    Frame(frame);
+    std::vector<std::string> links;
+    for (const auto& sent : sent_) {
+      for (const auto& link : sent.link_report().links()) links.push_back(link.site());
+    }
+    return links;
+  };
+  EXPECT_TRUE(links_after({"a", "b"}).empty());
+  core_.ReportLinks({{.site = "a", .gain_db = -80}, {.site = "b", .gain_db = -81}}, now_);
+  Collect();
+  EXPECT_EQ(links_after({"b", "c"}), std::vector<std::string>{"b"});
+  EXPECT_EQ(links_after({"a"}), std::vector<std::string>{"a"});
+}
+
 TEST_F(ClientCoreTest, ALinkThatMakesNoSenseIsToldAndNotSent) {
   Welcome();
   sent_.clear();
