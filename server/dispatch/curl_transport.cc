@@ -28,8 +28,8 @@ struct Transfer {
   std::vector<CallId>* heard = nullptr;  // Impl's
   char error[CURL_ERROR_SIZE] = {};
   size_t head_bytes = 0;
-  std::string body;     // what came of it and is not reported yet
-  std::string no_http;  // what was heard instead
+  std::string body;   // what came of it and is not reported yet
+  std::string fault;  // what is wrong with it, where curl does not know
   bool head_reported = false;
   bool on_new_connection = false;  // asked for
 };
@@ -38,7 +38,8 @@ constexpr size_t kMaxHead = 128 << 10;  // of all heads of an answer together, i
 constexpr size_t kShownBytes = 48;
 constexpr long kIdleConnections = 1024;  // kept for the next calls; by default curl closes some as soon as calls end
 constexpr size_t kIdleHandles = 256;
-constexpr long kBytesPerTurn = 8 << 10;  // of one connection, so that none has the thread for itself
+constexpr long kBytesPerTurn = 8 << 10;    // of one connection, so that none has the thread for itself
+constexpr size_t kMostUnpacked = 1 << 20;  // that those may unpack to; events of tokens shrink to a thirtieth
 
 std::string Header(const Transfer& transfer, const char* name) {
   curl_header* header = nullptr;  // of the last answer, so not of a 103 before it
@@ -73,7 +74,7 @@ void ReportHead(Transfer& transfer, MonotonicTime now) {
 
 // What was wrong.
 std::string Words(const Transfer& transfer, CURLcode code) {
-  if (!transfer.no_http.empty()) return transfer.no_http;
+  if (!transfer.fault.empty()) return transfer.fault;
   std::string words = transfer.error[0] != 0 ? transfer.error : curl_easy_strerror(code);
   if (words.find("wrong version number") != words.npos) words += " (does the server speak TLS? if not, use http://)";
   return words;
@@ -89,7 +90,11 @@ size_t OnHeadLine(char*, size_t size, size_t count, void* user) {
 size_t OnWrite(char* bytes, size_t size, size_t count, void* user) {
   Transfer& transfer = *static_cast<Transfer*>(user);
   if (transfer.head_bytes == 0) {
-    transfer.no_http = NoHttp(std::string_view(bytes, size * count));
+    transfer.fault = NoHttp(std::string_view(bytes, size * count));
+    return 0;
+  }
+  if (transfer.body.size() + size * count > kMostUnpacked) {
+    transfer.fault = absl::StrCat(kBytesPerTurn >> 10, " KiB of the body unpack to more than 1 MiB");
     return 0;
   }
   if (transfer.body.empty()) transfer.heard->push_back(transfer.id);
@@ -174,7 +179,7 @@ struct CurlTransport::Impl {
     }
     curl_multi_remove_handle(multi, transfer.easy);
     curl_easy_setopt(transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
-    transfer.no_http.clear();
+    transfer.fault.clear();
     transfer.error[0] = 0;
     curl_multi_add_handle(multi, transfer.easy);
     return true;

@@ -2,8 +2,10 @@
 
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -86,6 +88,45 @@ class ForgetfulServer {
   std::thread acceptor_;
 };
 
+// One answer and the end.
+class OneAnswer {
+ public:
+  explicit OneAnswer(std::string answer)
+      : fd_(ListenOnLoopback(&port_)), thread_([this, answer = std::move(answer)] {
+          const int connection = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+          if (connection < 0) return;
+          char request[4096];
+          [[maybe_unused]] const ssize_t got = recv(connection, request, sizeof request, 0);
+          [[maybe_unused]] const ssize_t sent = send(connection, answer.data(), answer.size(), MSG_NOSIGNAL);
+          close(connection);
+        }) {}
+  ~OneAnswer() {
+    shutdown(fd_, SHUT_RDWR);
+    thread_.join();
+    close(fd_);
+  }
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+
+ private:
+  int port_ = 0;
+  const int fd_;
+  std::thread thread_;
+};
+
+std::string Gzip(const std::string& text) {
+  z_stream stream{};
+  if (deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) != Z_OK) std::abort();
+  std::string packed(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  if (deflate(&stream, Z_FINISH) != Z_STREAM_END) std::abort();
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
 struct Call final : HttpListener {
   void OnHead(const HttpHead& head, MonotonicTime) override { status = head.status; }
   void OnBody(std::string_view bytes, MonotonicTime) override { body += bytes; }
@@ -133,6 +174,24 @@ TEST_F(CurlTransportTest, ACallThatFindsOnlyDeadConnectionsMakesANewOne) {
   EXPECT_EQ(second[0].ends, 1);
   EXPECT_GT(server_.broken(), 0);              // connections were kept
   EXPECT_EQ(server_.answered(), kAtOnce + 1);  // and one more was made
+}
+
+// A few bytes may unpack to a thousand times as many: what one turn reads is bounded before anybody looks at it.
+TEST_F(CurlTransportTest, ABodyThatUnpacksToTooMuchAtOnceIsBroken) {
+  for (const size_t bytes : {size_t{500} << 10, size_t{4} << 20}) {
+    const std::string packed = Gzip(std::string(bytes, 'a'));
+    ASSERT_LT(packed.size(), 5000u);
+    OneAnswer server("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: " + std::to_string(packed.size()) +
+                     "\r\n\r\n" + packed);
+    backend_.url = server.url();
+    std::vector<Call> calls(1);
+    Run(calls);
+    const bool fits = bytes < size_t{1} << 20;
+    EXPECT_EQ(calls[0].end, fits ? TransportEnd::kComplete : TransportEnd::kBroken) << calls[0].detail;
+    EXPECT_EQ(calls[0].detail.find("unpack") == std::string::npos, fits) << calls[0].detail;
+    EXPECT_LE(calls[0].body.size(), size_t{1} << 20);
+    EXPECT_EQ(calls[0].body.size() == bytes, fits);
+  }
 }
 
 }  // namespace
