@@ -215,11 +215,7 @@ class StreamReactor : public GrpcReactor,
   std::shared_ptr<StreamReactor> self_;
 };
 
-// After a query whose prompt is still to come the next read is held back until the decision is written, and begins
-// with that. Context: gRPC announces the read window anew in a segment of its own as soon as a read waits, and in the
-// one of a write when there is one; a question then costs goad and the device's radio a segment less. Another such
-// query of the device would have to wait for the next epoch anyway (one radio), and the registry's look at all streams
-// ends it after two tenths of a second.
+// After a lone query whose prompt is still to come the next read is held until the decision is written (README.md).
 class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
  public:
   using StreamReactor::StreamReactor;
@@ -234,7 +230,7 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
     if (!Take(ok)) return;
     in_.Clear();
     Reading taking = Reading::kTaking;
-    if (core_.awaits_decision() && reading_.compare_exchange_strong(taking, Reading::kHeld)) return;
+    if (core_.asks_alone() && reading_.compare_exchange_strong(taking, Reading::kHeld)) return;
     reading_ = Reading::kBegun;
     StartRead(&in_);
   }

@@ -36,7 +36,7 @@ void SessionCore::Refuse(const ErrorInfo& error, const std::string& query_id) {
 
 bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
   ++frames_;
-  awaits_decision_ = false;
+  asks_alone_ = false;
   const double rate = ports_.config->Current()->limits.frames_per_second;
   if (const absl::Duration wait = frame_bucket_.Take(1, rate, rate, now); wait > absl::ZeroDuration()) {
     ports_.metrics->Refused(Refusal::kFramesPerSecond);
@@ -137,7 +137,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   if (!away) {
     const bool has_prompt = submit.inline_prompt != nullptr;
     if (ports_.inbox->Push(std::move(submit))) {
-      awaits_decision_ = !has_prompt;
+      asks_alone_ = !has_prompt && session_->outbox.live() == 1;
       return std::nullopt;
     }
     away = TurnedAway{Refusal::kWaitingQueries};

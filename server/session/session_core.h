@@ -42,8 +42,8 @@ class SessionCore {
   std::optional<ErrorInfo> OnAsk(const v1::AskRequest& request, MonotonicTime now);
   void OnHalfClose();
   bool greeted() const { return greeted_; }  // its Hello was taken
-  // The last frame was a query that went to the engine, and whose prompt is still to come.
-  bool awaits_decision() const { return awaits_decision_; }
+  // The last frame was a query that went to the engine, whose prompt is still to come, and no other one is live.
+  bool asks_alone() const { return asks_alone_; }
   // The stream is over, for whatever reason: its queries are cancelled and may be asked again.
   void OnEnd(MonotonicTime now);
 
@@ -74,7 +74,7 @@ class SessionCore {
   double tx_power_w_ = 0.2;
   bool greeted_ = false;
   uint64_t frames_ = 0;
-  bool awaits_decision_ = false;
+  bool asks_alone_ = false;
   std::atomic<bool> ended_{false};
 };
 

@@ -267,6 +267,25 @@ TEST_F(SessionCoreTest, ASecondHelloIsRefusedAndChangesNothing) {
   EXPECT_EQ(registry_.List(10)[0].device_name, "d");
 }
 
+// After which its stream may wait for the decision before it reads on.
+TEST_F(SessionCoreTest, AQueryAsksAloneWhenNoOtherOneIsLiveAndItsPromptIsToCome) {
+  Greet();
+  EXPECT_FALSE(device_->core->asks_alone());
+  Send(InlineFrame("inline", "why?"));
+  EXPECT_FALSE(device_->core->asks_alone());
+  Send(QueryFrame("beside the other"));
+  EXPECT_FALSE(device_->core->asks_alone());
+
+  Open* other = Connect();
+  Greet(other, "other");
+  Send(other, QueryFrame("alone"));
+  EXPECT_TRUE(other->core->asks_alone());
+  Send(other, LinkFrame("a"));
+  EXPECT_FALSE(other->core->asks_alone());
+  Send(other, QueryFrame("second"));
+  EXPECT_FALSE(other->core->asks_alone());
+}
+
 // What is learned of its uplink is found again by it: identity and device, whatever the connection.
 TEST_F(SessionCoreTest, TheEngineHearsWhichDeviceAsks) {
   std::vector<std::string> devices;
