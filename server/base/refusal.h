@@ -5,7 +5,7 @@
 namespace goad::server {
 
 // A closed set: metrics count by it, and ToString is the label. Where the caller hears an error of its own for it, the
-// error's reason is the same word.
+// error's reason is the same word; a late prompt's is NO_SUCH_QUERY.
 enum class Refusal {
   kBadFrame,             // a frame that is an error of its own; the stream goes on
   kBadPrompt,            // its query fails

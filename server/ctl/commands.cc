@@ -343,6 +343,11 @@ std::string StateOf(const v1::SiteStatus& site) {
   if (site.removed()) return "removed";
   if (site.draining()) return "draining";
   if (site.accepting()) return "up";
+  int draining = 0, other = 0;
+  for (const v1::BackendStatus& backend : site.backends()) {
+    if (!backend.removed()) ++(backend.draining() ? draining : other);
+  }
+  if (draining > 0 && other == 0) return "draining";
   for (const char* state : {"loading", "half-open"}) {
     for (const v1::BackendStatus& backend : site.backends()) {
       if (backend.state() == state) return state;

@@ -3,12 +3,14 @@
 #include <curl/curl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -31,6 +33,7 @@ struct Transfer {
   std::string body;   // what came of it and is not reported yet
   std::string fault;  // what is wrong with it, where curl does not know
   bool head_reported = false;
+  bool paused = false;
   bool on_new_connection = false;  // asked for
 };
 
@@ -111,19 +114,29 @@ struct CurlTransport::Impl {
   uint64_t last_id = 0;
   MonotonicTime now;  // of the Poll under way
   std::unordered_map<CallId, std::unique_ptr<Transfer>> transfers;
-  std::vector<CURL*> idle;      // handles for the next calls: to make one costs some 25 us
-  std::vector<CallId> heard;    // have a body to report; not within curl's callbacks, where it takes no other calls
-  std::vector<CallId> resumed;  // what was held back is reported by the next Poll
+  std::vector<CURL*> idle;       // handles for the next calls: to make one costs some 25 us
+  std::unordered_set<int> kept;  // sockets of connections that no call is on
+  std::vector<CallId> heard;     // have a body to report; not within curl's callbacks, where it takes no other calls
+  std::vector<CallId> resumed;   // what was held back is reported by the next Poll
   MonotonicTime timer = MonotonicTime::Infinite();
 
-  static int OnSocket(CURL*, curl_socket_t socket, int what, void* user, void*) {
+  static int OnSocket(CURL* easy, curl_socket_t socket, int what, void* user, void*) {
     auto* self = static_cast<Impl*>(user);
     epoll_event event{};
     event.data.fd = socket;
     if (what == CURL_POLL_REMOVE) {
-      epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, socket, nullptr);
+      Transfer* transfer = nullptr;
+      curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
+      if (transfer != nullptr && transfer->paused) {
+        epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, socket, nullptr);
+        return 0;
+      }
+      self->kept.insert(socket);  // or closed soon
+      event.events = EPOLLIN | EPOLLRDHUP;
+      epoll_ctl(self->epoll_fd, EPOLL_CTL_MOD, socket, &event);
       return 0;
     }
+    self->kept.erase(socket);
     if (what & CURL_POLL_IN) event.events |= EPOLLIN;
     if (what & CURL_POLL_OUT) event.events |= EPOLLOUT;
     if (epoll_ctl(self->epoll_fd, EPOLL_CTL_MOD, socket, &event) != 0) {
@@ -131,6 +144,17 @@ struct CurlTransport::Impl {
     }
     return 0;
   }
+  // What comes on a connection while nobody asks is of another request, or of none (a 408, an answer given twice), and
+  // whoever asked next would be told it. Nothing can be sent there any more, so curl lets it go; it looks itself when
+  // it uses a connection again, but only for an end.
+  void GiveUp(int socket) {
+    char bytes[4096];
+    [[maybe_unused]] const ssize_t unasked = recv(socket, bytes, sizeof bytes, MSG_DONTWAIT);
+    shutdown(socket, SHUT_RDWR);
+    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, socket, nullptr);
+    kept.erase(socket);
+  }
+
   static int OnTimer(CURLM*, long timeout_ms, void* user) {
     static_cast<Impl*>(user)->timer =
         timeout_ms < 0 ? MonotonicTime::Infinite() : MonotonicTime::Now() + absl::Milliseconds(timeout_ms);
@@ -265,7 +289,7 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(absl::ToInt64Milliseconds(transfer->request.connect_timeout)));
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
-                   CURL_HTTP_VERSION_1_1);             // a connection is one answer: closing it aborts it
+                   CURL_HTTP_VERSION_1_1);             // one answer at a time on a connection: closing it aborts it
   curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 1L);  // what is no HTTP comes as a body without a head, to be told
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kBytesPerTurn);
   // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what
@@ -308,6 +332,7 @@ void CurlTransport::SetPaused(CallId id, bool paused) {
   if (found == impl_->transfers.end()) return;
   std::vector<CallId>& resumed = impl_->resumed;
   resumed.erase(std::remove(resumed.begin(), resumed.end(), id), resumed.end());
+  if (paused) found->second->paused = true;
   if (paused) {
     curl_easy_pause(found->second->easy, CURLPAUSE_RECV);
   } else {
@@ -324,7 +349,9 @@ void CurlTransport::Poll(MonotonicTime until) {
   impl_->now = MonotonicTime::Now();
   for (const CallId id : std::exchange(impl_->resumed, {})) {
     const auto found = impl_->transfers.find(id);
-    if (found != impl_->transfers.end()) curl_easy_pause(found->second->easy, CURLPAUSE_CONT);
+    if (found == impl_->transfers.end()) continue;
+    found->second->paused = false;
+    curl_easy_pause(found->second->easy, CURLPAUSE_CONT);
   }
   impl_->ReportBodies();
   int running = 0;
@@ -332,6 +359,10 @@ void CurlTransport::Poll(MonotonicTime until) {
     if (events[k].data.fd == impl_->wake_fd) {
       uint64_t ignored = 0;
       [[maybe_unused]] const ssize_t got = read(impl_->wake_fd, &ignored, sizeof ignored);
+      continue;
+    }
+    if (impl_->kept.count(events[k].data.fd) > 0) {
+      impl_->GiveUp(events[k].data.fd);
       continue;
     }
     int mask = 0;

@@ -52,7 +52,7 @@ class HttpTransport {
   // `listener` outlives the call, that is, until OnEnd or Abort; it may end its own life from within a report, after an
   // Abort or in OnEnd.
   virtual CallId Start(HttpRequest request, HttpListener* listener) = 0;
-  virtual void Abort(CallId id) = 0;                   // closes the connection; nothing more is heard of the call
+  virtual void Abort(CallId id) = 0;  // closes its connection, if it is not through; nothing more is heard of it
   virtual void SetPaused(CallId id, bool paused) = 0;  // paused: no OnBody
 };
 

@@ -241,6 +241,7 @@ void Engine::Apply(const Gathered& gathered, const EpochRecord& record, Monotoni
     if (record.held[i]) {
       life_.queries().SetExpiry(query, Patience(query));
       held.push_back(query.id);
+      ports_.sink->StillWaits(query.session);
     } else if (decision.verdict == Verdict::kOffload) {
       life_.Offload(query, decision, epoch_, now);
     } else {

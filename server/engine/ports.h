@@ -71,6 +71,8 @@ class SessionSink {
  public:
   virtual ~SessionSink() = default;
   virtual Delivery Deliver(SessionId session, SessionEvent event) = 0;
+  // An epoch has looked at a query of the session and holds it: its decision may be long in coming.
+  virtual void StillWaits(SessionId) {}
 };
 
 // Runs admitted queries. Thread-safe; never blocks. Every Start is answered by exactly one QueryDone or QueryReturned

@@ -2,8 +2,9 @@
 // like a half-close.
 //
 // Life of a stream: made by the service -> registered -> reads one frame after the other; writes what Outbox::Next
-// says, from the writer thread or from OnWriteDone -> Finish, once, when Next says so -> OnDone frees it. OnCancel and
-// a failed write close the outbox, which makes Next say Finish.
+// says, from its own reactions, from End and from the writer thread, which does it for the engine and the dispatcher ->
+// Finish, once, when Next says so -> OnDone frees it. OnCancel and a failed write close the outbox, which makes Next say
+// Finish.
 #include "server/session/offload_service.h"
 
 #include <grpc/grpc_security_constants.h>
@@ -135,7 +136,9 @@ class StreamReactor : public GrpcReactor,
   }
 
   void Pump() override {
-    if (!Write()) ReadOn();
+    if (Write()) return;
+    ReadOn();
+    Write();  // what came meanwhile
   }
 
   void OnWriteDone(bool ok) override {
@@ -225,7 +228,6 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
   }
 
   void OnReadDone(bool ok) override {
-    frames_.fetch_add(1, std::memory_order_relaxed);
     reading_ = Reading::kTaking;
     if (!Take(ok)) return;
     in_.Clear();
@@ -235,15 +237,13 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
     StartRead(&in_);
   }
 
-  uint64_t held_read() const override {
-    return reading_ == Reading::kHeld ? frames_.load(std::memory_order_relaxed) : 0;
-  }
-
  protected:
   void ReadOn() override {
     Reading was = reading_;
     if (was == Reading::kTaking && reading_.compare_exchange_strong(was, Reading::kNotHeld)) return;
-    if (was == Reading::kHeld && reading_.compare_exchange_strong(was, Reading::kBegun)) StartRead(&in_);
+    if (was != Reading::kHeld || !session_->outbox.HoldOpen()) return;  // gRPC's stream may be gone once it has finished
+    if (reading_.compare_exchange_strong(was, Reading::kBegun)) StartRead(&in_);
+    session_->outbox.LetGo();
   }
 
  private:
@@ -276,7 +276,6 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
   }
 
   std::atomic<Reading> reading_{Reading::kBegun};
-  std::atomic<uint64_t> frames_{0};
   grpc::ByteBuffer in_;
 };
 

@@ -123,6 +123,15 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
   return put.delivery;
 }
 
+void SessionRegistry::StillWaits(SessionId id) {
+  std::shared_ptr<SessionStream> stream;
+  {
+    MutexLock lock(mutex_);
+    if (const auto found = entries_.find(id); found != entries_.end()) stream = found->second.stream;
+  }
+  if (stream != nullptr) wake_(std::move(stream));
+}
+
 void SessionRegistry::SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message) {
   const double after_s = RetryHint(reconnect_after, static_cast<uint64_t>(entry.session->id));
   v1::ServerFrame goodbye;
@@ -156,7 +165,6 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
   }
   for (auto& [session, flow] : flows) flow = session->outbox.flow();
   std::vector<Entry> aged, over;
-  std::vector<std::shared_ptr<SessionStream>> held;
   struct Ended {
     std::shared_ptr<SessionStream> stream;
     Refusal why;
@@ -171,9 +179,6 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
       Entry& entry = found->second;
       if (!flow.waiting || flow.writes_done != entry.writes_done) entry.stuck_since = now;
       entry.writes_done = flow.writes_done;
-      const uint64_t held_read = entry.stream->held_read();
-      if (held_read != 0 && held_read == entry.held_read) held.push_back(entry.stream);
-      entry.held_read = held_read;
       const absl::Duration age = now - session->opened;
       const auto end = [&](ErrorCode code, Refusal why, const char* field, const std::string& message) {
         if (std::exchange(entry.ended, true)) return;
@@ -197,7 +202,6 @@ void SessionRegistry::Watch(const Config& config, MonotonicTime now) {
       }
     }
   }
-  for (std::shared_ptr<SessionStream>& stream : held) wake_(std::move(stream));
   for (const Entry& entry : aged)
     SayGoodbye(entry, absl::ZeroDuration(), "the session has reached its greatest age; open another");
   for (const Entry& entry : over) {

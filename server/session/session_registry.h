@@ -36,8 +36,6 @@ class SessionStream : public Pumped {
  public:
   // The session is over for a reason of ours: its queries are given up, and it ends with `why`.
   virtual void End(const ErrorInfo& why) = 0;
-  // While it reads nothing until it has written, which Pump ends, too: another number each time. 0 = it reads.
-  virtual uint64_t held_read() const { return 0; }
 };
 
 // Thread-safe.
@@ -66,7 +64,7 @@ class SessionRegistry final : public SessionSink {
 
   // Looks at every session by the clock, ten times a second: no Hello within 5 s, nothing read for
   // limits.slow_consumer, older than limits.session_max_age (spread over the last third of it). Those are ended, the
-  // last one after a Goodbye and its live queries. A read that is held since the look before begins.
+  // last one after a Goodbye and its live queries.
   void Watch(const Config& config, MonotonicTime now);
   // After a reload: ends the sessions whose callers the configuration does not know any more, or knows as somebody
   // else. Returns how many.
@@ -77,6 +75,7 @@ class SessionRegistry final : public SessionSink {
 
   // Puts the event into the session's outbox, counts it and remembers it for those who ask again.
   Delivery Deliver(SessionId id, SessionEvent event) override;
+  void StillWaits(SessionId id) override;
 
   // Goodbye to everybody, now and later; each stream ends when its last query is answered.
   void StartDrain(absl::Duration reconnect_after, MonotonicTime now);
@@ -94,7 +93,6 @@ class SessionRegistry final : public SessionSink {
     bool hears_of_sites = false;
     bool ended = false, cut = false;                        // End was called, and called because it reads nothing
     uint64_t writes_done = 0;                               // at the last look
-    uint64_t held_read = 0;                                 // at the last look
     MonotonicTime stuck_since = MonotonicTime::Infinite();  // something waits, and nothing was written since
     MonotonicTime goodbye = MonotonicTime::Infinite();      // when it was said
   };

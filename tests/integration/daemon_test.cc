@@ -199,11 +199,28 @@ TEST_F(DaemonTest, PromptBeforeItsDecisionIsRefused) {
   StartDaemon();
   RawSession session(Channel());
   session.Open();
+  session.Query("granted");
+  ASSERT_TRUE(session.Read().has_decision());
   session.Query("q");
   session.Prompt("q");
   const v1::ServerFrame frame = session.Read();
   EXPECT_EQ(frame.protocol_error().error().message(), "prompt.query_id: \"q\" has no OFFLOAD decision yet");
   EXPECT_TRUE(session.Read().has_decision());
+}
+
+// Behind a query that asks alone nothing is read before its decision is written.
+TEST_F(DaemonTest, APromptSentTooEarlyBehindALoneQueryIsReadAfterItsDecision) {
+  config_.epoch.min_period = config_.epoch.period = absl::Milliseconds(300);
+  StartDaemon();
+  RawSession session(Channel());
+  session.Open();
+  session.Query("q");
+  session.Prompt("q");
+  EXPECT_EQ(session.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
+  v1::ServerFrame frame;
+  while ((frame = session.Read()).has_tokens()) {
+  }
+  EXPECT_TRUE(frame.has_completed()) << frame.ShortDebugString();
 }
 
 // What the trailer says; a default one when there is none.

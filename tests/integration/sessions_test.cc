@@ -174,6 +174,29 @@ TEST_F(SessionsTest, WhatADeviceSendsWhileItsQueryIsHeldIsReadSoon) {
   EXPECT_EQ(decision.decision().verdict(), v1::VERDICT_OFFLOAD);
 }
 
+// Between the decision's way to the stream and its write: whoever writes then must not touch what is gone.
+TEST_F(SessionsTest, StreamsThatAreCancelledAtTheirDecisionHarmNothing) {
+  config_.limits.streams_per_connection = 100000;  // a second
+  StartDaemon();
+  std::vector<std::thread> devices;
+  for (int d = 0; d < 4; ++d) {
+    devices.emplace_back([this, d] {
+      const auto channel = Channel();
+      for (int k = 0; k < 200; ++k) {
+        RawSession device(channel);
+        device.Hello();
+        if (!device.Read().has_welcome()) continue;
+        device.Query("q", 0.5);
+        std::this_thread::sleep_for(std::chrono::microseconds(1000 + (d * 200 + k) * 37 % 4000));  // about an epoch
+        device.Cancel();
+      }
+    });
+  }
+  for (std::thread& device : devices) device.join();
+  RawSession last(Channel());
+  last.OpenAndAsk("after them");
+}
+
 TEST_F(SessionsTest, QuestionsAskedAtOnceAreAllAnswered) {
   StartDaemon();
   RawSession device(Channel());

@@ -6,6 +6,7 @@
 
 #include <condition_variable>
 #include <cstdlib>
+#include <future>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -17,6 +18,17 @@ namespace goad::server {
 namespace {
 
 constexpr int kAtOnce = 8;
+
+bool ReadRequest(int connection) {
+  std::string request;
+  char buffer[4096];
+  while (request.find("\r\n\r\n{}") == std::string::npos) {  // the tests' body is {}
+    const ssize_t n = recv(connection, buffer, sizeof buffer, 0);
+    if (n <= 0) return false;
+    request.append(buffer, static_cast<size_t>(n));
+  }
+  return true;
+}
 
 // Answers the first request of each connection, when kAtOnce have come in all, and keeps the connection; breaks it at
 // the second, as a server that has been started again does behind a proxy, or one whose patience ended meanwhile.
@@ -49,16 +61,6 @@ class ForgetfulServer {
       connections_.push_back(connection);
       workers_.emplace_back([this, connection] { Serve(connection); });
     }
-  }
-  static bool ReadRequest(int connection) {
-    std::string request;
-    char buffer[4096];
-    while (request.find("\r\n\r\n{}") == std::string::npos) {  // the tests' body is {}
-      const ssize_t n = recv(connection, buffer, sizeof buffer, 0);
-      if (n <= 0) return false;
-      request.append(buffer, static_cast<size_t>(n));
-    }
-    return true;
   }
   void Serve(int connection) {
     if (!ReadRequest(connection)) return;
@@ -127,6 +129,71 @@ std::string Gzip(const std::string& text) {
   return packed;
 }
 
+// Keeps its connection, answers each request with its number, and says something unasked after the first answer.
+class TalkativeServer {
+ public:
+  explicit TalkativeServer(std::string unasked)
+      : unasked_(std::move(unasked)), fd_(ListenOnLoopback(&port_)), acceptor_([this] { Accept(); }) {}
+  ~TalkativeServer() {
+    shutdown(fd_, SHUT_RDWR);
+    acceptor_.join();
+    for (const int connection : connections_) shutdown(connection, SHUT_RDWR);
+    for (std::thread& worker : workers_) worker.join();
+    for (const int connection : connections_) close(connection);
+    close(fd_);
+  }
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  void WaitUntilItHasSpoken() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return spoken_; });
+  }
+
+ private:
+  void Accept() {
+    for (;;) {
+      const int connection = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+      if (connection < 0) return;
+      connections_.push_back(connection);
+      workers_.emplace_back([this, connection] {
+        while (ReadRequest(connection)) Answer(connection);
+      });
+    }
+  }
+  void Answer(int connection) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const std::string number = std::to_string(++answered_);
+    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + number;
+    Send(connection, answer);
+    if (answered_ > 1) return;
+    changed_.wait(lock, [this] { return may_speak_; });
+    Send(connection, unasked_);
+    spoken_ = true;
+    changed_.notify_all();
+  }
+  static void Send(int connection, const std::string& bytes) {
+    [[maybe_unused]] const ssize_t sent = send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
+
+ public:
+  void LetItSpeak() {  // the first answer has been read
+    std::lock_guard<std::mutex> lock(mutex_);
+    may_speak_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  const std::string unasked_;
+  int port_ = 0;
+  const int fd_;
+  std::vector<int> connections_;
+  std::vector<std::thread> workers_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int answered_ = 0;
+  bool may_speak_ = false, spoken_ = false;
+  std::thread acceptor_;
+};
+
 struct Call final : HttpListener {
   void OnHead(const HttpHead& head, MonotonicTime) override { status = head.status; }
   void OnBody(std::string_view bytes, MonotonicTime) override { body += bytes; }
@@ -174,6 +241,66 @@ TEST_F(CurlTransportTest, ACallThatFindsOnlyDeadConnectionsMakesANewOne) {
   EXPECT_EQ(second[0].ends, 1);
   EXPECT_GT(server_.broken(), 0);              // connections were kept
   EXPECT_EQ(server_.answered(), kAtOnce + 1);  // and one more was made
+}
+
+// Else the next one who asks is told what was said to another, and so on.
+TEST_F(CurlTransportTest, AConnectionOnWhichSomethingCameUnaskedIsNotUsedAgain) {
+  for (const char* unasked :
+       {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nX", "HTTP/1.1 408 Request Timeout\r\n\r\n", "\r\n"}) {
+    TalkativeServer server(unasked);
+    backend_.url = server.url();
+    std::string answers;
+    for (int k = 0; k < 4; ++k) {
+      std::vector<Call> calls(1);
+      Run(calls);
+      EXPECT_EQ(calls[0].end, TransportEnd::kComplete) << unasked << calls[0].detail;
+      answers += calls[0].body;
+      if (k > 0) continue;
+      server.LetItSpeak();
+      server.WaitUntilItHasSpoken();
+    }
+    EXPECT_EQ(answers, "1234") << unasked;
+  }
+}
+
+// Nobody reads its socket then, which is not to say that nobody wants what comes.
+TEST_F(CurlTransportTest, WhatComesWhileACallIsPausedIsHeardAfterwards) {
+  int port = 0;
+  const int listening = ListenOnLoopback(&port);
+  backend_.url = "http://127.0.0.1:" + std::to_string(port);
+  Call call;
+  const CallId id = transport_->Start({&backend_, "/v1/x", "{}", absl::Seconds(5), ""}, &call);
+  const MonotonicTime late = MonotonicTime::Now() + absl::Seconds(20);
+  const auto poll_until = [&](const auto& done) {
+    while (!done() && MonotonicTime::Now() < late)
+      transport_->Poll(std::min(late, MonotonicTime::Now() + absl::Milliseconds(10)));
+  };
+  std::promise<void> paused, sent;
+  std::thread server([&] {
+    const int connection = accept4(listening, nullptr, nullptr, SOCK_CLOEXEC);
+    EXPECT_TRUE(ReadRequest(connection));
+    const std::string first = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfour";
+    EXPECT_EQ(send(connection, first.data(), first.size(), MSG_NOSIGNAL), static_cast<ssize_t>(first.size()));
+    paused.get_future().wait();
+    EXPECT_EQ(send(connection, "more", 4, MSG_NOSIGNAL), 4);
+    sent.set_value();
+    char byte = 0;
+    [[maybe_unused]] const ssize_t ended = recv(connection, &byte, 1, 0);
+    close(connection);
+  });
+  poll_until([&] { return call.body == "four"; });
+  transport_->SetPaused(id, true);
+  paused.set_value();
+  sent.get_future().wait();
+  for (int k = 0; k < 3; ++k) transport_->Poll(MonotonicTime::Now());
+  EXPECT_EQ(call.body, "four");
+  transport_->SetPaused(id, false);
+  poll_until([&] { return call.ends > 0; });
+  EXPECT_EQ(call.body, "fourmore") << call.detail;
+  EXPECT_EQ(call.end, TransportEnd::kComplete);
+  transport_.reset();  // closes the connection
+  server.join();
+  close(listening);
 }
 
 // A few bytes may unpack to a thousand times as many: what one turn reads is bounded before anybody looks at it.

@@ -34,7 +34,9 @@ struct RecordingSink final : SessionSink {
     }
     return found;
   }
+  void StillWaits(SessionId session) override { waits.push_back(session); }
   std::vector<std::pair<SessionId, SessionEvent>> events;
+  std::vector<SessionId> waits;
 };
 
 struct RecordingDispatch final : DispatchPort {
