@@ -162,7 +162,7 @@ struct CurlTransport::Impl {
   }
 
   CURL* NewHandle() {
-    if (idle.empty()) return curl_easy_init();
+    if (idle.empty()) idle.push_back(curl_easy_init());
     CURL* const easy = idle.back();
     idle.pop_back();
     return easy;
@@ -179,11 +179,24 @@ struct CurlTransport::Impl {
     curl_slist_free_all(transfer.headers);
   }
 
+  static bool IsOnKeptConnection(const Transfer& transfer) {
+    long connections_made = 0;
+    curl_easy_getinfo(transfer.easy, CURLINFO_NUM_CONNECTS, &connections_made);
+    return connections_made == 0 && !transfer.on_new_connection;
+  }
+  // A 408 that a server said of the silence before the request (RFC 9110, 15.5.9).
+  static bool IsOfAnother(const Transfer& transfer) {
+    long status = 0;
+    curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
+    return status == 408 && !transfer.head_reported && IsOnKeptConnection(transfer);
+  }
+
   // Each report may start and abort calls, its own among them.
   void ReportBodies() {
     for (const CallId id : std::exchange(heard, {})) {
       auto found = transfers.find(id);
       if (found == transfers.end()) continue;
+      if (IsOfAnother(*found->second)) continue;
       ReportHead(*found->second, now);
       found = transfers.find(id);
       if (found == transfers.end()) continue;
@@ -195,12 +208,11 @@ struct CurlTransport::Impl {
   // A server, or a proxy before it, may end a connection that was kept just when it is used again. libcurl then tries
   // others, five at most, which may be as dead: a restart ends all of them. True when the call is on its way again.
   bool TryNewConnection(Transfer& transfer, CURLcode code) {
-    long connections_made = 0;
-    curl_easy_getinfo(transfer.easy, CURLINFO_NUM_CONNECTS, &connections_made);
-    if (code == CURLE_OK || code == CURLE_OPERATION_TIMEDOUT || connections_made > 0 || transfer.head_bytes > 0 ||
-        std::exchange(transfer.on_new_connection, true)) {
-      return false;
-    }
+    const bool is_dead = code != CURLE_OK && code != CURLE_OPERATION_TIMEDOUT && transfer.head_bytes == 0;
+    if (!IsOnKeptConnection(transfer) || !(is_dead || IsOfAnother(transfer))) return false;
+    transfer.on_new_connection = true;
+    transfer.head_bytes = 0;
+    transfer.body.clear();
     curl_multi_remove_handle(multi, transfer.easy);
     curl_easy_setopt(transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
     transfer.fault.clear();

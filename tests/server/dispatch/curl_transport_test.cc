@@ -34,7 +34,8 @@ bool ReadRequest(int connection) {
 // the second, as a server that has been started again does behind a proxy, or one whose patience ended meanwhile.
 class ForgetfulServer {
  public:
-  ForgetfulServer() : fd_(ListenOnLoopback(&port_)), acceptor_([this] { Accept(); }) {}
+  explicit ForgetfulServer(std::string farewell = "")
+      : farewell_(std::move(farewell)), fd_(ListenOnLoopback(&port_)), acceptor_([this] { Accept(); }) {}
   ~ForgetfulServer() {
     shutdown(fd_, SHUT_RDWR);
     acceptor_.join();
@@ -77,9 +78,11 @@ class ForgetfulServer {
       std::lock_guard<std::mutex> lock(mutex_);
       ++broken_;
     }
+    [[maybe_unused]] const ssize_t said = send(connection, farewell_.data(), farewell_.size(), MSG_NOSIGNAL);
     shutdown(connection, SHUT_RDWR);
   }
 
+  const std::string farewell_;
   int port_ = 0;
   const int fd_;
   std::vector<int> connections_;  // the acceptor's, until it has ended
@@ -213,7 +216,6 @@ class CurlTransportTest : public testing::Test {
     auto opened = CurlTransport::Open();
     ASSERT_TRUE(opened.ok()) << opened.status();
     transport_ = std::move(*opened);
-    backend_.url = server_.url();
   }
   void Run(std::vector<Call>& calls) {
     for (Call& call : calls) transport_->Start({&backend_, "/v1/x", "{}", absl::Seconds(5), ""}, &call);
@@ -223,24 +225,29 @@ class CurlTransportTest : public testing::Test {
     }
   }
 
-  ForgetfulServer server_;
   BackendConfig backend_;
   std::unique_ptr<CurlTransport> transport_;
 };
 
-// libcurl tries a few connections that it has kept, and gives up when all of them are dead.
+// libcurl tries a few connections that it has kept, and gives up when all of them are dead. A 408 is what a server says
+// of the silence before the request.
 TEST_F(CurlTransportTest, ACallThatFindsOnlyDeadConnectionsMakesANewOne) {
-  std::vector<Call> first(kAtOnce);
-  Run(first);
-  for (const Call& call : first) EXPECT_EQ(call.body, "ok") << call.detail;
-  std::vector<Call> second(1);
-  Run(second);
-  EXPECT_EQ(second[0].end, TransportEnd::kComplete) << second[0].detail;
-  EXPECT_EQ(second[0].status, 200);
-  EXPECT_EQ(second[0].body, "ok");
-  EXPECT_EQ(second[0].ends, 1);
-  EXPECT_GT(server_.broken(), 0);              // connections were kept
-  EXPECT_EQ(server_.answered(), kAtOnce + 1);  // and one more was made
+  for (const char* farewell : {"", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate",
+                               "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}) {
+    ForgetfulServer server(farewell);
+    backend_.url = server.url();
+    std::vector<Call> first(kAtOnce);
+    Run(first);
+    for (const Call& call : first) EXPECT_EQ(call.body, "ok") << call.detail;
+    std::vector<Call> second(1);
+    Run(second);
+    EXPECT_EQ(second[0].end, TransportEnd::kComplete) << farewell << second[0].detail;
+    EXPECT_EQ(second[0].status, 200) << farewell;
+    EXPECT_EQ(second[0].body, "ok") << farewell;
+    EXPECT_EQ(second[0].ends, 1);
+    EXPECT_GT(server.broken(), 0);              // connections were kept
+    EXPECT_EQ(server.answered(), kAtOnce + 1);  // and one more was made
+  }
 }
 
 // Else the next one who asks is told what was said to another, and so on.
