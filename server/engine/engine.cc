@@ -13,7 +13,9 @@ using sched::Reason;
 using sched::Verdict;
 
 Engine::Engine(std::shared_ptr<const Config> config, Ports ports)
-    : ports_(std::move(ports)), config_(config), life_(config, ports_.sink, ports_.dispatch, ports_.metrics) {
+    : ports_(std::move(ports)),
+      config_(config),
+      life_(config, ports_.sink, ports_.dispatch, ports_.metrics, ports_.on_outcome) {
   ApplyConfig apply{std::move(config)};
   On(apply, MonotonicTime());
 }

@@ -4,6 +4,7 @@
 #ifndef GOAD_SERVER_ENGINE_QUERY_LIFE_H_
 #define GOAD_SERVER_ENGINE_QUERY_LIFE_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -28,8 +29,9 @@ enum class Wake {
 
 class QueryLife {
  public:
-  // The ports are not owned and outlive this.
-  QueryLife(std::shared_ptr<const Config> config, SessionSink* sink, DispatchPort* dispatch, Metrics* metrics);
+  // The ports are not owned and outlive this. `on_outcome` hears of every query that leaves its site; it may be empty.
+  QueryLife(std::shared_ptr<const Config> config, SessionSink* sink, DispatchPort* dispatch, Metrics* metrics,
+            std::function<void(OutcomeRecord)> on_outcome);
   void SetConfig(std::shared_ptr<const Config> config);  // places as in the one before
 
   // The engine takes those that wait from the table and puts back those it holds.
@@ -64,9 +66,11 @@ class QueryLife {
     double compute_s;  // predicted
   };
   std::optional<Placement> OtherSite(const Query& query, MonotonicTime now);
-  void LearnUplink(const Query& query, MonotonicTime now);
-  void Learn(const Query& query, const ServedSample& served, MonotonicTime now);
-  Wake Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
+  void LearnUplink(Query& query, MonotonicTime now);
+  double MeanQueries(const Query& query, MonotonicTime now);   // per backend, since it runs
+  Wake Withdraw(Query& query, Ending why, MonotonicTime now);  // no more answers wanted; frees or aborts
+  // It was at a site, which it leaves. `done`: what the dispatcher said, if that is why.
+  void Leave(Query& query, Ending ending, const QueryDone* done, MonotonicTime now);
   void CountDecision(const Query& query, bool offloaded);
   void TakeSlot(Query& query, sched::SiteIndex site, MonotonicTime now);
   void GiveSlotBack(const Query& query, sched::SiteIndex site, MonotonicTime now);
@@ -76,6 +80,7 @@ class QueryLife {
   SessionSink* const sink_;
   DispatchPort* const dispatch_;
   Metrics* const metrics_;
+  const std::function<void(OutcomeRecord)> on_outcome_;
 
   std::shared_ptr<const Config> config_;
   QueryTable queries_;

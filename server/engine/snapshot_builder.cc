@@ -77,9 +77,7 @@ sched::Candidate MakeCandidate(const SnapshotInputs& inputs, const Query& query)
   candidate.tx_power_w = meta.tx_power_w;
   candidate.local_delay_s = meta.local_delay_s;
   candidate.prompt_tokens = meta.prompt_tokens;
-  candidate.expected_output_tokens = std::min<double>(
-      meta.max_output_tokens,
-      meta.expected_output_tokens ? static_cast<double>(*meta.expected_output_tokens) : inputs.expected_output_tokens);
+  candidate.expected_output_tokens = ExpectedOutputTokens(meta, inputs.expected_output_tokens);
   candidate.must_offload = meta.must_offload;
   candidate.chat = meta.chat;
   if (meta.edge_work_flop) candidate.edge_work_flop = *meta.edge_work_flop;
@@ -128,6 +126,11 @@ void AddResident(const SnapshotInputs& inputs, const OwnUploads& uploads, const 
 }
 
 }  // namespace
+
+double ExpectedOutputTokens(const QueryMeta& meta, double mean) {
+  const double expected = meta.expected_output_tokens ? static_cast<double>(*meta.expected_output_tokens) : mean;
+  return std::min<double>(meta.max_output_tokens, expected);
+}
 
 sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime now) {
   const Config& config = inputs.config;

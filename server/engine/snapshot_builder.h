@@ -25,6 +25,9 @@ struct SnapshotInputs {
   const std::vector<const Query*>& residents;   // granted or running: load and interference carried over
 };
 
+// What a query is taken to answer with: its own statement, else the `mean`; no more than its maximum.
+double ExpectedOutputTokens(const QueryMeta& meta, double mean);
+
 // A pair whose link was never reported, is zero, or is older than limits.link_max_age has an unknown gain. A measured
 // uplink then is what goad has seen of it.
 sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime now);

@@ -56,8 +56,12 @@ class EngineTest : public testing::Test {
   }
   void Restart() {
     engine_ = std::make_unique<Engine>(std::make_shared<const Config>(config_),
-                                       Engine::Ports{&sink_, &dispatch_, &metrics_, nullptr, nullptr});
+                                       Engine::Ports{&sink_, &dispatch_, &metrics_, nullptr, nullptr, on_outcome_});
     engine_->Handle(SiteHealth{SiteIndex{0}, 1, 2}, now_);  // two slots
+  }
+  void Record() {
+    on_outcome_ = [this](OutcomeRecord outcome) { outcomes_.push_back(std::move(outcome)); };
+    Restart();
   }
   // A query that wants to go: local is slow and the link is good.
   QueryId Submit(uint64_t session, double uncertainty = 0.5, double prompt_bits = 800) {
@@ -117,6 +121,8 @@ class EngineTest : public testing::Test {
   std::unique_ptr<Engine> engine_;
   uint64_t next_id_ = 1;
   std::string tenant_ = kDefaultTenant;
+  std::function<void(OutcomeRecord)> on_outcome_;  // see Record
+  std::vector<OutcomeRecord> outcomes_;
 };
 
 TEST_F(EngineTest, ALoneQueryWaitsMinPeriod) {
@@ -428,7 +434,9 @@ class LearningTest : public EngineTest {
   }
   double Predicted() const { return sink_.Decisions().back().predicted_compute_s; }
   void Done(QueryId id, double compute_s) {
-    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 4, ServedSample{compute_s, 10, 4}}, now_);
+    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 4, ServedSample{compute_s, 10, 4}, 0, compute_s,
+                              /*first_token_s=*/0.01},
+                    now_);
   }
   void RunOne() {
     const QueryId id = Run();
@@ -497,6 +505,68 @@ TEST_F(LearningTest, PromptTokensArePredictedAsDevicesCountThem) {
   }
   Run();
   EXPECT_NEAR(Predicted(), 0.06, 0.006);
+}
+
+TEST_F(LearningTest, AnOutcomeSaysWhatTheQueryTookAndWhatWasPredicted) {
+  Record();
+  const QueryId a = Run(), b = Run();
+  Advance(absl::Seconds(Truth(2)));
+  Done(a, Truth(2)), Done(b, Truth(2));
+  ASSERT_EQ(outcomes_.size(), 2u);
+  const OutcomeRecord& outcome = outcomes_[0];
+  EXPECT_EQ(outcome.ending, Ending::kCompleted);
+  EXPECT_EQ(outcome.at_s, SecondsBetween(MonotonicTime(), now_));
+  EXPECT_EQ(outcome.site, "a");
+  EXPECT_EQ(outcome.backend, "a/0");
+  EXPECT_EQ(outcome.device, "device 1");
+  EXPECT_EQ(outcome.prompt_bits, 800);
+  EXPECT_TRUE(outcome.upload_s.has_value());
+  EXPECT_EQ(outcome.sharers, outcome.upload_s == 0.0 ? std::nullopt : std::optional<double>(1));
+  EXPECT_EQ(outcome.predicted_upload_s, sink_.Decisions()[0].predicted_upload_s);
+  EXPECT_EQ(outcome.compute_s, Truth(2));
+  EXPECT_EQ(outcome.first_token_s, 0.01);
+  EXPECT_NEAR(outcome.predicted_compute_s, kConfigured_s, 1e-12);
+  EXPECT_EQ(outcome.prompt_tokens, 10);
+  EXPECT_EQ(outcome.computed_tokens, 10);
+  EXPECT_EQ(outcome.output_tokens, 4);
+  EXPECT_EQ(outcome.expected_output_tokens, 4);  // 64, but for its maximum
+  EXPECT_NEAR(*outcome.queries, 2, 0.1);
+  EXPECT_EQ(outcome.configured->prefill_tokens_per_s, 5000);
+}
+
+TEST_F(LearningTest, AnOutcomeSaysHowItEnded) {
+  Record();
+  engine_->Handle(CancelQuery{Submit(next_id_)}, now_);  // undecided: it was at no site
+  EXPECT_TRUE(outcomes_.empty());
+  const auto last = [&](Ending ending) {
+    ASSERT_FALSE(outcomes_.empty());
+    EXPECT_EQ(outcomes_.back().ending, ending);
+    EXPECT_EQ(outcomes_.back().backend, "");
+    EXPECT_FALSE(outcomes_.back().compute_s.has_value());
+    EXPECT_FALSE(outcomes_.back().computed_tokens.has_value());
+    outcomes_.clear();
+  };
+  Submit(next_id_);
+  Advance(config_.limits.grant + 5 * kMs);
+  EXPECT_FALSE(outcomes_.at(0).upload_s.has_value());
+  EXPECT_FALSE(outcomes_.at(0).queries.has_value());
+  last(Ending::kExpired);
+  const QueryId cancelled = Run();
+  engine_->Handle(CancelQuery{cancelled}, now_);
+  EXPECT_TRUE(outcomes_.empty());  // still there
+  engine_->Handle(QueryDone{cancelled, DispatchOutcome::kAborted}, now_);
+  last(Ending::kCancelled);
+  engine_->Handle(QueryDone{Run(), DispatchOutcome::kFailed}, now_);
+  last(Ending::kFailed);
+  const QueryId returned = Run();
+  DispatchRequest request;
+  request.id = returned;
+  engine_->Handle(QueryReturned{request, {}}, now_);
+  last(Ending::kFailed);
+  const QueryId drained = Run();
+  engine_->Handle(DrainExpired{}, now_);
+  engine_->Handle(QueryDone{drained, DispatchOutcome::kAborted}, now_);
+  last(Ending::kDrained);
 }
 
 TEST_F(LearningTest, NothingIsLearnedWhereItMayNotBe) {
