@@ -57,6 +57,7 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
   query.meta = std::move(event.meta);
   query.prompt = std::move(event.inline_prompt);
   query.received = event.received;
+  query.expected_output_tokens = life_.ExpectedOutputTokens(query.meta, now);
   ports_.metrics->Uncertainty(query.meta.uncertainty);
   life_.queries().Insert(std::move(query));
   if (draining_) return DeclinePending(now);

@@ -47,6 +47,7 @@ struct QueryMeta {
   std::optional<double> edge_work_flop;
   double tx_power_w = 0.2;
   std::string tenant = kDefaultTenant;
+  std::string kind;         // of question, one of Config::kinds; empty = none
   std::string traceparent;  // passed to the backend; empty = none
 };
 

@@ -31,12 +31,13 @@ struct Query {
   QueryMeta meta;
   std::shared_ptr<const PromptBody> prompt;  // inline only; released when dispatched
   MonotonicTime received;
+  double expected_output_tokens = 0;  // when it came; its own statement, or what OutputLengths said
   QueryState state = QueryState::kPending;
 
   // From the decision on.
   sched::SiteIndex site = sched::SiteIndex::kNone;
   MonotonicTime decided, dispatched;
-  double predicted_upload_s = 0, predicted_compute_s = 0, expected_output_tokens = 0;
+  double predicted_upload_s = 0, predicted_compute_s = 0;
   std::optional<double> upload_s, sharers;            // see OutcomeRecord
   Ending ending = Ending::kFailed;                    // as it stands
   bool teaches = true;                                // false: its site has begun to learn anew since

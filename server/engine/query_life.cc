@@ -44,7 +44,6 @@ sched::EpochSnapshot QueryLife::Snapshot(const std::vector<const Query*>& candid
   return BuildSnapshot({.config = *config_,
                         .tau = tau,
                         .epoch = epoch,
-                        .expected_output_tokens = mean_output_tokens_,
                         .sites = sites_,
                         .links = links_,
                         .uplinks = uplinks_,
@@ -59,7 +58,6 @@ void QueryLife::Offload(Query& query, const sched::Decision& decision, uint64_t 
   query.decided = now;
   query.predicted_upload_s = decision.predicted_upload_s;
   query.predicted_compute_s = decision.predicted_compute_s;
-  query.expected_output_tokens = ExpectedOutputTokens(query.meta, mean_output_tokens_);
   TakeSlot(query, decision.site, now);
   CountDecision(query, true);
   DecisionEvent event;
@@ -226,12 +224,7 @@ Wake QueryLife::On(SiteHealth& event, MonotonicTime now) {
 Wake QueryLife::On(QueryDone& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr) return Wake::kNever;
-  if (event.outcome == DispatchOutcome::kCompleted) {
-    // Whatever a backend claims: no more than was asked for, so that no single answer decides what all others are
-    // thought to take.
-    const int output_tokens = std::clamp(event.output_tokens, 0, std::max(query->meta.max_output_tokens, 0));
-    mean_output_tokens_ += (output_tokens - mean_output_tokens_) / 64;
-  }
+  if (event.outcome == DispatchOutcome::kCompleted) lengths_.Add(query->meta, event.output_tokens, now);
   if (event.served && query->Teaches()) {
     const size_t j = sched::ToIndex(query->site);
     sites_[j].service.Add(config_->sites[j].compute, *event.served, query->meta.prompt_tokens, MeanQueries(*query, now),

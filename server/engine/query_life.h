@@ -11,6 +11,7 @@
 
 #include "scheduler/types.h"
 #include "server/engine/link_table.h"
+#include "server/engine/output_lengths.h"
 #include "server/engine/ports.h"
 #include "server/engine/query_table.h"
 #include "server/engine/site_table.h"
@@ -40,6 +41,7 @@ class QueryLife {
   const SiteTable& sites() const { return sites_; }
   const TenantTable& tenants() const { return tenants_; }
   const UplinkTimes& median_uplink() const { return uplinks_.median(); }
+  double ExpectedOutputTokens(const QueryMeta& meta, MonotonicTime now) const { return lengths_.Expect(meta, now); }
   // Without tenants' caps.
   sched::EpochSnapshot Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
                                 double tau, uint64_t epoch, MonotonicTime now);
@@ -88,7 +90,7 @@ class QueryLife {
   UplinkTable uplinks_;
   SiteTable sites_;
   TenantTable tenants_;
-  double mean_output_tokens_ = 64;  // running mean over completed queries
+  OutputLengths lengths_;
 };
 
 }  // namespace goad::server

@@ -17,16 +17,12 @@ struct SnapshotInputs {
   const Config& config;
   double tau = 1;
   uint64_t epoch = 0;
-  double expected_output_tokens = 0;  // for queries that do not declare theirs
   const SiteTable& sites;
   const LinkTable& links;
   const UplinkTable& uplinks;
   const std::vector<const Query*>& candidates;  // in order of arrival, each with time left before its deadline
   const std::vector<const Query*>& residents;   // granted or running: load and interference carried over
 };
-
-// What a query is taken to answer with: its own statement, else the `mean`; no more than its maximum.
-double ExpectedOutputTokens(const QueryMeta& meta, double mean);
 
 // A pair whose link was never reported, is zero, or is older than limits.link_max_age has an unknown gain. A measured
 // uplink then is what goad has seen of it.

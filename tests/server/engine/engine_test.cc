@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "scheduler/snapshot_check.h"
 #include "server/engine/inbox.h"
+#include "server/engine/output_lengths.h"
 #include "server/engine/snapshot_builder.h"
 #include "server/engine/uplink_table.h"
 
@@ -918,14 +919,14 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   running.state = QueryState::kRunning;
   running.dispatched = now - absl::Seconds(1);
   running.predicted_compute_s = 2;
-  running.meta.max_output_tokens = 10;
+  running.expected_output_tokens = 4;
   Query asking = uploading;
   asking.id = QueryId{7};
   asking.received = now - absl::Seconds(1);
   asking.meta.deadline = absl::Seconds(3);
-  asking.meta.max_output_tokens = 10;
+  asking.expected_output_tokens = 4;
   const std::vector<const Query*> candidates = {&asking}, residents = {&uploading, &running};
-  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, 4.0, sites, links, {}, candidates, residents}, now);
+  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, sites, links, {}, candidates, residents}, now);
   EXPECT_NEAR(s.sites[0].noise_w, 1e8 * std::pow(10, -20.4), 1e-20);  // -174 dBm/Hz over 100 MHz
   EXPECT_EQ(s.sites[0].max_queries, 3);
   EXPECT_EQ(s.sites[1].max_queries, 2);  // the slots of the backends that are up
@@ -944,6 +945,111 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   EXPECT_EQ(s.residents[1].query.prompt_bits, 0);
   EXPECT_DOUBLE_EQ(s.residents[1].query.expected_output_tokens, 4 * 0.5);
   EXPECT_TRUE(sched::CheckSnapshot(s).ok()) << sched::CheckSnapshot(s);
+}
+
+// --- output lengths --------------------------------------------------------------------------------------------------
+
+class OutputLengthsTest : public testing::Test {
+ protected:
+  static QueryMeta Like(const std::string& tenant, const std::string& kind = "", int max_output_tokens = 1000) {
+    QueryMeta meta;
+    meta.tenant = tenant;
+    meta.kind = kind;
+    meta.max_output_tokens = max_output_tokens;
+    return meta;
+  }
+  void Answer(const QueryMeta& meta, int tokens, int times = 100) {
+    for (int k = 0; k < times; ++k) lengths_.Add(meta, tokens, now_);
+  }
+  double Expected(const QueryMeta& meta) const { return lengths_.Expect(meta, now_); }
+
+  OutputLengths lengths_;
+  MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(1000));
+};
+
+TEST_F(OutputLengthsTest, TenantKindAndMaximumEachHaveTheirs) {
+  Answer(Like("a"), 10), Answer(Like("b"), 400);
+  Answer(Like("a", "summary"), 200), Answer(Like("a", "", 100), 90);
+  EXPECT_NEAR(Expected(Like("a")), 10, 15);
+  EXPECT_NEAR(Expected(Like("b")), 400, 25);
+  EXPECT_NEAR(Expected(Like("a", "summary")), 200, 15);
+  EXPECT_NEAR(Expected(Like("a", "", 100)), 90, 10);
+  EXPECT_EQ(Expected(Like("a", "", 65)), 65);                    // 64..127 are alike, but no more than its own maximum
+  EXPECT_EQ(Expected(Like("a")), Expected(Like("a", "", 513)));  // 512..1023
+  EXPECT_NE(Expected(Like("a")), Expected(Like("a", "", 1024)));
+}
+
+TEST_F(OutputLengthsTest, FewAnswersAreShrunkToTheMeanOverAll) {
+  EXPECT_EQ(Expected(Like("a")), 64);  // nothing is known
+  Answer(Like("a"), 10);
+  const double over_all = Expected(Like("new"));
+  EXPECT_NEAR(over_all, 10, 5);
+  Answer(Like("new"), 200, 1);
+  EXPECT_GT(Expected(Like("new")), over_all + 20);
+  EXPECT_LT(Expected(Like("new")), 100);  // one answer is not believed
+  Answer(Like("new"), 200, 20);
+  EXPECT_NEAR(Expected(Like("new")), 200, 40);
+}
+
+TEST_F(OutputLengthsTest, ADevicesOwnStatementWins) {
+  Answer(Like("a"), 10);
+  QueryMeta said = Like("a");
+  said.expected_output_tokens = 300;
+  EXPECT_EQ(Expected(said), 300);
+  said.expected_output_tokens = 0;
+  EXPECT_EQ(Expected(said), 0);
+}
+
+TEST_F(OutputLengthsTest, WhatABackendClaimsBeyondWhatWasAskedDoesNotCount) {
+  Answer(Like("a", "", 20), 1 << 30), Answer(Like("b", "", 20), -5);
+  EXPECT_NEAR(Expected(Like("new")), 10, 10);
+  EXPECT_LE(Expected(Like("a", "", 20)), 20);
+  EXPECT_GE(Expected(Like("b", "", 20)), 0);
+}
+
+TEST_F(OutputLengthsTest, ALengthThatChangesIsFollowed) {
+  Answer(Like("a"), 10), Answer(Like("a"), 100);
+  EXPECT_NEAR(Expected(Like("a")), 100, 20);
+}
+
+// What was once thought long is asked again some time.
+TEST_F(OutputLengthsTest, WithoutAnswersItReturnsToWhereItBegan) {
+  Answer(Like("a"), 900), Answer(Like("b"), 10);
+  now_ = now_ + absl::Minutes(1);
+  EXPECT_NEAR(Expected(Like("a")), 900, 100);
+  now_ = now_ + absl::Minutes(4);
+  Answer(Like("b"), 10, 1000);
+  now_ = now_ + absl::Minutes(5);
+  EXPECT_NEAR(Expected(Like("a")), 10, 10);  // the mean over all
+  now_ = now_ + absl::Minutes(6);
+  EXPECT_EQ(Expected(Like("a")), 64);
+}
+
+TEST_F(OutputLengthsTest, ItsMemoryIsBounded) {
+  Answer(Like("a"), 300);
+  for (size_t k = 0; k < OutputLengths::kMostLikes; ++k) Answer(Like(absl::StrCat("tenant ", k)), 10, 1);
+  EXPECT_NEAR(Expected(Like("a")), 10, 5);  // forgotten, but for the mean over all
+}
+
+TEST_F(LearningTest, LengthsOfAnswersAreExpectedOfTheNext) {
+  Record();
+  SubmitQuery submit;
+  submit.session = SessionId{1};
+  submit.meta.uncertainty = 0.5;
+  submit.meta.max_output_tokens = 1000;
+  submit.meta.local_delay_s = 1000;
+  submit.inline_prompt = std::make_shared<PromptBody>();
+  const auto ask = [&] {
+    submit.id = QueryId{next_id_++};
+    submit.received = now_;
+    engine_->Handle(submit, now_);
+    Advance(3 * kMs);
+    engine_->Handle(QueryDone{submit.id, DispatchOutcome::kCompleted, 8}, now_);
+    return outcomes_.back().expected_output_tokens;
+  };
+  EXPECT_EQ(ask(), 64);
+  for (int k = 0; k < 50; ++k) ask();
+  EXPECT_NEAR(ask(), 8, 3);
 }
 
 }  // namespace
