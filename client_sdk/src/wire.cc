@@ -62,6 +62,7 @@ v1::DeviceFrame QueryFrame(const Query& query, absl::Duration waited) {
   wire.set_local_delay_s(absl::ToDoubleSeconds(query.local_delay));
   if (query.deadline != absl::InfiniteDuration()) wire.set_deadline_s(absl::ToDoubleSeconds(query.deadline - waited));
   if (query.edge_work_flop) wire.set_edge_work_flop(*query.edge_work_flop);
+  wire.set_kind(query.kind);
   return frame;
 }
 

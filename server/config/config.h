@@ -200,6 +200,7 @@ struct Config {
   PolicyConfig policy;
   AuthConfig auth;
   std::vector<TenantConfig> tenants;  // 0..1000
+  std::vector<std::string> kinds;     // hot; 0..32; what devices may say of a question, beside nothing
   std::vector<SiteConfig> sites;      // 1..64, removed ones included
   LimitsConfig limits;
   DispatchConfig dispatch;

@@ -110,6 +110,7 @@ void ReadRoot(YamlSection& root, Config* config) {
     entry.Number("prompt_tokens_per_minute", &tenant->prompt_tokens_per_minute);
     entry.Number("max_offloaded_share", &tenant->max_offloaded_share);
   });
+  root.Texts("kinds", 32, &config->kinds);
   root.List("sites", 64, &config->sites, ReadSite);
   root.Child("limits", [&](YamlSection& limits) {
     LimitsConfig& out = config->limits;

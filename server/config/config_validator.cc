@@ -165,6 +165,16 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
     problems.Range(path + ".prompt_tokens_per_minute", tenant.prompt_tokens_per_minute, 0, 1e12);
     problems.Range(path + ".max_offloaded_share", tenant.max_offloaded_share, 0, 1);
   }
+  std::set<std::string> kinds;
+  for (size_t k = 0; k < config.kinds.size(); ++k) {
+    const std::string path = absl::StrCat("kinds[", k, "]");
+    if (!IsName(config.kinds[k])) {
+      problems.Add(path, absl::StrCat(Quoted(config.kinds[k]), " is not 1 to 63 of a-z 0-9 - _ ."));
+    } else if (!kinds.insert(config.kinds[k]).second) {
+      problems.Add(path, absl::StrCat(Quoted(config.kinds[k]), " is used twice"));
+    }
+  }
+  if (config.kinds.size() > 32) problems.Add("kinds", absl::StrCat(config.kinds.size(), " entries, want at most 32"));
   tenants.insert(kDefaultTenant);
   static const char kEmptySha256[] =
       "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b"

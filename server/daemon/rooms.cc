@@ -92,12 +92,14 @@ absl::Status Rooms::Work() {
     recent.Add(std::move(record));
   };
   ports.stopwatch = &MonotonicTime::Now;
+  if (!config->decision_log.path.empty()) {
+    auto log = DecisionLog::Open(config->decision_log, &epochs, &metrics);
+    if (!log.ok()) return log.status();
+    decision_log = std::move(*log);
+    ports.on_outcome = [this](OutcomeRecord record) { decision_log->Outcome(std::move(record)); };
+  }
   engine = std::make_unique<Engine>(config, std::move(ports));
   engine_thread = std::make_unique<EngineThread>(engine.get(), &inbox, &metrics);
-  if (config->decision_log.path.empty()) return absl::OkStatus();
-  auto log = DecisionLog::Open(config->decision_log, &epochs, &metrics);
-  if (!log.ok()) return log.status();
-  decision_log = std::move(*log);
   return absl::OkStatus();
 }
 

@@ -36,7 +36,7 @@ struct Rooms {
   // The phases, in this order, each once. What is in the way, if anything is.
   absl::Status Lock();
   absl::Status Certificates();
-  absl::Status Work();  // dispatch, engine, decision log
+  absl::Status Work();  // dispatch, decision log, engine
   absl::Status Page();  // metrics, for whoever scrapes
   absl::Status ListenToDevices(std::function<void()> on_deaf);
   absl::Status ListenToOperators(AdminPorts orders);  // with what operators may have done; the rest is filled in here
@@ -62,9 +62,9 @@ struct Rooms {
   std::unique_ptr<PumpThread> writer;  // stops before the registry that it watches
   std::unique_ptr<PumpThread> admin_pump = std::make_unique<PumpThread>("goad-admin");
   std::unique_ptr<DispatchThread> dispatch;
+  std::unique_ptr<DecisionLog> decision_log;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<EngineThread> engine_thread;
-  std::unique_ptr<DecisionLog> decision_log;
   const std::shared_ptr<ProcessMetrics> process_metrics = std::make_shared<ProcessMetrics>();
   std::unique_ptr<prometheus::Exposer> exposer;
   int metrics_port = 0;

@@ -203,7 +203,9 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
     metrics_->TimePerOutputToken(SecondsBetween(query.first_token, query.last_token) / (query.tokens - 1));
   }
   if (now > request.deadline) metrics_->DeadlineMissed();
-  QueryDone done{request.id, DispatchOutcome::kCompleted, event.output_tokens, std::nullopt};
+  QueryDone done{
+      request.id,  DispatchOutcome::kCompleted, event.output_tokens, std::nullopt, attempt.backend, event.compute_s,
+      event.ttft_s};
   if (usage && usage->prompt_tokens > 0 && query.requests == 1 && !query.paused) {
     done.served = {event.compute_s, usage->prompt_tokens - usage->cached_tokens, usage->output_tokens};
   }

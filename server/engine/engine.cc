@@ -13,7 +13,9 @@ using sched::Reason;
 using sched::Verdict;
 
 Engine::Engine(std::shared_ptr<const Config> config, Ports ports)
-    : ports_(std::move(ports)), config_(config), life_(config, ports_.sink, ports_.dispatch, ports_.metrics) {
+    : ports_(std::move(ports)),
+      config_(config),
+      life_(config, ports_.sink, ports_.dispatch, ports_.metrics, ports_.on_outcome) {
   ApplyConfig apply{std::move(config)};
   On(apply, MonotonicTime());
 }
@@ -55,6 +57,7 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
   query.meta = std::move(event.meta);
   query.prompt = std::move(event.inline_prompt);
   query.received = event.received;
+  query.expected_output_tokens = life_.ExpectedOutputTokens(query.meta, now);
   ports_.metrics->Uncertainty(query.meta.uncertainty);
   life_.queries().Insert(std::move(query));
   if (draining_) return DeclinePending(now);

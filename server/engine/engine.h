@@ -26,6 +26,7 @@ class Engine {
     Metrics* metrics = nullptr;
     std::function<void(std::shared_ptr<const EpochRecord>)> on_epoch;  // may be empty
     std::function<MonotonicTime()> stopwatch;                          // times the solver; may be empty
+    std::function<void(OutcomeRecord)> on_outcome;                     // may be empty
   };
   Engine(std::shared_ptr<const Config> config, Ports ports);
 

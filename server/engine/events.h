@@ -47,6 +47,7 @@ struct QueryMeta {
   std::optional<double> edge_work_flop;
   double tx_power_w = 0.2;
   std::string tenant = kDefaultTenant;
+  std::string kind;         // of question, one of Config::kinds; empty = none
   std::string traceparent;  // passed to the backend; empty = none
 };
 
@@ -113,6 +114,9 @@ struct QueryDone {
   DispatchOutcome outcome = DispatchOutcome::kFailed;
   int output_tokens = 0;
   std::optional<ServedSample> served;
+  int backend = -1;          // of its site, that completed it; -1 = none
+  double compute_s = 0;      // completed: prompt complete to last token
+  double first_token_s = 0;  // completed: prompt complete to first token; 0 = there was none
 };
 
 // No backend of its site is left that could take it, and no token has reached the device: perhaps another site can.

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "scheduler/load_state.h"
 #include "server/base/jitter.h"
+#include "server/engine/outcome.h"
 #include "server/engine/snapshot_builder.h"
 
 namespace goad::server {
@@ -14,8 +15,9 @@ using sched::Reason;
 using sched::SiteIndex;
 using sched::Verdict;
 
-QueryLife::QueryLife(std::shared_ptr<const Config> config, SessionSink* sink, DispatchPort* dispatch, Metrics* metrics)
-    : sink_(sink), dispatch_(dispatch), metrics_(metrics), config_(config) {
+QueryLife::QueryLife(std::shared_ptr<const Config> config, SessionSink* sink, DispatchPort* dispatch, Metrics* metrics,
+                     std::function<void(OutcomeRecord)> on_outcome)
+    : sink_(sink), dispatch_(dispatch), metrics_(metrics), on_outcome_(std::move(on_outcome)), config_(config) {
   SetConfig(std::move(config));
 }
 
@@ -42,7 +44,6 @@ sched::EpochSnapshot QueryLife::Snapshot(const std::vector<const Query*>& candid
   return BuildSnapshot({.config = *config_,
                         .tau = tau,
                         .epoch = epoch,
-                        .expected_output_tokens = mean_output_tokens_,
                         .sites = sites_,
                         .links = links_,
                         .uplinks = uplinks_,
@@ -123,16 +124,17 @@ Wake QueryLife::On(PromptReady& event, MonotonicTime now) {
 }
 
 // The device's own word of what its upload took is from before its prompt was through, and no sample.
-void QueryLife::LearnUplink(const Query& query, MonotonicTime now) {
+void QueryLife::LearnUplink(Query& query, MonotonicTime now) {
   const size_t j = sched::ToIndex(query.site);
   const UplinkConfig& uplink = config_->sites[j].uplink;
   const double seconds = SecondsBetween(query.decided, now);
+  if (query.transmits()) query.upload_s = seconds;
   if (!query.transmits() || uplink.model != sched::UplinkModel::kMeasured || seconds <= 0) return;
   SiteLoad& site = sites_[j];
   site.CountLoad(now);
-  const double sharers =
+  query.sharers =
       uplink.shared ? (site.uplinks_s - query.uplinks_before_s) / seconds : queries_.Uploads(query.session);  // its own
-  uplinks_.Add(query.device, query.meta.prompt_bits, sharers, seconds, now);
+  uplinks_.Add(query.device, query.meta.prompt_bits, *query.sharers, seconds, now);
 }
 
 void QueryLife::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
@@ -168,8 +170,7 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
     if (query->state == QueryState::kRunning) {
       sink_->Deliver(query->session, FailedEvent{query->id, std::move(event.error)});
     }
-    GiveSlotBack(*query, query->site, now);
-    queries_.Erase(*query);
+    Leave(*query, query->ending, nullptr, now);
     return Wake::kSoon;
   }
   const SiteIndex failed = query->site;
@@ -178,6 +179,7 @@ Wake QueryLife::On(QueryReturned& event, MonotonicTime now) {
   metrics_->BackendFailover();
   event.request.site = other->site;
   query->dispatched = now;
+  query->load_before_s = sites_[sched::ToIndex(query->site)].load_s;
   query->predicted_compute_s = event.request.predicted_compute_s = other->compute_s;
   dispatch_->Start(std::move(event.request));
   return Wake::kSoon;
@@ -222,39 +224,51 @@ Wake QueryLife::On(SiteHealth& event, MonotonicTime now) {
 Wake QueryLife::On(QueryDone& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr) return Wake::kNever;
-  if (event.outcome == DispatchOutcome::kCompleted) {
-    // Whatever a backend claims: no more than was asked for, so that no single answer decides what all others are
-    // thought to take.
-    const int output_tokens = std::clamp(event.output_tokens, 0, std::max(query->meta.max_output_tokens, 0));
-    mean_output_tokens_ += (output_tokens - mean_output_tokens_) / 64;
+  if (event.outcome == DispatchOutcome::kCompleted) lengths_.Add(query->meta, event.output_tokens, now);
+  if (event.served && query->Teaches()) {
+    const size_t j = sched::ToIndex(query->site);
+    sites_[j].service.Add(config_->sites[j].compute, *event.served, query->meta.prompt_tokens, MeanQueries(*query, now),
+                          now);
   }
-  if (event.served && query->teaches && query->failed_sites == 0) Learn(*query, *event.served, now);
-  GiveSlotBack(*query, query->site, now);
-  queries_.Erase(*query);
+  if (event.outcome == DispatchOutcome::kCompleted) query->ending = Ending::kCompleted;
+  if (event.outcome == DispatchOutcome::kAborted && query->state == QueryState::kRunning) {
+    query->ending = Ending::kCancelled;  // the dispatcher found its device gone
+  }
+  Leave(*query, query->ending, &event, now);
   return Wake::kSoon;
 }
 
-void QueryLife::Learn(const Query& query, const ServedSample& served, MonotonicTime now) {
-  const size_t j = sched::ToIndex(query.site);
-  SiteLoad& site = sites_[j];
+double QueryLife::MeanQueries(const Query& query, MonotonicTime now) {
+  SiteLoad& site = sites_[sched::ToIndex(query.site)];
   site.CountLoad(now);
   const double life_s = SecondsBetween(query.dispatched, now);
-  const double queries = life_s > 0 ? (site.load_s - query.load_before_s) / life_s
-                                    : static_cast<double>(site.active_queries) / site.ModelBackends();
-  site.service.Add(config_->sites[j].compute, served, query.meta.prompt_tokens, queries, now);
+  return life_s > 0 ? (site.load_s - query.load_before_s) / life_s
+                    : static_cast<double>(site.active_queries) / site.ModelBackends();
+}
+
+void QueryLife::Leave(Query& query, Ending ending, const QueryDone* done, MonotonicTime now) {
+  if (on_outcome_) {
+    const bool ran = query.state != QueryState::kGranted;
+    const auto queries = ran ? std::optional<double>(MeanQueries(query, now)) : std::nullopt;
+    on_outcome_(MakeOutcome(*config_, query, ending, done, queries, now));
+  }
+  GiveSlotBack(query, query.site, now);
+  queries_.Erase(query);
 }
 
 Wake QueryLife::On(CancelQuery& event, MonotonicTime now) {
   Query* query = queries_.Find(event.id);
   if (query == nullptr || query->state == QueryState::kAborting) return Wake::kNever;
   if (!event.answered) sink_->Deliver(query->session, CancelledEvent{query->id});
-  return Withdraw(*query, now);
+  return Withdraw(*query, Ending::kCancelled, now);
 }
 
 Wake QueryLife::On(SessionClosed& event, MonotonicTime now) {
   links_.Erase(event.session);
   Wake wake = Wake::kNever;
-  for (const QueryId id : queries_.OfSession(event.session)) wake = std::max(wake, Withdraw(*queries_.Find(id), now));
+  for (const QueryId id : queries_.OfSession(event.session)) {
+    wake = std::max(wake, Withdraw(*queries_.Find(id), Ending::kCancelled, now));
+  }
   return wake;
 }
 
@@ -270,7 +284,7 @@ Wake QueryLife::On(DrainExpired&, MonotonicTime now) {
                    FailedEvent{id, MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "",
                                              absl::StrCat("not finished within drain_timeout (",
                                                           absl::FormatDuration(config_->drain_timeout), ")"))});
-    wake = std::max(wake, Withdraw(query, now));
+    wake = std::max(wake, Withdraw(query, Ending::kDrained, now));
   }
   return wake;
 }
@@ -289,20 +303,20 @@ Wake QueryLife::Expire(MonotonicTime now) {
                                                     absl::StrCat("the prompt did not arrive within ",
                                                                  absl::FormatDuration(now - query->decided),
                                                                  " of the decision"))});
-    wake = std::max(wake, Withdraw(*query, now));
+    wake = std::max(wake, Withdraw(*query, Ending::kExpired, now));
   }
   return wake;
 }
 
-Wake QueryLife::Withdraw(Query& query, MonotonicTime now) {
+Wake QueryLife::Withdraw(Query& query, Ending why, MonotonicTime now) {
   switch (query.state) {
     case QueryState::kGranted:
       ReleaseUplink(query, now);
-      GiveSlotBack(query, query.site, now);
-      queries_.Erase(query);
+      Leave(query, why, nullptr, now);
       return Wake::kSoon;
     case QueryState::kPending: queries_.Erase(query); break;
     case QueryState::kRunning:
+      query.ending = why;
       query.state = QueryState::kAborting;  // the slot is free when the backend has let go
       dispatch_->Abort(query.id);
       break;

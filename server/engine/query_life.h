@@ -4,12 +4,14 @@
 #ifndef GOAD_SERVER_ENGINE_QUERY_LIFE_H_
 #define GOAD_SERVER_ENGINE_QUERY_LIFE_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "scheduler/types.h"
 #include "server/engine/link_table.h"
+#include "server/engine/output_lengths.h"
 #include "server/engine/ports.h"
 #include "server/engine/query_table.h"
 #include "server/engine/site_table.h"
@@ -28,8 +30,9 @@ enum class Wake {
 
 class QueryLife {
  public:
-  // The ports are not owned and outlive this.
-  QueryLife(std::shared_ptr<const Config> config, SessionSink* sink, DispatchPort* dispatch, Metrics* metrics);
+  // The ports are not owned and outlive this. `on_outcome` hears of every query that leaves its site; it may be empty.
+  QueryLife(std::shared_ptr<const Config> config, SessionSink* sink, DispatchPort* dispatch, Metrics* metrics,
+            std::function<void(OutcomeRecord)> on_outcome);
   void SetConfig(std::shared_ptr<const Config> config);  // places as in the one before
 
   // The engine takes those that wait from the table and puts back those it holds.
@@ -38,6 +41,7 @@ class QueryLife {
   const SiteTable& sites() const { return sites_; }
   const TenantTable& tenants() const { return tenants_; }
   const UplinkTimes& median_uplink() const { return uplinks_.median(); }
+  double ExpectedOutputTokens(const QueryMeta& meta, MonotonicTime now) const { return lengths_.Expect(meta, now); }
   // Without tenants' caps.
   sched::EpochSnapshot Snapshot(const std::vector<const Query*>& candidates, const std::vector<const Query*>& residents,
                                 double tau, uint64_t epoch, MonotonicTime now);
@@ -64,9 +68,11 @@ class QueryLife {
     double compute_s;  // predicted
   };
   std::optional<Placement> OtherSite(const Query& query, MonotonicTime now);
-  void LearnUplink(const Query& query, MonotonicTime now);
-  void Learn(const Query& query, const ServedSample& served, MonotonicTime now);
-  Wake Withdraw(Query& query, MonotonicTime now);  // no more answers wanted; frees or aborts
+  void LearnUplink(Query& query, MonotonicTime now);
+  double MeanQueries(const Query& query, MonotonicTime now);   // per backend, since it runs
+  Wake Withdraw(Query& query, Ending why, MonotonicTime now);  // no more answers wanted; frees or aborts
+  // It was at a site, which it leaves. `done`: what the dispatcher said, if that is why.
+  void Leave(Query& query, Ending ending, const QueryDone* done, MonotonicTime now);
   void CountDecision(const Query& query, bool offloaded);
   void TakeSlot(Query& query, sched::SiteIndex site, MonotonicTime now);
   void GiveSlotBack(const Query& query, sched::SiteIndex site, MonotonicTime now);
@@ -76,6 +82,7 @@ class QueryLife {
   SessionSink* const sink_;
   DispatchPort* const dispatch_;
   Metrics* const metrics_;
+  const std::function<void(OutcomeRecord)> on_outcome_;
 
   std::shared_ptr<const Config> config_;
   QueryTable queries_;
@@ -83,7 +90,7 @@ class QueryLife {
   UplinkTable uplinks_;
   SiteTable sites_;
   TenantTable tenants_;
-  double mean_output_tokens_ = 64;  // running mean over completed queries
+  OutputLengths lengths_;
 };
 
 }  // namespace goad::server

@@ -68,7 +68,7 @@ double UplinkBps(const SnapshotInputs& inputs, const OwnUploads& uploads, const 
   return inputs.config.sites[site].uplink.shared ? bps : bps / uploads.Of(query);
 }
 
-sched::Candidate MakeCandidate(const SnapshotInputs& inputs, const Query& query) {
+sched::Candidate MakeCandidate(const Query& query) {
   const QueryMeta& meta = query.meta;
   sched::Candidate candidate;
   candidate.id = query.id;
@@ -77,9 +77,7 @@ sched::Candidate MakeCandidate(const SnapshotInputs& inputs, const Query& query)
   candidate.tx_power_w = meta.tx_power_w;
   candidate.local_delay_s = meta.local_delay_s;
   candidate.prompt_tokens = meta.prompt_tokens;
-  candidate.expected_output_tokens = std::min<double>(
-      meta.max_output_tokens,
-      meta.expected_output_tokens ? static_cast<double>(*meta.expected_output_tokens) : inputs.expected_output_tokens);
+  candidate.expected_output_tokens = query.expected_output_tokens;
   candidate.must_offload = meta.must_offload;
   candidate.chat = meta.chat;
   if (meta.edge_work_flop) candidate.edge_work_flop = *meta.edge_work_flop;
@@ -98,7 +96,7 @@ void AddResident(const SnapshotInputs& inputs, const OwnUploads& uploads, const 
   const size_t at = sched::ToIndex(query.site);
   const bool radio = !IsMeasured(inputs.config.sites[at]);
   const LinkTable::Row links = inputs.links.Of(query.session);
-  sched::Resident resident{query.site, MakeCandidate(inputs, query)};
+  sched::Resident resident{query.site, MakeCandidate(query)};
   if (query.state == QueryState::kGranted && query.transmits()) {
     for (size_t j = 0; j < inputs.config.sites.size(); ++j) {
       const double gain = UsableGain(links[j], inputs.config.limits.link_max_age, now);
@@ -146,7 +144,7 @@ sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime n
   snapshot.gain.reserve(inputs.candidates.size() * sites);
   snapshot.uplink_bps.reserve(inputs.candidates.size() * sites);
   for (const Query* query : inputs.candidates) {
-    sched::Candidate candidate = MakeCandidate(inputs, *query);
+    sched::Candidate candidate = MakeCandidate(*query);
     candidate.deadline_s = absl::ToDoubleSeconds(query->deadline() - now);
     const LinkTable::Row links = inputs.links.Of(query->session);
     const UplinkTimes seen = query->transmits() ? inputs.uplinks.Of(query->device, now) : UplinkTimes();

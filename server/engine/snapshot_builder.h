@@ -17,7 +17,6 @@ struct SnapshotInputs {
   const Config& config;
   double tau = 1;
   uint64_t epoch = 0;
-  double expected_output_tokens = 0;  // for queries that do not declare theirs
   const SiteTable& sites;
   const LinkTable& links;
   const UplinkTable& uplinks;

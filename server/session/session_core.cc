@@ -102,7 +102,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   const auto config = ports_.config->Current();
   if (auto error = CheckQueryId(query.query_id(), "query.query_id")) return error;
   SubmitQuery submit;
-  if (auto error = DecodeQuery(query, config->limits, &submit.meta, &submit.inline_prompt)) return error;
+  if (auto error = DecodeQuery(query, *config, &submit.meta, &submit.inline_prompt)) return error;
   submit.meta.tx_power_w = tx_power_w_;
   submit.meta.tenant = caller_.tenant;
   submit.meta.traceparent = caller_.traceparent;

@@ -1,9 +1,11 @@
 #include "server/session/wire_codec.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "goad/uncertainty.h"
 #include "server/base/clip.h"
 #include "server/session/wire_checks.h"
@@ -20,6 +22,13 @@ std::string SiteNames(const Config& config) {
     if (!site.presence.removed()) absl::StrAppend(&names, names.empty() ? "" : ", ", site.name);
   }
   return names;
+}
+
+std::optional<ErrorInfo> CheckKind(const std::string& kind, const std::vector<std::string>& kinds) {
+  if (kind.empty() || std::find(kinds.begin(), kinds.end(), kind) != kinds.end()) return std::nullopt;
+  const std::string want =
+      kinds.empty() ? "none: no kinds are configured" : absl::StrCat("not one of ", absl::StrJoin(kinds, ", "));
+  return Invalid("query.kind", absl::StrCat("\"", Clip(kind), "\" is ", want));
 }
 
 }  // namespace
@@ -163,8 +172,9 @@ std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* fiel
   return std::nullopt;
 }
 
-std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig& limits, QueryMeta* meta,
+std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,
                                      std::shared_ptr<const PromptBody>* inline_prompt) {
+  const LimitsConfig& limits = config.limits;
   meta->must_offload = query.must_offload();
   switch (query.confidence_case()) {
     case v1::Query::kUncertainty:
@@ -225,6 +235,8 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig&
     GOAD_REFUSE_IF(CheckRange("query.edge_work_flop", query.edge_work_flop(), 0, 1e30));
     meta->edge_work_flop = query.edge_work_flop();
   }
+  GOAD_REFUSE_IF(CheckKind(query.kind(), config.kinds));
+  meta->kind = query.kind();
   return std::nullopt;
 }
 

@@ -23,7 +23,7 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
                                      const Config& config, double tx_power_w, MonotonicTime now,
                                      std::vector<LinkMeasurement>* decoded);
 
-std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const LimitsConfig& limits, QueryMeta* meta,
+std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,
                                      std::shared_ptr<const PromptBody>* inline_prompt);
 
 // `max_bytes` bounds the sum of all text. `field` names the prompt in errors.

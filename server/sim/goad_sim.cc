@@ -27,6 +27,7 @@
 #include "scheduler/sim/solve.h"
 #include "scheduler/sim/sweep.h"
 #include "server/sim/allocation_meter.h"
+#include "server/sim/fit.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
 
@@ -52,8 +53,8 @@ ABSL_FLAG(std::string, out, "sweep-report", "plot, report: the folder to write t
 ABSL_FLAG(double, rate, 2000, "run: questions per second, Poisson");
 ABSL_FLAG(double, seconds, 10, "run: of virtual time");
 ABSL_FLAG(int, max_queries, 100, "run: queries at a site at once");
-ABSL_FLAG(std::string, log, "", "run: write the snapshot of every epoch there, for replay");
-ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows");
+ABSL_FLAG(std::string, log, "", "run: write the snapshot of every epoch and every outcome there, for replay and fit");
+ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; fit: print an object");
 ABSL_FLAG(bool, csv, false, "bench: print comma-separated values");
 
 namespace {
@@ -78,6 +79,9 @@ constexpr char kUsage[] =
     "  goad-sim replay [--policy NAME] FILE...  decide the snapshots of a decision log again, bit for bit, or by "
     "another\n"
     "                                           policy; exit status 1 when they differ from the log\n"
+    "  goad-sim fit [--json] FILE...            how well the outcomes of a decision log (rotated ones oldest first) "
+    "are\n"
+    "                                           predicted by the configured numbers, and by what goad learns\n"
     "\n"
     "Policies: ";
 
@@ -267,6 +271,25 @@ int ReplayCommand(const std::vector<std::string>& files) {
   return report.differing.empty() ? 0 : 1;
 }
 
+int FitCommand(const std::vector<std::string>& files) {
+  if (files.empty()) return Fail("fit: which decision log? want: goad-sim fit FILE...");
+  goad::server::Fit fit;
+  for (const std::string& file : files) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
+    if (absl::Status status = fit.Read(in, file); !status.ok()) return Fail(std::string(status.message()));
+  }
+  if (fit.outcomes() == 0) {
+    return Fail(absl::StrCat(absl::StrJoin(files, ", "), ": no line of kind \"outcome\" to learn from"));
+  }
+  if (absl::GetFlag(FLAGS_json)) {
+    std::cout << fit.Json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+  } else {
+    std::cout << fit.Table();
+  }
+  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -278,12 +301,13 @@ int main(int argc, char** argv) {
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(absl::StrCat(kUsage, absl::StrJoin(goad::sched::PolicyNames(), ", "), "."));
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
-  constexpr char kCommands[] = "solve, bench, sweep, report, plot, run or replay";
+  constexpr char kCommands[] = "solve, bench, sweep, report, plot, run, replay or fit";
   if (rest.size() < 2) return Fail(absl::StrCat("which command? want: ", kCommands, " (see goad-sim --help)"));
   const std::string command = rest[1];
   const std::vector<std::string> arguments(rest.begin() + 2, rest.end());
   if (command == "solve") return Solve(arguments);
   if (command == "replay") return ReplayCommand(arguments);
+  if (command == "fit") return FitCommand(arguments);
   const std::map<std::string, std::function<int()>> without_arguments = {{"bench", Bench},
                                                                          {"sweep", SweepCommand},
                                                                          {"report", [] { return PlotOrReport(true); }},

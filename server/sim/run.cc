@@ -11,6 +11,7 @@
 #include "scheduler/policy.h"
 #include "scheduler/sim/scenario.h"
 #include "server/engine/engine.h"
+#include "server/telemetry/outcome_json.h"
 #include "server/telemetry/snapshot_json.h"
 
 namespace goad::server {
@@ -56,6 +57,7 @@ class Cell final : public SessionSink, public DispatchPort {
       report_.candidates += record->snapshot.candidates.size();
       if (log != nullptr) *log << ToJson(*record) << "\n";
     };
+    if (log != nullptr) ports.on_outcome = [log](const OutcomeRecord& record) { *log << ToJson(record) << "\n"; };
     engine_ = std::make_unique<Engine>(config, std::move(ports));
     for (size_t j = 0; j < sites_.size(); ++j)
       engine_->Handle(SiteHealth{sched::ToSite(j), 1, options.max_queries}, now_);
@@ -218,7 +220,7 @@ class Cell final : public SessionSink, public DispatchPort {
       report_.compute_error_s += std::abs(took_s - query.predicted_compute_s);
       report_.edge_s.push_back(SecondsBetween(query.asked, now_));
       report_.right += query.edge_accuracy;
-      engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 1}, now_);
+      engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 1, std::nullopt, 0, took_s, took_s}, now_);
       Leave(session);
     }
   }

@@ -19,8 +19,9 @@ struct RunOptions {
   size_t sites = 4;       // 1..64
   int max_queries = 100;  // per site, at once; 1..4096
   uint64_t seed = 1;
-  std::string workload;                        // recorded questions; empty = the model of scheduler/sim/scenario.h
-  std::string log;                             // writes every epoch's snapshot there, for `goad-sim replay`; empty = no
+  std::string workload;  // recorded questions; empty = the model of scheduler/sim/scenario.h
+  std::string
+      log;  // writes every epoch's snapshot and every outcome there, for `goad-sim replay` and `fit`; empty = no
   std::function<void(double share)> progress;  // may be empty
 };
 

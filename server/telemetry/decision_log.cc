@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/telemetry/outcome_json.h"
 #include "server/telemetry/snapshot_json.h"
 #include "spdlog/spdlog.h"
 
@@ -70,19 +72,38 @@ DecisionLog::~DecisionLog() {
   Close();
 }
 
+void DecisionLog::Outcome(OutcomeRecord record) {
+  {
+    MutexLock lock(mutex_);
+    if (outcomes_.size() < kMostOutcomes) {
+      outcomes_.push_back(std::move(record));
+    } else {
+      ++outcomes_dropped_;
+    }
+    new_ = true;
+  }
+  wake_.notify_one();
+}
+
 void DecisionLog::Run() {
   pthread_setname_np(pthread_self(), "goad-decisions");
   bool stop = false;
   while (!stop) {
+    std::deque<OutcomeRecord> outcomes;  // a query is decided before it ends: of what waits, decisions go first
+    uint64_t outcomes_dropped = 0;
     {
       MutexLock lock(mutex_);
       while (!new_ && !stop_) mutex_.WaitUntil(wake_, MonotonicTime::Infinite());
       new_ = false;
       stop = stop_;
+      outcomes = std::exchange(outcomes_, {});
+      outcomes_dropped = std::exchange(outcomes_dropped_, 0);
     }
     LookAgain();
     while (const auto record = subscription_->Pop()) Write(*record);
+    for (const OutcomeRecord& outcome : outcomes) Write(outcome);
     Flush();
+    if (outcomes_dropped > 0) Lost(outcomes_dropped, "the disk is too slow, outcomes");
     const uint64_t dropped = subscription_->dropped();
     if (dropped != dropped_) Lost(dropped - std::exchange(dropped_, dropped), "the disk is too slow, whole epochs");
   }
@@ -119,6 +140,12 @@ void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& qu
                  {"upload_s", NumberOrNull(decision.predicted_upload_s)},
                  {"compute_s", NumberOrNull(decision.predicted_compute_s)}}
                 .dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+void DecisionLog::Write(const OutcomeRecord& record) {
+  json line = ToJson(record);
+  line["time"] = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+  WriteLine(line.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 void DecisionLog::WriteLine(const std::string& line) {

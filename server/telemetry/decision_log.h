@@ -1,9 +1,10 @@
-// The decision log: a JSON line per decision, whole snapshots of some epochs, rotated by size.
+// The decision log: a JSON line per decision and per outcome, whole snapshots of some epochs, rotated by size.
 #ifndef GOAD_SERVER_TELEMETRY_DECISION_LOG_H_
 #define GOAD_SERVER_TELEMETRY_DECISION_LOG_H_
 
 #include <condition_variable>
 #include <cstdio>
+#include <deque>
 #include <memory>
 #include <string>
 #include <thread>
@@ -12,6 +13,7 @@
 #include "server/config/config.h"
 #include "server/telemetry/epoch_feed.h"
 #include "server/telemetry/metrics.h"
+#include "server/telemetry/outcome_record.h"
 
 namespace goad::server {
 
@@ -19,6 +21,7 @@ namespace goad::server {
 //   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted)
 // (every decision of the engine; what a session refuses at the door, LOCAL/OVERLOAD, is counted in refused_total only)
 //   snapshot  see snapshot_json.h
+//   outcome   see outcome_json.h, and time (wall time, UTC), of every query that was sent to a site, when it leaves it
 // A full disk, a failed write or a folder that is gone costs lines, which are counted, and is logged once; serving goes
 // on, and so does the log as soon as it can. A file that somebody moved away is begun anew. Writes on its own thread.
 class DecisionLog {
@@ -28,12 +31,19 @@ class DecisionLog {
                                                            Metrics* metrics);
   ~DecisionLog();  // writes what is waiting
 
+  // A query has left its site. Thread-safe, never blocks for the disk: with kMostOutcomes waiting, it is lost and
+  // counted.
+  void Outcome(OutcomeRecord record);
+
  private:
+  static constexpr size_t kMostOutcomes = 16384;  // some 10 MB
+
   DecisionLog(const DecisionLogConfig& config, std::FILE* file, EpochFeed* feed, Metrics* metrics);
   void Run();
   void Write(const EpochRecord& record);
   void WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
                      double uncertainty, double local_delay_s);
+  void Write(const OutcomeRecord& record);
   void WriteLine(const std::string& line);
   void Lost(uint64_t lines, const char* what);
   void Rotate();
@@ -55,6 +65,8 @@ class DecisionLog {
   std::condition_variable wake_;
   bool new_ GOAD_GUARDED_BY(mutex_) = false;
   bool stop_ GOAD_GUARDED_BY(mutex_) = false;
+  std::deque<OutcomeRecord> outcomes_ GOAD_GUARDED_BY(mutex_);
+  uint64_t outcomes_dropped_ GOAD_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<EpochSubscription> subscription_;
   std::thread thread_;
 };

@@ -320,6 +320,7 @@ TEST_F(ClientCoreTest, WhatGoadCannotReadIsNotSentAndCostsNobodyElse) {
   EXPECT_EQ(refused([](Query& q) { q.local_delay = absl::InfiniteDuration(); }), "local_delay: inf is not in 0..1h");
   EXPECT_EQ(refused([](Query& q) { q.deadline = absl::ZeroDuration(); }), "deadline: 0 is not in 1ns..1h");
   EXPECT_EQ(refused([](Query& q) { q.temperature = 3; }), "temperature: 3 is not in 0..2");
+  EXPECT_EQ(refused([](Query& q) { q.kind = std::string(64, 'k'); }), "kind: 64 bytes, want 0..63");
   Decide(good, true);
   Complete(good, 0);
   EXPECT_EQ(answers_.back().source, Answer::Source::kEdge);

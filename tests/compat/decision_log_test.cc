@@ -9,7 +9,9 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "scheduler/policy.h"
+#include "server/sim/fit.h"
 #include "server/sim/replay.h"
+#include "server/telemetry/outcome_json.h"
 #include "server/telemetry/snapshot_json.h"
 
 namespace goad::server {
@@ -25,23 +27,24 @@ std::vector<std::string> Logs() {
   return paths;
 }
 
-std::vector<json> SnapshotsOf(const std::string& path) {
-  std::vector<json> snapshots;
+std::vector<json> LinesOf(const std::string& path, const char* kind) {
+  std::vector<json> lines;
   std::ifstream in(path);
   for (std::string text; std::getline(in, text);) {
     json line = json::parse(text, nullptr, false);
-    if (line.is_object() && line.at("kind") == "snapshot") snapshots.push_back(std::move(line));
+    if (line.is_object() && line.at("kind") == kind) lines.push_back(std::move(line));
   }
-  return snapshots;
+  return lines;
 }
 
-std::vector<json> AllSnapshots() {
+std::vector<json> All(const char* kind) {
   std::vector<json> all;
   for (const std::string& path : Logs()) {
-    for (json& snapshot : SnapshotsOf(path)) all.push_back(std::move(snapshot));
+    for (json& line : LinesOf(path, kind)) all.push_back(std::move(line));
   }
   return all;
 }
+std::vector<json> AllSnapshots() { return All("snapshot"); }
 
 // What replay says of this one line.
 struct Replayed {
@@ -238,6 +241,60 @@ TEST(OldDecisionLog, WhatThePapersModelNeedsMustBeThere) {
   }
   EXPECT_FALSE(without([&](json& l) { l["sites"][0]["uplink"] = "of the future"; }).ok());
   EXPECT_FALSE(without([&](json& l) { l["sites"][0]["compute"] = 7; }).ok());
+}
+
+// Outcomes came with decisions-3.
+TEST(OldDecisionLog, EveryOutcomeIsUnderstood) {
+  std::set<std::string> endings;
+  std::map<std::string, int> lines;
+  for (const json& line : All("outcome")) {
+    const auto outcome = OutcomeFromJson(line);
+    ASSERT_TRUE(outcome.ok()) << outcome.status() << line;
+    EXPECT_EQ(Kept(ToJson(*outcome), line), [&] {
+      json untimed = line;
+      untimed.erase("time");  // the log's own; nobody reads it back
+      return untimed;
+    }());
+    endings.insert(line.at("ended"));
+    lines["upload"] += outcome->upload_s.has_value();
+    lines["no upload"] += outcome->prompt_bits == 0;
+    lines["link sample"] += outcome->sharers.has_value();
+    lines["sample"] += outcome->computed_tokens.has_value();
+    lines["completed, no sample"] += outcome->compute_s.has_value() && !outcome->computed_tokens;
+    lines["not batching"] += !outcome->configured.has_value();
+  }
+  EXPECT_EQ(endings, (std::set<std::string>{"cancelled", "completed", "drained", "expired", "failed"}));
+  for (const char* what : {"upload", "no upload", "link sample", "sample", "completed, no sample", "not batching"}) {
+    EXPECT_GT(lines[what], 0) << what;
+  }
+  for (const std::string& path : Logs()) {
+    std::ifstream in(path, std::ios::binary);
+    EXPECT_TRUE(Fit().Read(in, path).ok()) << path;
+  }
+}
+
+TEST(OldDecisionLog, AnOutcomeNeedsItsTimeItsSiteAndItsEnd) {
+  const json bare = {{"at_s", 1}, {"site", "a"}, {"ended", "completed"}, {"of the future", 1}};
+  ASSERT_TRUE(OutcomeFromJson(bare).ok());
+  EXPECT_FALSE(OutcomeFromJson(bare)->compute_s.has_value());
+  for (const char* name : {"at_s", "site", "ended"}) {
+    json damaged = bare;
+    damaged.erase(name);
+    EXPECT_NE(OutcomeFromJson(damaged).status().message().find(name), std::string::npos) << name;
+  }
+  const json beyond = {{"at_s", -1},           {"site", 7},       {"ended", "in tears"},
+                       {"compute_s", -0.1},    {"upload_s", "1"}, {"queries", json::array()},
+                       {"output_tokens", 3e9}, {"configured", 1}};
+  for (const auto& [name, value] : beyond.items()) {
+    json damaged = bare;
+    damaged[name] = value;
+    const absl::Status status = OutcomeFromJson(damaged).status();
+    EXPECT_NE(status.message().find(name), std::string::npos) << name << ": " << status;
+    EXPECT_NE(status.message().find(value.dump()), std::string::npos) << name << ": " << status;
+  }
+  json damaged = bare;
+  damaged["configured"] = {{"prefill_tokens_per_s", 0}};
+  EXPECT_EQ(OutcomeFromJson(damaged).status().message(), "configured.prefill_tokens_per_s: 0 is not at least 1e-9");
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ inline server::Config RecordedConfig() {
   config.sites[1].name = "rate";
   config.sites[1].backends.resize(1);
   config.sites[1].backends[0].api = server::BackendApi::kChat;
+  config.kinds = {"question", "summary"};
   config.policy.tau = 0.8;
   config.epoch.period = absl::Milliseconds(20);
   config.epoch.min_period = absl::Milliseconds(2);
@@ -144,6 +145,7 @@ class App {
     query.prompt_tokens = row.value("prompt_tokens", 0);
     query.max_output_tokens = row.value("max_output_tokens", 0);
     if (row.contains("expected_output_tokens")) query.expected_output_tokens = row["expected_output_tokens"];
+    query.kind = row.value("kind", "");
     query.local_delay = absl::Seconds(row.value("local_delay_s", 0.0));
     if (row.contains("deadline_s")) query.deadline = absl::Seconds(row["deadline_s"].get<double>());
     if (row.contains("edge_work_flop")) query.edge_work_flop = row["edge_work_flop"];

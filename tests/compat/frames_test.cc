@@ -59,6 +59,9 @@ const std::set<std::string> kFree = {"goad.v1.Error.message", "goad.v1.Error.ret
                                      "goad.v1.Decision.retry_after_s", "goad.v1.Goodbye.message",
                                      "goad.v1.Goodbye.reconnect_after_s"};
 
+// How long something took then; here nobody waits.
+const std::set<std::string> kMeasured = {"goad.v1.Decision.queue_s"};
+
 // What an old device would see otherwise than it did; empty when nothing.
 std::string Difference(const Fields& known, const Message& then, const Message& now) {
   std::set<const FieldDescriptor*> fields;
@@ -68,7 +71,7 @@ std::string Difference(const Fields& known, const Message& then, const Message& 
   now.GetReflection()->ListFields(now, &listed);
   fields.insert(listed.begin(), listed.end());
   for (const FieldDescriptor* field : fields) {
-    if (known.count(field->full_name()) == 0) continue;
+    if (known.count(field->full_name()) == 0 || kMeasured.count(field->full_name()) != 0) continue;
     const auto* a = then.GetReflection();
     const auto* b = now.GetReflection();
     if (field->is_repeated()) {

@@ -73,6 +73,7 @@ class RecordFrames : public DaemonTest {
     const Config recorded = compat::RecordedConfig();
     config_.sites = recorded.sites;
     config_.limits = recorded.limits;
+    config_.kinds = recorded.kinds;
     config_.sites[0].backends[0].url = backend_.url();
     config_.sites[1].backends[0].url = chat_backend_.url();
     backend_.set_script(&Serve);
@@ -192,7 +193,8 @@ v1::DeviceFrame FrameOf(const std::string& text) {
 TEST_F(RecordFrames, TheSdk) {
   SdkSession sdk(Channel(), "the SDK: one answer of each kind");
   sdk.Call(kLinks);
-  sdk.Call(R"(ask {"id":"edge","uncertainty":0.95,"prompt":"why?","prompt_tokens":3,"local_delay_s":0.5})");
+  sdk.Call(R"(ask {"id":"edge","uncertainty":0.95,"prompt":"why?","prompt_tokens":3,)"
+           R"("local_delay_s":0.5,"kind":"question"})");
   sdk.Until(FrameCase::kCompleted);
   sdk.Call(R"(ask {"id":"sure","uncertainty":0.1,"prompt":"why?","local_delay_s":0.001,"max_output_tokens":16})");
   sdk.Until(FrameCase::kDecision);
@@ -282,6 +284,8 @@ TEST_F(RecordFrames, Raw) {
   raw.Read(FrameCase::kProtocolError);
   raw.Comment("queries");
   raw.Send(FrameOf("query { query_id: 'bad' uncertainty: 2 prompt_bits: 8 }"));
+  raw.Read(FrameCase::kProtocolError);
+  raw.Send(FrameOf("query { query_id: 'poem' uncertainty: 0.5 prompt_bits: 8 kind: 'poem' }"));
   raw.Read(FrameCase::kProtocolError);
   raw.Send(FrameOf("query { query_id: 'none' prompt_bits: 8 }"));
   raw.Read(FrameCase::kProtocolError);

@@ -1,7 +1,7 @@
 // Writes a decision log as the daemon writes it, for data/compat: every serving policy in turn over the real engine in
-// virtual time, with both uplink and compute models, tenants with caps, chat, deadlines and queries that are carried
-// over; then random snapshots, for what an engine rarely sees (ties, lost links, full and drained sites). By hand, and
-// only to add a file beside the old ones:
+// virtual time, with both uplink and compute models, tenants with caps, chat, deadlines, queries that are carried
+// over, and queries that end in every way; then random snapshots, for what an engine rarely sees (ties, lost links,
+// full and drained sites). By hand, and only to add a file beside the old ones:
 //
 //   build/tests/compat_record_log FILE [SEED]
 #include <cstdlib>
@@ -54,7 +54,7 @@ Config ThreeSites() {
 // Devices that ask, upload and go, and LLM servers that take their time, before and behind one engine.
 class Cell final : public SessionSink, public DispatchPort {
  public:
-  Cell(uint64_t seed, EpochFeed* feed) : random_(seed) {
+  Cell(uint64_t seed, EpochFeed* feed, DecisionLog* log) : random_(seed) {
     Engine::Ports ports;
     ports.sink = this;
     ports.dispatch = this;
@@ -64,6 +64,7 @@ class Cell final : public SessionSink, public DispatchPort {
       if (!record->snapshot.residents.empty()) ++carried_;
       feed->Publish(record);
     };
+    ports.on_outcome = [log](OutcomeRecord record) { log->Outcome(std::move(record)); };
     engine_ = std::make_unique<Engine>(std::make_shared<const Config>(ThreeSites()), std::move(ports));
     for (int j = 0; j < 3; ++j) engine_->Handle(SiteHealth{sched::SiteIndex{j}, j == 1 ? 2 : 1, j == 1 ? 12 : 8}, now_);
   }
@@ -83,6 +84,7 @@ class Cell final : public SessionSink, public DispatchPort {
       engine_->Tick(now_);
     }
   }
+  void Drain() { engine_->Handle(DrainExpired{}, now_ + absl::Milliseconds(1)), LetGo(); }
   int carried() const { return carried_; }
 
   Delivery Deliver(SessionId, SessionEvent event) override {
@@ -93,7 +95,12 @@ class Cell final : public SessionSink, public DispatchPort {
     return Delivery::kAccepted;
   }
   void Start(DispatchRequest request) override {
-    Later(Uniform(10, 60), QueryDone{request.id, DispatchOutcome::kCompleted, 8});
+    const double ms = Uniform(10, 60);
+    QueryDone done{request.id, DispatchOutcome::kCompleted, 8, std::nullopt, 0, ms / 1e3, ms / 2e3};
+    if (Chance(0.8)) done.served = {ms / 1e3, 100, 8};
+    if (Chance(0.15)) done = {request.id, DispatchOutcome::kFailed};
+    if (Chance(0.15)) Later(ms / 2, CancelQuery{request.id});
+    Later(ms, done);
   }
   void Abort(QueryId id) override { Later(1, QueryDone{id, DispatchOutcome::kAborted, 0}); }
   void Resume(SessionId) override {}
@@ -104,6 +111,12 @@ class Cell final : public SessionSink, public DispatchPort {
   }
   bool Chance(double p) { return Uniform(0, 1) < p; }
   void Later(double ms, Event event) { agenda_.emplace(now_ + absl::Milliseconds(ms), std::move(event)); }
+
+  void LetGo() {  // of what was aborted
+    for (; !agenda_.empty(); agenda_.erase(agenda_.begin())) {
+      engine_->Handle(std::move(agenda_.begin()->second), std::max(now_, agenda_.begin()->first));
+    }
+  }
 
   void Ask() {
     const SessionId session{1 + random_() % 12};
@@ -124,6 +137,7 @@ class Cell final : public SessionSink, public DispatchPort {
     submit.session = session;
     submit.id = QueryId{++last_id_};
     submit.query_id = absl::StrCat("q-", last_id_);
+    submit.device = absl::StrCat("device ", static_cast<uint64_t>(session));
     submit.meta.uncertainty = Uniform(0, 1);
     submit.meta.prompt_bits = Chance(0.1) ? 0 : std::floor(Uniform(400, 20000));
     submit.meta.prompt_tokens = static_cast<int>(Uniform(10, 300));
@@ -162,8 +176,9 @@ int Record(const std::string& path, uint64_t seed) {
       std::cerr << log.status() << "\n";
       return 2;
     }
-    Cell cell(seed, &feed);
+    Cell cell(seed, &feed, log->get());
     for (const std::string& policy : sched::ServingPolicyNames()) cell.Run(policy, 4);
+    cell.Drain();
     std::cout << cell.carried() << " epochs with queries carried over\n";
   }  // its destructor writes what is waiting
   std::ofstream out(path, std::ios::app);

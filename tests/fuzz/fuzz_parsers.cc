@@ -24,6 +24,7 @@
 #else
 #include <sstream>
 
+#include "server/sim/fit.h"
 #include "server/sim/replay.h"
 #endif
 
@@ -125,6 +126,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::istringstream in{std::string(bytes)};
   goad::server::ReplayReport report;
   (void)goad::server::Replay(in, "fuzz.jsonl", {}, &report);
+  in.clear();
+  in.seekg(0);
+  goad::server::Fit fit;
+  (void)fit.Read(in, "fuzz.jsonl");
+  (void)fit.Table();
 #endif
   return 0;
 }

@@ -909,14 +909,16 @@ TEST_F(DaemonTest, EveryDecisionIsInTheDecisionLog) {
   session.Cancel();
   daemon_->DrainAndStop();
   std::ifstream in(config_.decision_log.path);
-  int decisions = 0, snapshots = 0;
+  int decisions = 0, snapshots = 0, outcomes = 0;
   for (std::string line; std::getline(in, line);) {
     decisions += line.find("\"kind\":\"decision\"") != std::string::npos;
     snapshots += line.find("\"kind\":\"snapshot\"") != std::string::npos;
+    outcomes += line.find("\"kind\":\"outcome\"") != std::string::npos;
     EXPECT_EQ(line.find("why?"), std::string::npos) << "a prompt in the log";
   }
   EXPECT_EQ(decisions, 7);
   EXPECT_EQ(snapshots, 6);
+  EXPECT_EQ(outcomes, 6);  // of those that were sent to a site
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ struct Query {
   int prompt_tokens = 0;                                  // 0..1000000
   int max_output_tokens = 0;                              // 0 = the server's limit
   std::optional<int> expected_output_tokens;
-  absl::Duration local_delay;                          // how long a local answer would take from now; at most 1 h
+  std::string kind;            // one of the daemon's kinds, so that it can expect a length; empty = none
+  absl::Duration local_delay;  // how long a local answer would take from now; at most 1 h
   absl::Duration deadline = absl::InfiniteDuration();  // from Ask to the last token; at most 1 h, or infinite
   std::optional<double> edge_work_flop;                // for sites with the equal_share model
   double temperature = 0;                              // 0..2

@@ -35,7 +35,7 @@ TEST(ConfigLoader, ReferenceFileHoldsEveryDefault) {
   EXPECT_EQ(file->policy.name, defaults.policy.name);
   EXPECT_EQ(file->policy.tau, defaults.policy.tau);
   EXPECT_EQ(file->policy.lambda_s, defaults.policy.lambda_s);
-  EXPECT_TRUE(file->auth.tokens_file.empty() && !file->auth.required && file->tenants.empty());
+  EXPECT_TRUE(file->auth.tokens_file.empty() && !file->auth.required && file->tenants.empty() && file->kinds.empty());
   const UplinkConfig &u = file->sites[0].uplink, &du = site.uplink;
   EXPECT_TRUE(u.model == du.model && u.bandwidth_hz == du.bandwidth_hz && u.shared == du.shared &&
               u.noise_density_dbm_hz == du.noise_density_dbm_hz && u.reference_power_dbm == du.reference_power_dbm);
@@ -150,6 +150,14 @@ TEST(ConfigLoader, TheCommentedTenantOfTheReferenceIsTheDefaultOne) {
               tenant.queries_per_second == defaults.queries_per_second &&
               tenant.prompt_tokens_per_minute == defaults.prompt_tokens_per_minute &&
               tenant.max_offloaded_share == defaults.max_offloaded_share);
+}
+
+TEST(ConfigLoader, KindsAreNamesEachOnce) {
+  EXPECT_EQ(Problems(std::string(kSmall) + "kinds: [chat, \"a b\", chat]\n"),
+            "f.yaml:2:1: kinds[1]: \"a b\" is not 1 to 63 of a-z 0-9 - _ .\n"
+            "f.yaml:2:1: kinds[2]: \"chat\" is used twice");
+  EXPECT_EQ(ParseConfig("f", std::string(kSmall) + "kinds: [chat, summary]\n")->kinds,
+            (std::vector<std::string>{"chat", "summary"}));
 }
 
 TEST(ConfigLoader, TokensAreReadAndTheirMistakesNamed) {

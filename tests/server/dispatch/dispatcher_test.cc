@@ -320,6 +320,10 @@ TEST_F(DispatcherTest, OnlyAFairSampleOfAServersSpeedIsTold) {
   EXPECT_DOUBLE_EQ(served()->compute_s, 0.03);
   EXPECT_EQ(served()->prompt_tokens, 10);  // the others were cached
   EXPECT_EQ(served()->output_tokens, 2);
+  const auto& done = std::get<QueryDone>(to_engine_.back());
+  EXPECT_EQ(done.backend, 0);
+  EXPECT_DOUBLE_EQ(done.compute_s, 0.03);
+  EXPECT_DOUBLE_EQ(done.first_token_s, 0.03);
 
   id = Start(2);  // estimated
   Head(id, 200);

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "scheduler/snapshot_check.h"
 #include "server/engine/inbox.h"
+#include "server/engine/output_lengths.h"
 #include "server/engine/snapshot_builder.h"
 #include "server/engine/uplink_table.h"
 
@@ -58,8 +59,12 @@ class EngineTest : public testing::Test {
   }
   void Restart() {
     engine_ = std::make_unique<Engine>(std::make_shared<const Config>(config_),
-                                       Engine::Ports{&sink_, &dispatch_, &metrics_, nullptr, nullptr});
+                                       Engine::Ports{&sink_, &dispatch_, &metrics_, nullptr, nullptr, on_outcome_});
     engine_->Handle(SiteHealth{SiteIndex{0}, 1, 2}, now_);  // two slots
+  }
+  void Record() {
+    on_outcome_ = [this](OutcomeRecord outcome) { outcomes_.push_back(std::move(outcome)); };
+    Restart();
   }
   // A query that wants to go: local is slow and the link is good.
   QueryId Submit(uint64_t session, double uncertainty = 0.5, double prompt_bits = 800) {
@@ -119,6 +124,8 @@ class EngineTest : public testing::Test {
   std::unique_ptr<Engine> engine_;
   uint64_t next_id_ = 1;
   std::string tenant_ = kDefaultTenant;
+  std::function<void(OutcomeRecord)> on_outcome_;  // see Record
+  std::vector<OutcomeRecord> outcomes_;
 };
 
 TEST_F(EngineTest, ALoneQueryWaitsMinPeriod) {
@@ -430,7 +437,9 @@ class LearningTest : public EngineTest {
   }
   double Predicted() const { return sink_.Decisions().back().predicted_compute_s; }
   void Done(QueryId id, double compute_s) {
-    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 4, ServedSample{compute_s, 10, 4}}, now_);
+    engine_->Handle(QueryDone{id, DispatchOutcome::kCompleted, 4, ServedSample{compute_s, 10, 4}, 0, compute_s,
+                              /*first_token_s=*/0.01},
+                    now_);
   }
   void RunOne() {
     const QueryId id = Run();
@@ -499,6 +508,68 @@ TEST_F(LearningTest, PromptTokensArePredictedAsDevicesCountThem) {
   }
   Run();
   EXPECT_NEAR(Predicted(), 0.06, 0.006);
+}
+
+TEST_F(LearningTest, AnOutcomeSaysWhatTheQueryTookAndWhatWasPredicted) {
+  Record();
+  const QueryId a = Run(), b = Run();
+  Advance(absl::Seconds(Truth(2)));
+  Done(a, Truth(2)), Done(b, Truth(2));
+  ASSERT_EQ(outcomes_.size(), 2u);
+  const OutcomeRecord& outcome = outcomes_[0];
+  EXPECT_EQ(outcome.ending, Ending::kCompleted);
+  EXPECT_EQ(outcome.at_s, SecondsBetween(MonotonicTime(), now_));
+  EXPECT_EQ(outcome.site, "a");
+  EXPECT_EQ(outcome.backend, "a/0");
+  EXPECT_EQ(outcome.device, "device 1");
+  EXPECT_EQ(outcome.prompt_bits, 800);
+  EXPECT_TRUE(outcome.upload_s.has_value());
+  EXPECT_EQ(outcome.sharers, outcome.upload_s == 0.0 ? std::nullopt : std::optional<double>(1));
+  EXPECT_EQ(outcome.predicted_upload_s, sink_.Decisions()[0].predicted_upload_s);
+  EXPECT_EQ(outcome.compute_s, Truth(2));
+  EXPECT_EQ(outcome.first_token_s, 0.01);
+  EXPECT_NEAR(outcome.predicted_compute_s, kConfigured_s, 1e-12);
+  EXPECT_EQ(outcome.prompt_tokens, 10);
+  EXPECT_EQ(outcome.computed_tokens, 10);
+  EXPECT_EQ(outcome.output_tokens, 4);
+  EXPECT_EQ(outcome.expected_output_tokens, 4);  // 64, but for its maximum
+  EXPECT_NEAR(*outcome.queries, 2, 0.1);
+  EXPECT_EQ(outcome.configured->prefill_tokens_per_s, 5000);
+}
+
+TEST_F(LearningTest, AnOutcomeSaysHowItEnded) {
+  Record();
+  engine_->Handle(CancelQuery{Submit(next_id_)}, now_);  // undecided: it was at no site
+  EXPECT_TRUE(outcomes_.empty());
+  const auto last = [&](Ending ending) {
+    ASSERT_FALSE(outcomes_.empty());
+    EXPECT_EQ(outcomes_.back().ending, ending);
+    EXPECT_EQ(outcomes_.back().backend, "");
+    EXPECT_FALSE(outcomes_.back().compute_s.has_value());
+    EXPECT_FALSE(outcomes_.back().computed_tokens.has_value());
+    outcomes_.clear();
+  };
+  Submit(next_id_);
+  Advance(config_.limits.grant + 5 * kMs);
+  EXPECT_FALSE(outcomes_.at(0).upload_s.has_value());
+  EXPECT_FALSE(outcomes_.at(0).queries.has_value());
+  last(Ending::kExpired);
+  const QueryId cancelled = Run();
+  engine_->Handle(CancelQuery{cancelled}, now_);
+  EXPECT_TRUE(outcomes_.empty());  // still there
+  engine_->Handle(QueryDone{cancelled, DispatchOutcome::kAborted}, now_);
+  last(Ending::kCancelled);
+  engine_->Handle(QueryDone{Run(), DispatchOutcome::kFailed}, now_);
+  last(Ending::kFailed);
+  const QueryId returned = Run();
+  DispatchRequest request;
+  request.id = returned;
+  engine_->Handle(QueryReturned{request, {}}, now_);
+  last(Ending::kFailed);
+  const QueryId drained = Run();
+  engine_->Handle(DrainExpired{}, now_);
+  engine_->Handle(QueryDone{drained, DispatchOutcome::kAborted}, now_);
+  last(Ending::kDrained);
 }
 
 TEST_F(LearningTest, NothingIsLearnedWhereItMayNotBe) {
@@ -850,14 +921,14 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   running.state = QueryState::kRunning;
   running.dispatched = now - absl::Seconds(1);
   running.predicted_compute_s = 2;
-  running.meta.max_output_tokens = 10;
+  running.expected_output_tokens = 4;
   Query asking = uploading;
   asking.id = QueryId{7};
   asking.received = now - absl::Seconds(1);
   asking.meta.deadline = absl::Seconds(3);
-  asking.meta.max_output_tokens = 10;
+  asking.expected_output_tokens = 4;
   const std::vector<const Query*> candidates = {&asking}, residents = {&uploading, &running};
-  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, 4.0, sites, links, {}, candidates, residents}, now);
+  const sched::EpochSnapshot s = BuildSnapshot({config, 0.3, 5, sites, links, {}, candidates, residents}, now);
   EXPECT_NEAR(s.sites[0].noise_w, 1e8 * std::pow(10, -20.4), 1e-20);  // -174 dBm/Hz over 100 MHz
   EXPECT_EQ(s.sites[0].max_queries, 3);
   EXPECT_EQ(s.sites[1].max_queries, 2);  // the slots of the backends that are up
@@ -876,6 +947,111 @@ TEST(SnapshotBuilder, CarriesLoadInterferenceAndUnits) {
   EXPECT_EQ(s.residents[1].query.prompt_bits, 0);
   EXPECT_DOUBLE_EQ(s.residents[1].query.expected_output_tokens, 4 * 0.5);
   EXPECT_TRUE(sched::CheckSnapshot(s).ok()) << sched::CheckSnapshot(s);
+}
+
+// --- output lengths --------------------------------------------------------------------------------------------------
+
+class OutputLengthsTest : public testing::Test {
+ protected:
+  static QueryMeta Like(const std::string& tenant, const std::string& kind = "", int max_output_tokens = 1000) {
+    QueryMeta meta;
+    meta.tenant = tenant;
+    meta.kind = kind;
+    meta.max_output_tokens = max_output_tokens;
+    return meta;
+  }
+  void Answer(const QueryMeta& meta, int tokens, int times = 100) {
+    for (int k = 0; k < times; ++k) lengths_.Add(meta, tokens, now_);
+  }
+  double Expected(const QueryMeta& meta) const { return lengths_.Expect(meta, now_); }
+
+  OutputLengths lengths_;
+  MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(1000));
+};
+
+TEST_F(OutputLengthsTest, TenantKindAndMaximumEachHaveTheirs) {
+  Answer(Like("a"), 10), Answer(Like("b"), 400);
+  Answer(Like("a", "summary"), 200), Answer(Like("a", "", 100), 90);
+  EXPECT_NEAR(Expected(Like("a")), 10, 15);
+  EXPECT_NEAR(Expected(Like("b")), 400, 25);
+  EXPECT_NEAR(Expected(Like("a", "summary")), 200, 15);
+  EXPECT_NEAR(Expected(Like("a", "", 100)), 90, 10);
+  EXPECT_EQ(Expected(Like("a", "", 65)), 65);                    // 64..127 are alike, but no more than its own maximum
+  EXPECT_EQ(Expected(Like("a")), Expected(Like("a", "", 513)));  // 512..1023
+  EXPECT_NE(Expected(Like("a")), Expected(Like("a", "", 1024)));
+}
+
+TEST_F(OutputLengthsTest, FewAnswersAreShrunkToTheMeanOverAll) {
+  EXPECT_EQ(Expected(Like("a")), 64);  // nothing is known
+  Answer(Like("a"), 10);
+  const double over_all = Expected(Like("new"));
+  EXPECT_NEAR(over_all, 10, 5);
+  Answer(Like("new"), 200, 1);
+  EXPECT_GT(Expected(Like("new")), over_all + 20);
+  EXPECT_LT(Expected(Like("new")), 100);  // one answer is not believed
+  Answer(Like("new"), 200, 20);
+  EXPECT_NEAR(Expected(Like("new")), 200, 40);
+}
+
+TEST_F(OutputLengthsTest, ADevicesOwnStatementWins) {
+  Answer(Like("a"), 10);
+  QueryMeta said = Like("a");
+  said.expected_output_tokens = 300;
+  EXPECT_EQ(Expected(said), 300);
+  said.expected_output_tokens = 0;
+  EXPECT_EQ(Expected(said), 0);
+}
+
+TEST_F(OutputLengthsTest, WhatABackendClaimsBeyondWhatWasAskedDoesNotCount) {
+  Answer(Like("a", "", 20), 1 << 30), Answer(Like("b", "", 20), -5);
+  EXPECT_NEAR(Expected(Like("new")), 10, 10);
+  EXPECT_LE(Expected(Like("a", "", 20)), 20);
+  EXPECT_GE(Expected(Like("b", "", 20)), 0);
+}
+
+TEST_F(OutputLengthsTest, ALengthThatChangesIsFollowed) {
+  Answer(Like("a"), 10), Answer(Like("a"), 100);
+  EXPECT_NEAR(Expected(Like("a")), 100, 20);
+}
+
+// What was once thought long is asked again some time.
+TEST_F(OutputLengthsTest, WithoutAnswersItReturnsToWhereItBegan) {
+  Answer(Like("a"), 900), Answer(Like("b"), 10);
+  now_ = now_ + absl::Minutes(1);
+  EXPECT_NEAR(Expected(Like("a")), 900, 100);
+  now_ = now_ + absl::Minutes(4);
+  Answer(Like("b"), 10, 1000);
+  now_ = now_ + absl::Minutes(5);
+  EXPECT_NEAR(Expected(Like("a")), 10, 10);  // the mean over all
+  now_ = now_ + absl::Minutes(6);
+  EXPECT_EQ(Expected(Like("a")), 64);
+}
+
+TEST_F(OutputLengthsTest, ItsMemoryIsBounded) {
+  Answer(Like("a"), 300);
+  for (size_t k = 0; k < OutputLengths::kMostLikes; ++k) Answer(Like(absl::StrCat("tenant ", k)), 10, 1);
+  EXPECT_NEAR(Expected(Like("a")), 10, 5);  // forgotten, but for the mean over all
+}
+
+TEST_F(LearningTest, LengthsOfAnswersAreExpectedOfTheNext) {
+  Record();
+  SubmitQuery submit;
+  submit.session = SessionId{1};
+  submit.meta.uncertainty = 0.5;
+  submit.meta.max_output_tokens = 1000;
+  submit.meta.local_delay_s = 1000;
+  submit.inline_prompt = std::make_shared<PromptBody>();
+  const auto ask = [&] {
+    submit.id = QueryId{next_id_++};
+    submit.received = now_;
+    engine_->Handle(submit, now_);
+    Advance(3 * kMs);
+    engine_->Handle(QueryDone{submit.id, DispatchOutcome::kCompleted, 8}, now_);
+    return outcomes_.back().expected_output_tokens;
+  };
+  EXPECT_EQ(ask(), 64);
+  for (int k = 0; k < 50; ++k) ask();
+  EXPECT_NEAR(ask(), 8, 3);
 }
 
 }  // namespace

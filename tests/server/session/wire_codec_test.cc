@@ -21,7 +21,9 @@ v1::Query GoodQuery() {
 std::string Wrong(const v1::Query& query) {
   QueryMeta meta;
   std::shared_ptr<const PromptBody> prompt;
-  const auto error = DecodeQuery(query, LimitsConfig(), &meta, &prompt);
+  Config config;
+  config.kinds = {"chat", "summary"};
+  const auto error = DecodeQuery(query, config, &meta, &prompt);
   return error ? error->message : "";
 }
 template <typename Change>
@@ -53,6 +55,23 @@ TEST(DecodeQuery, EachBadFieldIsNamedWithValueAndRange) {
             "query.inline_prompt.text: is missing; prompt_kind is TEXT");
 }
 
+TEST(DecodeQuery, AKindIsOneOfTheConfiguredOnes) {
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_kind("summary"); }), "");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_kind("poem"); }), "query.kind: \"poem\" is not one of chat, summary");
+  EXPECT_EQ(WrongAfter([](auto& q) { q.set_kind(std::string(1000, 'x')); }),
+            "query.kind: \"" + std::string(64, 'x') + "...\" is not one of chat, summary");
+  v1::Query query = GoodQuery();
+  query.set_kind("chat");
+  QueryMeta meta;
+  std::shared_ptr<const PromptBody> prompt;
+  Config config;
+  EXPECT_EQ(DecodeQuery(query, config, &meta, &prompt)->message,
+            "query.kind: \"chat\" is none: no kinds are configured");
+  config.kinds = {"chat"};
+  ASSERT_FALSE(DecodeQuery(query, config, &meta, &prompt));
+  EXPECT_EQ(meta.kind, "chat");
+}
+
 TEST(DecodeQuery, TopKBecomesTheMarginUncertainty) {
   v1::Query query = GoodQuery();
   for (const auto& [token, p] : {std::pair(" Kitchen", 0.3), std::pair("kitchen", 0.3), std::pair("park", 0.4)}) {
@@ -62,7 +81,7 @@ TEST(DecodeQuery, TopKBecomesTheMarginUncertainty) {
   }
   QueryMeta meta;
   std::shared_ptr<const PromptBody> prompt;
-  ASSERT_FALSE(DecodeQuery(query, LimitsConfig(), &meta, &prompt));
+  ASSERT_FALSE(DecodeQuery(query, Config(), &meta, &prompt));
   EXPECT_NEAR(meta.uncertainty, 1 - (0.6 - 0.4), 1e-12);
 }
 

@@ -63,6 +63,19 @@ refused "which decision log?" replay
 refused "nowhere.jsonl: cannot be read" replay nowhere.jsonl
 refused "broken.jsonl:1: is no JSON object" replay broken.jsonl
 
+outcome() { echo "{\"kind\":\"outcome\",\"at_s\":1,\"site\":\"a\",\"ended\":\"completed\"$1}"; }
+outcome ',"compute_s":-1' > negative.jsonl
+outcome ',"upload_s":"1"' > words.jsonl
+echo '{"kind":"outcome","site":"a","ended":"completed"}' > untimed.jsonl
+echo '{"kind":"decision"}' > old.jsonl
+refused "which decision log?" fit
+refused "nowhere.jsonl: cannot be read" fit nowhere.jsonl
+refused "broken.jsonl:1: is no JSON object" fit broken.jsonl
+refused "old.jsonl: no line of kind" fit old.jsonl
+refused "negative.jsonl:1: compute_s: -1 is not in 0..1e15" fit negative.jsonl
+refused 'words.jsonl:1: upload_s: "1" is not a number' fit words.jsonl
+refused "untimed.jsonl:1: at_s: is missing" fit untimed.jsonl
+
 works 0 sweep --draws 2 --users 10,20 --tau 0.8
 works 0 report
 works 0 plot
@@ -72,6 +85,9 @@ done
 works 0 run --seconds 0.1 --log epochs.jsonl
 works 0 replay epochs.jsonl
 works 0 replay --policy goa-relocate epochs.jsonl
+works 0 fit epochs.jsonl
+works 0 fit --json epochs.jsonl
+grep -q '"site":"site-0"' out.txt || { echo "FAILED: fit knows no site-0: $(cat out.txt)"; failures=$((failures + 1)); }
 sed 's/"order":\[\[[^]]*\],*/"order":[/' epochs.jsonl > changed.jsonl
 works 1 replay changed.jsonl
 

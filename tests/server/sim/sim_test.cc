@@ -8,8 +8,10 @@
 #include <sstream>
 
 #include "gtest/gtest.h"
+#include "server/sim/fit.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
+#include "server/telemetry/outcome_json.h"
 
 namespace goad::server {
 namespace {
@@ -110,6 +112,126 @@ TEST(RunOptionsCheck, NamesOptionValueAndRange) {
   EXPECT_EQ(message([](auto& o) { o.lambda_s = -1; }), "lambda: -1 is not finite and >= 0 (seconds)");
   EXPECT_NE(message([](auto& o) { o.policy = "optimal"; }).find("is not one that a daemon serves with"),
             std::string::npos);
+}
+
+// What was predicted and taken is on record: 8 reference times where 6.4 are taken, whatever else the sites do.
+TEST_F(SimTest, ARunIsFitted) {
+  const auto run = SimulateRun(Options("goa"));
+  ASSERT_TRUE(run.ok()) << run.status();
+  std::istringstream in(Log());
+  Fit fit;
+  ASSERT_TRUE(fit.Read(in, "log").ok());
+  EXPECT_EQ(fit.outcomes(), run->edge_s.size());
+  const nlohmann::json json = fit.Json();
+  size_t answers = 0;
+  for (const nlohmann::json& site : json.at("sites")) {
+    answers += site.at("answers").get<size_t>();
+    EXPECT_EQ(site.at("samples"), 0);  // nothing is learned of such sites
+    EXPECT_TRUE(site.at("learned").is_null());
+    EXPECT_GT(site.at("decided").at("bias"), 0.1);
+  }
+  EXPECT_EQ(answers, run->edge_s.size());
+  EXPECT_EQ(json.at("upload").at("answers"), run->edge_s.size());
+}
+
+// A log of one site and one device, a line a second.
+class FitTest : public testing::Test {
+ protected:
+  FitTest() {
+    outcome_.site = "a";
+    outcome_.device = "d";
+    outcome_.ending = Ending::kCompleted;
+    outcome_.at_s = 100;
+    outcome_.sharers = 1;
+    outcome_.queries = 2;
+    outcome_.configured = ComputeConfig{};  // 5000 tokens/s, 5 ms and 1 ms
+  }
+  // Took 50 ms and 10 ms for a token, at 80 ms and 1 Mbit/s.
+  void Answer(int output_tokens, int expected_output_tokens, double prompt_bits) {
+    outcome_.at_s += 1;
+    outcome_.prompt_tokens = 100;
+    outcome_.computed_tokens = 100;
+    outcome_.output_tokens = output_tokens;
+    outcome_.expected_output_tokens = expected_output_tokens;
+    outcome_.compute_s = 0.05 + 0.01 * output_tokens;
+    outcome_.predicted_compute_s = 2 * *outcome_.compute_s;
+    outcome_.prompt_bits = prompt_bits;
+    outcome_.upload_s = 0.08 + prompt_bits / 1e6;
+    outcome_.predicted_upload_s = *outcome_.upload_s;
+    log_ += ToJson(outcome_).dump() + "\n";
+  }
+  nlohmann::json Fitted() const {
+    std::istringstream in(log_);
+    Fit fit;
+    const absl::Status status = fit.Read(in, "log");
+    EXPECT_TRUE(status.ok()) << status;
+    return fit.Json();
+  }
+  OutcomeRecord outcome_;
+  std::string log_;
+};
+
+TEST_F(FitTest, SaysWhatWasPredictedByWhatWasConfigured) {
+  Answer(10, 20, 10000);
+  // 0.02 + 10 x 0.007 of 0.15; 0.02 + 20 x 0.007 of 0.15; 1 ms of 90.
+  const nlohmann::json fit = Fitted();
+  const nlohmann::json& site = fit.at("sites").at(0);
+  const auto error = [](const nlohmann::json& way, double relative) {
+    EXPECT_NEAR(way.at("median_relative_error").get<double>(), std::abs(relative), 1e-9);
+    EXPECT_NEAR(way.at("bias").get<double>(), relative, 1e-9);
+  };
+  EXPECT_EQ(site.at("site"), "a");
+  EXPECT_EQ(site.at("answers"), 1);
+  EXPECT_EQ(site.at("samples"), 1);
+  error(site.at("decided"), 1);
+  error(site.at("configured"), -0.06 / 0.15);
+  error(site.at("learned"), -0.06 / 0.15);  // from nothing
+  error(site.at("assumed_lengths").at("configured"), 0.01 / 0.15);
+  error(fit.at("upload").at("decided"), 0);
+  error(fit.at("upload").at("configured"), 0.001 / 0.09 - 1);
+}
+
+TEST_F(FitTest, LearnsAsTheDaemonDoes) {
+  for (int k = 0; k < 200; ++k) Answer(5 + k % 7 * 20, 5 + k % 7 * 20, 4000 + k % 5 * 100000);
+  const nlohmann::json fit = Fitted();
+  const nlohmann::json& site = fit.at("sites").at(0);
+  EXPECT_GT(site.at("configured").at("median_relative_error"), 0.3);
+  EXPECT_LT(site.at("learned").at("median_relative_error"), 0.02);
+  EXPECT_EQ(site.at("learned"), site.at("assumed_lengths").at("learned"));
+  EXPECT_GT(fit.at("upload").at("configured").at("median_relative_error"), 0.5);
+  EXPECT_LT(fit.at("upload").at("learned").at("median_relative_error"), 0.02);
+}
+
+TEST_F(FitTest, WhatIsNoSampleIsPredictedOnlyAsItWas) {
+  outcome_.sharers.reset();
+  Answer(5, 5, 1000);
+  outcome_.configured.reset();
+  Answer(5, 5, 1000);
+  const nlohmann::json fit = Fitted();
+  EXPECT_EQ(fit.at("sites").at(0).at("answers"), 2);
+  EXPECT_EQ(fit.at("sites").at(0).at("samples"), 1);
+  EXPECT_EQ(fit.at("upload").at("samples"), 0);
+  EXPECT_TRUE(fit.at("upload").at("learned").is_null());
+}
+
+TEST_F(FitTest, OtherNumbersAndAnotherBootBeginAnew) {
+  for (int k = 0; k < 200; ++k) Answer(5 + k % 7 * 20, 5, 4000);
+  const std::string log = std::exchange(log_, "");
+  outcome_.at_s = 0;  // as after a boot
+  Answer(50, 50, 4000);
+  const std::string booted = std::exchange(log_, "");
+  outcome_.at_s = 301;
+  outcome_.configured->token_time_s = 0.004;
+  Answer(50, 50, 4000);
+  const std::string reloaded = std::exchange(log_, "");
+  const auto bias_of = [&](const std::string& more) {
+    log_ = log + more;
+    const nlohmann::json site = Fitted().at("sites").at(0);
+    return site.at("learned").at("bias").get<double>() * site.at("samples").get<double>();
+  };
+  const double before = bias_of("");
+  EXPECT_NEAR(bias_of(booted) - before, (0.02 + 50 * 0.007) / 0.55 - 1, 1e-6);
+  EXPECT_NEAR(bias_of(reloaded) - before, (0.02 + 50 * 0.006) / 0.55 - 1, 1e-6);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "prometheus/registry.h"
 
 namespace goad::server {
@@ -65,6 +66,23 @@ class DecisionLogTest : public ::testing::Test {
   Metrics metrics_{{{"a"}, {{"u"}}}};
   std::unique_ptr<DecisionLog> log_;
 };
+
+TEST_F(DecisionLogTest, AnOutcomeIsALineWithItsWallTime) {
+  Open();
+  OutcomeRecord outcome;
+  outcome.query_id = "\xff q";  // whatever a device calls it
+  outcome.site = "a";
+  outcome.compute_s = 0.25;
+  log_->Outcome(outcome);
+  log_.reset();
+  const auto line = nlohmann::json::parse(Text());
+  EXPECT_EQ(line.at("kind"), "outcome");
+  EXPECT_EQ(line.at("ended"), "failed");
+  EXPECT_EQ(line.at("compute_s"), 0.25);
+  EXPECT_TRUE(line.at("upload_s").is_null());
+  EXPECT_EQ(line.at("time").get<std::string>().size(), std::string("2026-01-01T00:00:00.000Z").size());
+  EXPECT_EQ(Lost(), 0);
+}
 
 TEST_F(DecisionLogTest, BeginsAgainWhenItsFolderIsBack) {
   Open();
