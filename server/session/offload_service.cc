@@ -3,8 +3,8 @@
 //
 // Life of a stream: made by the service -> registered -> reads one frame after the other; writes what Outbox::Next
 // says, from its own reactions, from End and from the writer thread, which does it for the engine and the dispatcher ->
-// Finish, once, when Next says so -> OnDone frees it. OnCancel and a failed write close the outbox, which makes Next say
-// Finish.
+// Finish, once, when Next says so -> OnDone frees it. OnCancel and a failed write close the outbox, which makes Next
+// say Finish.
 #include "server/session/offload_service.h"
 
 #include <grpc/grpc_security_constants.h>
@@ -241,7 +241,8 @@ class SessionReactor final : public StreamReactor<grpc::ServerBidiReactor<grpc::
   void ReadOn() override {
     Reading was = reading_;
     if (was == Reading::kTaking && reading_.compare_exchange_strong(was, Reading::kNotHeld)) return;
-    if (was != Reading::kHeld || !session_->outbox.HoldOpen()) return;  // gRPC's stream may be gone once it has finished
+    if (was != Reading::kHeld || !session_->outbox.HoldOpen())
+      return;  // gRPC's stream may be gone once it has finished
     if (reading_.compare_exchange_strong(was, Reading::kBegun)) StartRead(&in_);
     session_->outbox.LetGo();
   }
