@@ -304,8 +304,7 @@ CallId CurlTransport::Start(HttpRequest request, HttpListener* listener) {
                    CURL_HTTP_VERSION_1_1);             // one answer at a time on a connection: closing it aborts it
   curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 1L);  // what is no HTTP comes as a body without a head, to be told
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kBytesPerTurn);
-  // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same. What comes out is what
-  // is counted.
+  // Not asked for, as it would hold tokens back; decoded where a gateway sends it all the same, and then counted.
   curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
   add_header("Accept-Encoding: identity");
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &OnHeadLine);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string_view>
 
 namespace goad::server {
 namespace {
@@ -12,12 +11,11 @@ constexpr double kPriorAnswers = 4;  // what a prior is worth
 constexpr double kKeep = 0.98;       // some 50 answers count
 constexpr double kReturn_s = 10 * 60;
 
-// Of a query, and what it is found by.
-std::tuple<std::string_view, std::string_view, int> Like(const QueryMeta& meta) {
+}  // namespace
+
+OutputLengths::LikeView OutputLengths::LikeOf(const QueryMeta& meta) {
   return {meta.tenant, meta.kind, std::ilogb(std::max(1, meta.max_output_tokens))};
 }
-
-}  // namespace
 
 double OutputLengths::Mean::Trust(MonotonicTime now) const {
   const double idle = SecondsBetween(last, now) / kReturn_s;
@@ -42,7 +40,7 @@ double OutputLengths::Expect(const QueryMeta& meta, MonotonicTime now) const {
     expected = *meta.expected_output_tokens;
   } else {
     expected = all_.Of(kFirst, now);
-    if (const auto found = likes_.find(Like(meta)); found != likes_.end()) expected = found->second.Of(expected, now);
+    if (const auto found = likes_.find(LikeOf(meta)); found != likes_.end()) expected = found->second.Of(expected, now);
   }
   return std::min<double>(meta.max_output_tokens, expected);
 }
@@ -50,10 +48,10 @@ double OutputLengths::Expect(const QueryMeta& meta, MonotonicTime now) const {
 void OutputLengths::Add(const QueryMeta& meta, int output_tokens, MonotonicTime now) {
   const int tokens = std::clamp(output_tokens, 0, std::max(meta.max_output_tokens, 0));
   all_.Add(tokens, now);
-  auto found = likes_.find(Like(meta));
+  auto found = likes_.find(LikeOf(meta));
   if (found == likes_.end()) {
     if (likes_.size() == kMostLikes) likes_.clear();
-    const auto [tenant, kind, power] = Like(meta);
+    const auto [tenant, kind, power] = LikeOf(meta);
     found = likes_.try_emplace({std::string(tenant), std::string(kind), power}).first;
   }
   found->second.Add(tokens, now);

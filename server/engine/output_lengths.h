@@ -3,9 +3,9 @@
 #ifndef GOAD_SERVER_ENGINE_OUTPUT_LENGTHS_H_
 #define GOAD_SERVER_ENGINE_OUTPUT_LENGTHS_H_
 
-#include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <tuple>
 
 #include "server/base/monotonic_time.h"
@@ -35,7 +35,18 @@ class OutputLengths {
     MonotonicTime last;
   };
 
-  std::map<std::tuple<std::string, std::string, int>, Mean, std::less<>> likes_;
+  using Like = std::tuple<std::string, std::string, int>;  // tenant, kind, power of two of the maximum
+  using LikeView = std::tuple<std::string_view, std::string_view, int>;
+  struct Before {
+    using is_transparent = void;
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return LikeView(a) < LikeView(b);
+    }
+  };
+  static LikeView LikeOf(const QueryMeta& meta);
+
+  std::map<Like, Mean, Before> likes_;
   Mean all_;
 };
 
