@@ -61,9 +61,11 @@ class Notify:
 
 
 def thread_of(pid, name):
-    for task in os.listdir(f"/proc/{pid}/task"):
-        if open(f"/proc/{pid}/task/{task}/comm").read().strip() == name:
-            return int(task)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:  # a thread names itself when it first runs
+        for task in os.listdir(f"/proc/{pid}/task"):
+            if open(f"/proc/{pid}/task/{task}/comm").read().strip() == name:
+                return int(task)
     sys.exit(f"service_test.py: FAILED: no thread {name}")
 
 

@@ -32,11 +32,12 @@ class FakeWatch final : public EpochWatch {
  private:
   void StartWriting(const v1::EpochSummary& summary) override {
     EXPECT_FALSE(finished_);
-    EXPECT_FALSE(writing_.exchange(true));
+    EXPECT_FALSE(writing_);
     EXPECT_GT(summary.epoch(), last_epoch);
     last_dropped = summary.dropped();
     last_epoch = summary.epoch();
     ++written;
+    writing_ = true;  // last: whoever sees it may end the write, and another begins
     if (reads_at_once_) Done(true);
   }
   void Finish() override {
