@@ -6,6 +6,7 @@
 
 #include <condition_variable>
 #include <cstdlib>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -30,13 +31,13 @@ bool ReadRequest(int connection) {
   return true;
 }
 
-// Answers the first request of each connection, when kAtOnce have come in all, and keeps the connection; breaks it at
-// the second, as a server that has been started again does behind a proxy, or one whose patience ended meanwhile.
-class ForgetfulServer {
+// A thread for each connection, which stays until the server goes.
+class KeepingServer {
  public:
-  explicit ForgetfulServer(std::string farewell = "")
-      : farewell_(std::move(farewell)), fd_(ListenOnLoopback(&port_)), acceptor_([this] { Accept(); }) {}
-  ~ForgetfulServer() {
+  using Serve = std::function<void(int connection)>;
+  explicit KeepingServer(Serve serve)
+      : serve_(std::move(serve)), fd_(ListenOnLoopback(&port_)), acceptor_([this] { Accept(); }) {}
+  ~KeepingServer() {
     shutdown(fd_, SHUT_RDWR);
     acceptor_.join();
     for (const int connection : connections_) shutdown(connection, SHUT_RDWR);
@@ -45,6 +46,35 @@ class ForgetfulServer {
     close(fd_);
   }
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+
+ private:
+  void Accept() {
+    for (;;) {
+      const int connection = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+      if (connection < 0) return;
+      connections_.push_back(connection);
+      workers_.emplace_back([this, connection] { serve_(connection); });
+    }
+  }
+
+  const Serve serve_;
+  int port_ = 0;
+  const int fd_;
+  std::vector<int> connections_;  // the acceptor's, until it has ended
+  std::vector<std::thread> workers_;
+  std::thread acceptor_;
+};
+
+void Send(int connection, const std::string& bytes) {
+  [[maybe_unused]] const ssize_t sent = send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+}
+
+// Answers the first request of each connection, when kAtOnce have come in all, and keeps the connection; breaks it at
+// the second, as a server that has been started again does behind a proxy, or one whose patience ended meanwhile.
+class ForgetfulServer {
+ public:
+  explicit ForgetfulServer(std::string farewell) : farewell_(std::move(farewell)) {}
+  std::string url() const { return server_.url(); }
   int broken() {
     std::lock_guard<std::mutex> lock(mutex_);
     return broken_;
@@ -55,14 +85,6 @@ class ForgetfulServer {
   }
 
  private:
-  void Accept() {
-    for (;;) {
-      const int connection = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
-      if (connection < 0) return;
-      connections_.push_back(connection);
-      workers_.emplace_back([this, connection] { Serve(connection); });
-    }
-  }
   void Serve(int connection) {
     if (!ReadRequest(connection)) return;
     {
@@ -71,26 +93,21 @@ class ForgetfulServer {
       changed_.notify_all();
       changed_.wait(lock, [this] { return answered_ >= kAtOnce; });
     }
-    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    [[maybe_unused]] const ssize_t sent = send(connection, answer.data(), answer.size(), MSG_NOSIGNAL);
+    Send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     if (!ReadRequest(connection)) return;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       ++broken_;
     }
-    [[maybe_unused]] const ssize_t said = send(connection, farewell_.data(), farewell_.size(), MSG_NOSIGNAL);
+    Send(connection, farewell_);
     shutdown(connection, SHUT_RDWR);
   }
 
   const std::string farewell_;
-  int port_ = 0;
-  const int fd_;
-  std::vector<int> connections_;  // the acceptor's, until it has ended
-  std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable changed_;
   int answered_ = 0, broken_ = 0;
-  std::thread acceptor_;
+  KeepingServer server_{[this](int connection) { Serve(connection); }};  // last: it calls at once
 };
 
 // One answer and the end.
@@ -132,69 +149,37 @@ std::string Gzip(const std::string& text) {
   return packed;
 }
 
-// Keeps its connection, answers each request with its number, and says something unasked after the first answer.
+// Answers each request with its number, and says something unasked after the first answer, when it may.
 class TalkativeServer {
  public:
-  explicit TalkativeServer(std::string unasked)
-      : unasked_(std::move(unasked)), fd_(ListenOnLoopback(&port_)), acceptor_([this] { Accept(); }) {}
-  ~TalkativeServer() {
-    shutdown(fd_, SHUT_RDWR);
-    acceptor_.join();
-    for (const int connection : connections_) shutdown(connection, SHUT_RDWR);
-    for (std::thread& worker : workers_) worker.join();
-    for (const int connection : connections_) close(connection);
-    close(fd_);
-  }
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
-  void WaitUntilItHasSpoken() {
+  explicit TalkativeServer(std::string unasked) : unasked_(std::move(unasked)) {}
+  std::string url() const { return server_.url(); }
+  void SpeakUnasked() {  // the first answer has been read; returns when it has spoken
     std::unique_lock<std::mutex> lock(mutex_);
+    may_speak_ = true;
+    changed_.notify_all();
     changed_.wait(lock, [this] { return spoken_; });
   }
 
  private:
-  void Accept() {
-    for (;;) {
-      const int connection = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
-      if (connection < 0) return;
-      connections_.push_back(connection);
-      workers_.emplace_back([this, connection] {
-        while (ReadRequest(connection)) Answer(connection);
-      });
-    }
-  }
   void Answer(int connection) {
     std::unique_lock<std::mutex> lock(mutex_);
-    const std::string number = std::to_string(++answered_);
-    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + number;
-    Send(connection, answer);
+    Send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + std::to_string(++answered_));
     if (answered_ > 1) return;
     changed_.wait(lock, [this] { return may_speak_; });
     Send(connection, unasked_);
     spoken_ = true;
     changed_.notify_all();
   }
-  static void Send(int connection, const std::string& bytes) {
-    [[maybe_unused]] const ssize_t sent = send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-  }
 
- public:
-  void LetItSpeak() {  // the first answer has been read
-    std::lock_guard<std::mutex> lock(mutex_);
-    may_speak_ = true;
-    changed_.notify_all();
-  }
-
- private:
   const std::string unasked_;
-  int port_ = 0;
-  const int fd_;
-  std::vector<int> connections_;
-  std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable changed_;
   int answered_ = 0;
   bool may_speak_ = false, spoken_ = false;
-  std::thread acceptor_;
+  KeepingServer server_{[this](int connection) {
+    while (ReadRequest(connection)) Answer(connection);
+  }};
 };
 
 struct Call final : HttpListener {
@@ -263,8 +248,7 @@ TEST_F(CurlTransportTest, AConnectionOnWhichSomethingCameUnaskedIsNotUsedAgain) 
       EXPECT_EQ(calls[0].end, TransportEnd::kComplete) << unasked << calls[0].detail;
       answers += calls[0].body;
       if (k > 0) continue;
-      server.LetItSpeak();
-      server.WaitUntilItHasSpoken();
+      server.SpeakUnasked();
     }
     EXPECT_EQ(answers, "1234") << unasked;
   }
