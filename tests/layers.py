@@ -49,6 +49,7 @@ RULES = [
     (r"client_sdk/src/stream_connection\.cc", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, GRPC]),
     (r"client_sdk/src/.*", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, OPENAI]),
     (r"client_sdk/examples/.*", [r"goad/[a-z_]+\.h"]),
+    (r"client_sdk/loadgen/policy_trial\.(h|cc)", [r"client_sdk/loadgen/.*", PROTO, GRPC]),
     (r"client_sdk/loadgen/.*", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/.*", r"scheduler/workload/.*"]),
 ]
 RESTRICTED = re.compile(r"(scheduler|server|client_sdk|goad|tests|grpcpp|prometheus|nlohmann|yaml-cpp|curl|spdlog)/|simdjson\.h")

@@ -54,6 +54,7 @@ ABSL_FLAG(double, rate, 2000, "run: questions per second, Poisson");
 ABSL_FLAG(double, seconds, 10, "run: of virtual time");
 ABSL_FLAG(int, max_queries, 100, "run: queries at a site at once");
 ABSL_FLAG(std::string, log, "", "run: write the snapshot of every epoch and every outcome there, for replay and fit");
+ABSL_FLAG(uint32_t, after, 0, "fit: the first so many answers of a site are learned from, but count for no error");
 ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; fit: print an object");
 ABSL_FLAG(bool, csv, false, "bench: print comma-separated values");
 
@@ -79,7 +80,7 @@ constexpr char kUsage[] =
     "  goad-sim replay [--policy NAME] FILE...  decide the snapshots of a decision log again, bit for bit, or by "
     "another\n"
     "                                           policy; exit status 1 when they differ from the log\n"
-    "  goad-sim fit [--json] FILE...            how well the outcomes of a decision log (rotated ones oldest first) "
+    "  goad-sim fit [--json] [--after N] FILE... how well the outcomes of a decision log (rotated ones oldest first) "
     "are\n"
     "                                           predicted by the configured numbers, and by what goad learns\n"
     "\n"
@@ -273,7 +274,7 @@ int ReplayCommand(const std::vector<std::string>& files) {
 
 int FitCommand(const std::vector<std::string>& files) {
   if (files.empty()) return Fail("fit: which decision log? want: goad-sim fit FILE...");
-  goad::server::Fit fit;
+  goad::server::Fit fit(absl::GetFlag(FLAGS_after));
   for (const std::string& file : files) {
     std::ifstream in(file, std::ios::binary);
     if (!in) return Fail(absl::StrCat(file, ": cannot be read"));

@@ -363,6 +363,33 @@ TEST_F(EngineTest, TauAndPolicyOverridesHoldUntilTheNextReload) {
   EXPECT_FALSE(Status().tau_overridden || Status().policy_overridden);
 }
 
+TEST_F(EngineTest, APolicyOnTrialGivesWayToWhatWasBefore) {
+  engine_->Handle(SetPolicy{"goa-relocate"}, now_);
+  engine_->Handle(SetPolicy{"all-local", absl::Seconds(10)}, now_);
+  EXPECT_EQ(Status().policy, "all-local");
+  EXPECT_EQ(Status().policy_trial_left_s, 10);
+  Advance(absl::Seconds(9));
+  engine_->Handle(SetPolicy{"all-edge", absl::Seconds(10)}, now_);  // another one, from now on
+  Advance(absl::Seconds(9));
+  EXPECT_EQ(Status().policy, "all-edge");
+  EXPECT_LE(engine_->NextWake(), now_ + absl::Seconds(1));
+  Advance(absl::Seconds(1));
+  EXPECT_EQ(Status().policy, "goa-relocate") << "the operator's, which a trial does not take away";
+  EXPECT_EQ(Status().policy_trial_left_s, 0);
+  EXPECT_TRUE(Status().policy_overridden);
+
+  engine_->Handle(SetPolicy{"all-local", absl::Seconds(10)}, now_);
+  engine_->Handle(SetPolicy{"", absl::Seconds(1)}, now_);  // over before its time
+  EXPECT_EQ(Status().policy, "goa-relocate");
+  engine_->Handle(SetPolicy{"", absl::Seconds(1)}, now_);  // none runs: nothing happens
+  EXPECT_EQ(Status().policy, "goa-relocate");
+
+  engine_->Handle(SetPolicy{"all-local", absl::Seconds(10)}, now_);
+  engine_->Handle(ApplyConfig{std::make_shared<const Config>(config_)}, now_);
+  EXPECT_EQ(Status().policy, "goa");
+  EXPECT_FALSE(Status().policy_overridden);
+}
+
 // A site's last backend fails before the first token: another site takes the query, its slot before the old one's.
 class TwoSitesTest : public EngineTest {
  protected:
