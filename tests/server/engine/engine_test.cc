@@ -500,6 +500,32 @@ TEST_F(LearningTest, PredictsWhatQueriesTookAndSaysWhereFrom) {
   EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
 }
 
+// Who configured nothing has a start that is slower than the site: what it usually took is what is believed again.
+TEST_F(LearningTest, ASiteThatWasSlowIsTriedAgainAsFastAsItUsuallyWas) {
+  const auto run_one = [this](double compute_s) {
+    const QueryId id = Run();
+    Advance(absl::Seconds(compute_s));
+    Done(id, compute_s);
+  };
+  const auto predicted = [this] {
+    const QueryId id = Run();
+    engine_->Handle(QueryDone{id, DispatchOutcome::kFailed}, now_);  // nothing is learned from it
+    return Predicted();
+  };
+  constexpr double kUsual_s = 0.004;
+  for (int k = 0; k < 80; ++k) run_one(kUsual_s);
+  for (int k = 0; k < 10; ++k) run_one(10 * kUsual_s);
+  EXPECT_GT(predicted(), 4 * kUsual_s);
+  Advance(absl::Seconds(60));
+  EXPECT_EQ(Status().sites[0].service.samples, 90u);
+  EXPECT_NEAR(predicted() / kUsual_s, 1, 0.05);
+
+  for (int k = 0; k < 120; ++k) run_one(0.9);  // no more what it usually takes
+  Advance(absl::Seconds(60));
+  EXPECT_EQ(Status().sites[0].service.samples, 0u);
+  EXPECT_DOUBLE_EQ(predicted(), kConfigured_s);
+}
+
 // The mean over its life, per backend: here two for the first half of it and one for the rest.
 TEST_F(LearningTest, QueriesBesideItCountForAsLongAsTheyWere) {
   for (const int backends : {1, 2}) {
