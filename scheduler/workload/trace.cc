@@ -29,7 +29,8 @@ std::string Quoted(absl::string_view text) {
   return absl::StrCat("\"", absl::CEscape(text.substr(0, kMostQuoted)), text.size() > kMostQuoted ? "..." : "", "\"");
 }
 
-// Calls `add` with the values of `columns` of each row, in their order; the first is a time that does not run backwards.
+// Calls `add` with the values of `columns` of each row, in their order; the first is a time that does not run
+// backwards.
 absl::Status ReadRows(std::istream& in, const std::string& source, const std::vector<Column>& columns,
                       const std::function<absl::Status(const std::vector<double>&)>& add) {
   std::vector<char> buffer(kMostTraceLine + 2);
@@ -90,16 +91,14 @@ absl::Status ReadRows(std::istream& in, const std::string& source, const std::ve
 absl::StatusOr<std::vector<Arrival>> ReadArrivals(std::istream& in, const std::string& source) {
   std::vector<Arrival> arrivals;
   double first_s = 0;
-  const absl::Status status = ReadRows(in, source,
-                                       {{"time_s", kLatest_s, false},
-                                        {"prompt_tokens", kMostTokens, true},
-                                        {"output_tokens", kMostTokens, true}},
-                                       [&](const std::vector<double>& row) {
-                                         if (arrivals.empty()) first_s = row[0];
-                                         arrivals.push_back({row[0] - first_s, static_cast<int>(row[1]),
-                                                             static_cast<int>(row[2])});
-                                         return absl::OkStatus();
-                                       });
+  const absl::Status status = ReadRows(
+      in, source,
+      {{"time_s", kLatest_s, false}, {"prompt_tokens", kMostTokens, true}, {"output_tokens", kMostTokens, true}},
+      [&](const std::vector<double>& row) {
+        if (arrivals.empty()) first_s = row[0];
+        arrivals.push_back({row[0] - first_s, static_cast<int>(row[1]), static_cast<int>(row[2])});
+        return absl::OkStatus();
+      });
   if (!status.ok()) return status;
   return arrivals;
 }
@@ -128,7 +127,8 @@ absl::StatusOr<UplinkTrace> UplinkTrace::Read(std::istream& in, const std::strin
   trace.start_s_.push_back(trace.start_s_.back() + last_s);
   trace.bits_.push_back(trace.bits_.back() + rate_bps * last_s);
   if (!(trace.bits_.back() > 0))
-    return absl::InvalidArgumentError(absl::StrCat(source, ": uplink_bps: is 0 in every row, nothing would ever arrive"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": uplink_bps: is 0 in every row, nothing would ever arrive"));
   return trace;
 }
 

@@ -149,9 +149,8 @@ RunReport Cell::Run() {
 
 MonotonicTime Cell::NextQuestion() {
   if (traced()) {
-    return report_.asked < inputs_.arrivals.size()
-               ? first_ + absl::Seconds(inputs_.arrivals[report_.asked].time_s)
-               : MonotonicTime::Infinite();
+    return report_.asked < inputs_.arrivals.size() ? first_ + absl::Seconds(inputs_.arrivals[report_.asked].time_s)
+                                                   : MonotonicTime::Infinite();
   }
   const MonotonicTime next = now_ + absl::Seconds(std::exponential_distribution<double>(inputs_.rate)(random_));
   return next < last_ ? next : MonotonicTime::Infinite();
@@ -213,14 +212,11 @@ void Cell::ReportLinks(const Question& question) {
   double bps = sched::kUnknown;
   if (traced_uplinks_ != nullptr) {
     if (options_.learn == Learn::kOn) return;
-    bps = options_.learn == Learn::kTrue
-              ? traced_uplinks_->BpsOf(question.device, question.candidate.prompt_bits,
-                                       now_ + absl::Seconds(kRoundTrip_s))
-              : traced_uplinks_->MeanBps(question.device) * options_.configured_error;
+    bps = traced_uplinks_->MeanBps(question.device);
+    if (options_.learn == Learn::kOff) bps *= options_.configured_error;
   }
   for (size_t j = 0; j < sites_.size(); ++j)
-    links.links.push_back(
-        {sched::ToSite(j), traced_uplinks_ != nullptr ? sched::kUnknown : question.gain[j], bps, now_});
+    links.links.push_back({sched::ToSite(j), traced_uplinks_ ? sched::kUnknown : question.gain[j], bps, now_});
   engine_->Handle(std::move(links), now_);
 }
 
@@ -296,8 +292,8 @@ void Cell::Offload(Question& question, const DecisionEvent& decision) {
                                     [&](const sched::Candidate& candidate) { return candidate.id == question.id; });
     const double begun_s = site.overhead_s + asked->prompt_tokens / site.prefill_tokens_per_s;
     if (asked->expected_output_tokens > 0) {
-      question.predicted_knowing_s = begun_s + (decision.predicted_compute_s - begun_s) * question.output_tokens /
-                                                   asked->expected_output_tokens;
+      question.predicted_knowing_s =
+          begun_s + (decision.predicted_compute_s - begun_s) * question.output_tokens / asked->expected_output_tokens;
     }
   }
   ++at_site_[question.site];

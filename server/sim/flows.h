@@ -1,5 +1,6 @@
 // What is under way in a simulated cell: uploads, and answers being computed. Four of them: the paper's radio and sites
-// (paper_flows), uplinks that follow a trace (traced_uplinks) and sites whose batches are on a roofline (roofline_sites).
+// (paper_flows), uplinks that follow a trace (traced_uplinks) and sites whose batches are on a roofline
+// (roofline_sites).
 #ifndef GOAD_SERVER_SIM_FLOWS_H_
 #define GOAD_SERVER_SIM_FLOWS_H_
 

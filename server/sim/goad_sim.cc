@@ -91,7 +91,7 @@ constexpr char kUsage[] =
     "  goad-sim plot [--sweep FILE] [--out DIR] its pictures alone, as SVG\n"
     "  goad-sim run [--policy NAME | --compare NAME,...] [--rate R] [--seconds S] [--log FILE] [--json]\n"
     "                                           questions over virtual time through the daemon's engine\n"
-    "  goad-sim run --arrivals FILE [--uplink FILE,...] [--time_scale X] [--learn on|off|true] ...\n"
+    "  goad-sim run --arrivals FILE [--uplink FILE,...] [--time-scale X] [--learn on|off|true] ...\n"
     "                                           the same with recorded arrivals and uplinks, and sites that goad has "
     "to learn\n"
     "  goad-sim replay [--policy NAME] FILE...  decide the snapshots of a decision log again, bit for bit, or by "
@@ -280,8 +280,8 @@ int RunCommand() {
   EndProgress();
   if (!reports.ok()) return Fail(std::string(reports.status().message()));
   if (absl::GetFlag(FLAGS_json)) {
-    const nlohmann::json json = one ? server::RunJson(reports->front(), options)
-                                    : server::ComparisonJson(*reports, policies, options);
+    const nlohmann::json json =
+        one ? server::RunJson(reports->front(), options) : server::ComparisonJson(*reports, policies, options);
     std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
   } else {
     std::cout << (one ? server::FormatRun(reports->front(), options)
@@ -340,7 +340,15 @@ int main(int argc, char** argv) {
   usage.version_string = [] { return std::string("goad-sim ") + GOAD_VERSION + "\n"; };
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(absl::StrCat(kUsage, absl::StrJoin(goad::sched::PolicyNames(), ", "), "."));
-  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  std::vector<std::string> spelled(argv, argv + argc);  // --time-scale is --time_scale
+  std::vector<char*> words;
+  for (std::string& word : spelled) {
+    if (absl::StartsWith(word, "--")) {
+      std::replace(word.begin() + 2, std::find(word.begin(), word.end(), '='), '-', '_');
+    }
+    words.push_back(word.data());
+  }
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, words.data());
   constexpr char kCommands[] = "solve, bench, sweep, report, plot, run, replay or fit";
   if (rest.size() < 2) return Fail(absl::StrCat("which command? want: ", kCommands, " (see goad-sim --help)"));
   const std::string command = rest[1];

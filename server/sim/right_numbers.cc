@@ -39,8 +39,7 @@ SiteNumbers NumbersInPeace(size_t sites) {
         for (const double prompt : {250, 500, 1000, 2000, 4000}) {
           for (const double output : {50, 100, 200, 400}) {
             const double seconds = prompt / kPrefillTokens_s + output * StepSeconds(queries);
-            samples.push_back(
-                {prompt, output, static_cast<double>(queries), seconds * MeanSlowness(j, sites, late)});
+            samples.push_back({prompt, output, static_cast<double>(queries), seconds * MeanSlowness(j, sites, late)});
           }
         }
       }

@@ -10,16 +10,16 @@
 namespace goad::server {
 
 // A model of 8e9 parameters at 4 bits on one card with 300 GB/s and some 60 effective TFLOP/s: stated, not measured.
-inline constexpr int kBatchLimit = 24;              // queries on one backend at once; more are not sent there
-inline constexpr double kStepFloor_s = 0.02;        // of a decode step, however few are in it: all weights are read
-inline constexpr double kStepPerQuery_s = 0.0015;   // of a decode step, once so many are in it that this is more
-inline constexpr double kPrefillTokens_s = 4000;    // of one prompt after the other
-inline constexpr double kPrefillDrag = 1.3;         // a decode step takes so much longer while a prompt is prefilled
-inline constexpr double kNoise = 0.15;              // sigma of a factor with mean 1, lognormal: of a backend's steps in
-                                                    // one second, and of a prompt's prefill
-inline constexpr int kBackendsPerSite = 2;          // equal, but for:
-inline constexpr double kSlowBackend = 1.4;         // the last site's last backend takes so much longer
-inline constexpr double kSlowdown = 1.5;            // from half of the time on the first site takes so much longer
+inline constexpr int kBatchLimit = 24;             // queries on one backend at once; more are not sent there
+inline constexpr double kStepFloor_s = 0.02;       // of a decode step, however few are in it: all weights are read
+inline constexpr double kStepPerQuery_s = 0.0015;  // of a decode step, once so many are in it that this is more
+inline constexpr double kPrefillTokens_s = 4000;   // of one prompt after the other
+inline constexpr double kPrefillDrag = 1.3;        // a decode step takes so much longer while a prompt is prefilled
+inline constexpr double kNoise = 0.15;             // sigma of a factor with mean 1, lognormal: of a backend's steps in
+                                                   // one second, and of a prompt's prefill
+inline constexpr int kBackendsPerSite = 2;         // equal, but for:
+inline constexpr double kSlowBackend = 1.4;        // the last site's last backend takes so much longer
+inline constexpr double kSlowdown = 1.5;           // from half of the time on the first site takes so much longer
 
 // The seconds of a decode step with so many in it, without noise, on a backend of speed 1.
 double StepSeconds(int batch);

@@ -17,7 +17,7 @@ namespace goad::server {
 enum class Learn {
   kOn,    // the configured numbers are where it starts; nothing is reported of uplinks
   kOff,   // the configured numbers, for good; devices report the mean of their uplink, as wrong as those are
-  kTrue,  // the right numbers of the model's form, and the rate that each upload will have
+  kTrue,  // the right numbers of the model's form; devices report the mean of their uplink
 };
 
 struct RunOptions {
@@ -55,9 +55,9 @@ struct RunReport {
   // With arrivals. Relative errors are (predicted - simulated) / simulated.
   struct Site {
     int slots = 0;
-    double busy_s = 0;                             // integral of the slots held while questions arrive
-    std::array<std::vector<double>, 2> compute;    // relative errors, had the decision known how long the answer is;
-                                                   // decided before, and from half of the time on
+    double busy_s = 0;                           // integral of the slots held while questions arrive
+    std::array<std::vector<double>, 2> compute;  // relative errors, had the decision known how long the answer is;
+                                                 // decided before, and from half of the time on
   };
   std::vector<Site> sites;
   std::vector<double> compute_assumed, upload;  // relative errors of what was decided upon

@@ -68,30 +68,36 @@ double Busy(const RunReport& report, const RunReport::Site& site) {
 
 // What is not measured, a sentence each.
 std::vector<std::string> Emulated(const RunOptions& options) {
-  std::vector<std::string> words = {
-      absl::StrCat("accuracy: ", options.workload.empty() ? "modelled from the uncertainty, which is drawn (Beta(1.4, 0.82))"
-                                                          : "as recorded in the workload, as is the uncertainty")};
+  std::vector<std::string> words = {absl::StrCat(
+      "accuracy: ", options.workload.empty() ? "modelled from the uncertainty, which is drawn (Beta(1.4, 0.82))"
+                                             : "as recorded in the workload, as is the uncertainty")};
   if (options.arrivals.empty()) {
     words.push_back("radio and sites: the paper's model");
     return words;
   }
   words.push_back(absl::StrFormat(
-      "sites: a roofline, not the model's form: %d backends of %d slots; a decode step takes max(%g ms, %g ms x batch), "
+      "sites: a roofline, not the model's form: %d backends of %d slots; a decode step takes max(%g ms, %g ms x "
+      "batch), "
       "%g x that while a prompt is prefilled; prompts one by one, %g tokens/s; lognormal noise, sigma %g",
-      kBackendsPerSite, kBatchLimit, 1e3 * kStepFloor_s, 1e3 * kStepPerQuery_s, kPrefillDrag, kPrefillTokens_s, kNoise));
-  words.push_back(absl::StrFormat("one backend of site-%d takes %g x as long; all of site-0 %g x from half of the time on",
-                                  options.sites - 1, kSlowBackend, kSlowdown));
-  words.push_back(absl::StrFormat(
-      "devices: %g ms a prompt token and %g ms an output token at speed 1, speeds U(0.5, 1.5); they expect an answer of "
-      "mean length; goad is told the most that it may be",
-      1e3 * kDevicePrefill_s, 1e3 * kDeviceToken_s));
+      kBackendsPerSite, kBatchLimit, 1e3 * kStepFloor_s, 1e3 * kStepPerQuery_s, kPrefillDrag, kPrefillTokens_s,
+      kNoise));
+  words.push_back(
+      absl::StrFormat("one backend of site-%d takes %g x as long; all of site-0 %g x from half of the time on",
+                      options.sites - 1, kSlowBackend, kSlowdown));
+  words.push_back(
+      absl::StrFormat("devices: %g ms a prompt token and %g ms an output token at speed 1, speeds U(0.5, 1.5); they "
+                      "expect an answer of "
+                      "mean length; goad is told the most that it may be",
+                      1e3 * kDevicePrefill_s, 1e3 * kDeviceToken_s));
   if (options.uplinks.empty()) {
-    words.push_back(absl::StrFormat("radio: the paper's, a new device for each question; %g bits a prompt token", kBitsPerToken));
+    words.push_back(
+        absl::StrFormat("radio: the paper's, a new device for each question; %g bits a prompt token", kBitsPerToken));
   } else {
-    words.push_back(absl::StrFormat(
-        "uplinks: %d devices, each with a shifted piece of the trace to itself, and %g ms of round trip; %g bits a prompt "
-        "token",
-        options.devices, 1e3 * kRoundTrip_s, kBitsPerToken));
+    words.push_back(
+        absl::StrFormat("uplinks: %d devices, each with a shifted piece of the trace to itself, and %g ms of round "
+                        "trip; %g bits a prompt "
+                        "token",
+                        options.devices, 1e3 * kRoundTrip_s, kBitsPerToken));
   }
   return words;
 }
@@ -109,8 +115,9 @@ std::string Knows(const RunOptions& options) {
           options.configured_error);
     case Learn::kTrue: break;
   }
-  return "learn true: the numbers of the model's form that fit best what a first run of the same questions took, by site "
-         "and half; devices report the rate that the upload will have; round trips are learned";
+  return "learn true: the numbers of the model's form that fit best what a first run of the same questions took, by "
+         "site "
+         "and half; devices report the mean of their uplink; round trips are learned";
 }
 
 std::string Reasons(const std::map<std::string, size_t>& counts) {
@@ -136,11 +143,13 @@ std::string TracedRows(const RunReport& report, const RunOptions& options) {
   std::string text = absl::StrCat("\n  ", Knows(options), "\n\n");
   absl::StrAppendFormat(&text, "  %-36s %9s %9s   %6s\n", "predicted when decided", "median |e|", "bias", "count");
   absl::StrAppendFormat(&text, "  %-36s %s\n", "compute, of the answer's length", Summary(Compute(report)).Text());
-  absl::StrAppendFormat(&text, "  %-36s %s\n", "compute, of the assumed length", Summary(report.compute_assumed).Text());
+  absl::StrAppendFormat(&text, "  %-36s %s\n", "compute, of the assumed length",
+                        Summary(report.compute_assumed).Text());
   absl::StrAppendFormat(&text, "  %-36s %s\n", "upload", Summary(report.upload).Text());
   for (size_t j = 0; j < report.sites.size(); ++j) {
     const RunReport::Site& site = report.sites[j];
-    const std::string name = absl::StrFormat("site-%d, %3.0f %% of %d slots held", j, 100 * Busy(report, site), site.slots);
+    const std::string name =
+        absl::StrFormat("site-%d, %3.0f %% of %d slots held", j, 100 * Busy(report, site), site.slots);
     absl::StrAppendFormat(&text, "  %-36s %s   first half\n  %-36s %s   second half\n", name,
                           Summary(site.compute[0]).Text(), "", Summary(site.compute[1]).Text());
   }
@@ -213,26 +222,29 @@ json RunJson(const RunReport& report, const RunOptions& options) {
   const double n = std::max<double>(1, static_cast<double>(report.asked));
   const auto delay = [](const std::vector<double>& values) {
     if (values.empty()) return json();
-    return json{{"mean", Mean(values)}, {"p50", Quantile(values, 0.5)}, {"p99", Quantile(values, 0.99)},
+    return json{{"mean", Mean(values)},
+                {"p50", Quantile(values, 0.5)},
+                {"p99", Quantile(values, 0.99)},
                 {"count", values.size()}};
   };
-  json run = {{"policy", options.policy},
-              {"tau", options.tau},
-              {"lambda_s", options.lambda_s},
-              {"seed", options.seed},
-              {"seconds", report.seconds},
-              {"sites", options.sites},
-              {"asked", report.asked},
-              {"epochs", report.epochs},
-              {"emulated", Emulated(options)},
-              {"local", report.local},
-              {"offloaded", report.offloaded},
-              {"failed", report.failed},
-              {"offloaded_share", static_cast<double>(Sum(report.offloaded)) / n},
-              {"accuracy",
-               {{"goad", report.right / n}, {"all_local", report.right_local / n}, {"all_edge", report.right_edge / n}}},
-              {"delay_s",
-               {{"all", delay(All(report))}, {"local", delay(report.local_s)}, {"offloaded", delay(report.edge_s)}}}};
+  json run = {
+      {"policy", options.policy},
+      {"tau", options.tau},
+      {"lambda_s", options.lambda_s},
+      {"seed", options.seed},
+      {"seconds", report.seconds},
+      {"sites", options.sites},
+      {"asked", report.asked},
+      {"epochs", report.epochs},
+      {"emulated", Emulated(options)},
+      {"local", report.local},
+      {"offloaded", report.offloaded},
+      {"failed", report.failed},
+      {"offloaded_share", static_cast<double>(Sum(report.offloaded)) / n},
+      {"accuracy",
+       {{"goad", report.right / n}, {"all_local", report.right_local / n}, {"all_edge", report.right_edge / n}}},
+      {"delay_s",
+       {{"all", delay(All(report))}, {"local", delay(report.local_s)}, {"offloaded", delay(report.edge_s)}}}};
   if (options.arrivals.empty()) return run;
   run["learn"] = ToString(options.learn);
   run["configured_error"] = options.configured_error;
@@ -254,7 +266,8 @@ json RunJson(const RunReport& report, const RunOptions& options) {
 
 std::string FormatComparison(const std::vector<RunReport>& reports, const std::vector<std::string>& policies,
                              const RunOptions& options) {
-  std::string text = absl::StrFormat("%s, tau %g; the same questions for each policy\n", Head(reports[0], options), options.tau);
+  std::string text =
+      absl::StrFormat("%s, tau %g; the same questions for each policy\n", Head(reports[0], options), options.tau);
   if (!options.arrivals.empty()) absl::StrAppend(&text, Knows(options), "\n");
   absl::StrAppendFormat(&text, "\n%-14s %9s %9s %9s  %-26s %9s %8s %7s", "policy", "mean ms", "p50", "p99",
                         absl::StrCat("beside ", policies[0], " (95 %)"), "offloaded", "right", "failed");
@@ -271,8 +284,10 @@ std::string FormatComparison(const std::vector<RunReport>& reports, const std::v
         k == 0 ? "" : absl::StrFormat("%+.1f (%+.1f .. %+.1f)", 1e3 * beside.mean, 1e3 * beside.low, 1e3 * beside.high),
         100 * static_cast<double>(Sum(report.offloaded)) / n, 100 * report.right / n, Sum(report.failed));
     if (!options.arrivals.empty()) {
-      absl::StrAppendFormat(&text, " %7.1f %% %7.1f %%", 100 * Summary(Compute(report)).median,
-                            100 * Summary(report.upload).median);
+      for (const Summary& errors : {Summary(Compute(report)), Summary(report.upload)}) {
+        absl::StrAppendFormat(&text, " %9s",
+                              errors.answers == 0 ? "-" : absl::StrFormat("%.1f %%", 100 * errors.median));
+      }
     }
     text += "\n";
   }

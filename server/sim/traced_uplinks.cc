@@ -21,8 +21,7 @@ TracedUplinks::TracedUplinks(const std::vector<sched::UplinkTrace>& traces, size
 }
 
 void TracedUplinks::Begin(const Question& question, MonotonicTime now) {
-  uploads_.push_back(
-      {question.id, question.device, now + absl::Seconds(kRoundTrip_s), question.candidate.prompt_bits});
+  uploads_.push_back({question.id, question.device, now + absl::Seconds(kRoundTrip_s), question.candidate.prompt_bits});
 }
 
 void TracedUplinks::Drop(sched::QueryId id, MonotonicTime) {
@@ -69,12 +68,6 @@ std::vector<Flows::End> TracedUplinks::Ended(MonotonicTime now) {
   const auto through = [](const Upload& upload) { return upload.sending && upload.left <= kNothing; };
   uploads_.erase(std::remove_if(uploads_.begin(), uploads_.end(), through), uploads_.end());
   return ended;
-}
-
-double TracedUplinks::BpsOf(size_t device, double bits, MonotonicTime now) const {
-  const sched::UplinkTrace& trace = *devices_[device].trace;
-  const double place_s = PlaceOf(devices_[device], now);
-  return bits / (trace.TimeOf(trace.BitsUntil(place_s) + bits) - place_s);
 }
 
 }  // namespace goad::server

@@ -25,8 +25,6 @@ class TracedUplinks final : public Flows {
   void Advance(MonotonicTime from, MonotonicTime to) override;
   std::vector<End> Ended(MonotonicTime now) override;
 
-  // What nobody there could know: the mean rate of `bits` that `device` begins to send now, alone.
-  double BpsOf(size_t device, double bits, MonotonicTime now) const;
   double MeanBps(size_t device) const { return devices_[device].trace->mean_bps(); }
 
  private:
