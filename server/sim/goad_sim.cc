@@ -64,7 +64,7 @@ ABSL_FLAG(double, time_scale, 1, "run with --arrivals: they come so much faster;
 ABSL_FLAG(int, devices, 200, "run with --uplink: devices that the questions come from");
 ABSL_FLAG(std::string, learn, "on",
           "run with --arrivals: on: goad learns as the daemon does; off: the configured numbers count; true: the right "
-          "numbers do, as a bound");
+          "ones do, to compare with");
 ABSL_FLAG(double, configured_error, 1,
           "run with --arrivals: the configured numbers say that the sites are so much faster than they are");
 ABSL_FLAG(std::vector<std::string>, compare, std::vector<std::string>(),
