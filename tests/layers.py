@@ -38,7 +38,7 @@ RULES = [
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h",
                           r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO, GRPC]),
     (r"server/planner/.*", [r"server/planner/.*", r"server/base/mutex\.h", CORE, WIRE, PROTO, GRPC]),
-    (r"server/sim/.*", [CORE, r"server/(base|engine|sim|telemetry)/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
+    (r"server/sim/.*", [CORE, ESTIMATE, r"server/(base|engine|sim|telemetry)/.*", r"server/config/config\.h", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"server/ctl/.*", [r"server/ctl/.*", r"server/base/(read_file|clip)\.h", r"server/config/config_loader\.h", PROTO, GRPC]),
     (r"client_sdk/openai/.*\.h", [OPENAI]),

@@ -21,6 +21,11 @@
 #include "goad/uncertainty.h"
 #elif GOAD_FUZZ_CONFIG
 #include "server/config/config_loader.h"
+#elif GOAD_FUZZ_TRACE
+#include <cmath>
+#include <sstream>
+
+#include "scheduler/workload/trace.h"
 #else
 #include <sstream>
 
@@ -122,6 +127,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
 #elif GOAD_FUZZ_CONFIG
   (void)goad::server::ParseConfig("fuzz.yaml", std::string(bytes));
+#elif GOAD_FUZZ_TRACE
+  std::istringstream in{std::string(bytes)};
+  if (const auto arrivals = goad::sched::ReadArrivals(in, "fuzz.csv"); arrivals.ok()) {
+    double last_s = 0;
+    for (const goad::sched::Arrival& arrival : *arrivals) {
+      if (arrival.time_s < last_s || arrival.prompt_tokens < 0 || arrival.output_tokens < 0) abort();
+      last_s = arrival.time_s;
+    }
+  }
+  in.clear();
+  in.seekg(0);
+  if (const auto uplink = goad::sched::UplinkTrace::Read(in, "fuzz.csv"); uplink.ok()) {
+    for (const double share : {0.0, 0.3, 1.0, 2.5}) {  // there and back
+      const double bits = share * uplink->period_s() * uplink->mean_bps();
+      const double time_s = uplink->TimeOf(bits);
+      if (!(std::isfinite(time_s) && time_s >= 0)) abort();
+      if (std::abs(uplink->BitsUntil(time_s) - bits) > 1e-6 * (1 + 3 * uplink->period_s() * uplink->mean_bps()))
+        abort();
+    }
+  }
 #else
   std::istringstream in{std::string(bytes)};
   goad::server::ReplayReport report;

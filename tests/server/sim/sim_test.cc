@@ -11,6 +11,7 @@
 #include "server/sim/fit.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
+#include "server/sim/run_report.h"
 #include "server/telemetry/outcome_json.h"
 
 namespace goad::server {
