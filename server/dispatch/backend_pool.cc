@@ -145,8 +145,8 @@ void BackendPool::Failed(size_t site, int backend, const ServerError& error, con
 }
 
 // A seed, or a temperature out of range, is the query's own; so is what a prompt may have put into a server's mouth.
-void BackendPool::Learn(size_t site, int backend, const RequestDialect& taken, const PromptBody& prompt) {
-  RequestDialect& known = At(site, backend).dialect;
+void BackendPool::Learn(size_t site, int backend, const openai::RequestDialect& taken, const PromptBody& prompt) {
+  openai::RequestDialect& known = At(site, backend).dialect;
   known.stream_options &= taken.stream_options;
   known.max_completion_tokens |= taken.max_completion_tokens;
   const bool is_common = prompt.temperature <= 1;  // what every server takes that takes any

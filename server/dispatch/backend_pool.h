@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "client_sdk/openai/request.h"
 #include "server/dispatch/backend_health.h"
-#include "server/dispatch/completion_json.h"
 #include "server/dispatch/http_transport.h"
 #include "server/dispatch/server_error.h"
 #include "server/engine/events.h"
@@ -51,8 +51,8 @@ class BackendPool final {
   }
 
   // What it is known to want of every request. Learn: it has taken that of `prompt` as `taken`.
-  const RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
-  void Learn(size_t site, int backend, const RequestDialect& taken, const PromptBody& prompt);
+  const openai::RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
+  void Learn(size_t site, int backend, const openai::RequestDialect& taken, const PromptBody& prompt);
 
   void Heard(size_t site, int backend, MonotonicTime now) {
     At(site, backend).heard = now;
@@ -108,7 +108,7 @@ class BackendPool final {
     BackendState logged = BackendState::kUnknown;
     int logged_slots = 0;
     MonotonicTime rests_until;
-    RequestDialect dialect;
+    openai::RequestDialect dialect;
     std::string models_problem;  // as it was told
 
     int slots() const;
