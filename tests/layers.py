@@ -41,7 +41,7 @@ RULES = [
     (r"server/sim/.*", [CORE, r"server/(base|engine|sim|telemetry)/.*", r"scheduler/(sim|workload)/.*", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"server/ctl/.*", [r"server/ctl/.*", r"server/base/(read_file|clip)\.h", r"server/config/config_loader\.h", PROTO, GRPC]),
-    (r"client_sdk/openai/json_fields\.h", [r"nlohmann/.*"]),
+    (r"client_sdk/openai/(json_fields|logprobs_document)\.h", [OPENAI, r"nlohmann/.*"]),
     (r"client_sdk/openai/plain_chunk\.cc", [OPENAI, r"simdjson\.h"]),
     (r"client_sdk/openai/.*\.h", [OPENAI]),
     (r"client_sdk/openai/.*", [OPENAI, r"nlohmann/.*"]),

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "client_sdk/openai/json_fields.h"
 #include "client_sdk/openai/json_text.h"
+#include "client_sdk/openai/logprobs_document.h"
 #include "client_sdk/openai/plain_chunk.h"
 #include "client_sdk/openai/utf8.h"
 #include "nlohmann/json.hpp"
@@ -208,7 +209,8 @@ absl::StatusOr<Chunk> ParseAnyChunk(const std::string& data, bool logprobs_wante
   }
   const size_t positions = Positions(choice);
   if (positions > 0 && logprobs_wanted) {
-    auto read = ReadLogprobs(data);
+    // Where bytes are hidden, the document has others than the text.
+    absl::StatusOr<Logprobs> read = hidden ? ReadLogprobs(data) : LogprobsOf(event);
     if (read.ok()) chunk.logprobs = std::move(read->tokens);  // the text counts, not what could not be read beside it
     if (chunk.logprobs.size() > kMaxTokensOfEvent) chunk.logprobs.resize(kMaxTokensOfEvent);
   }

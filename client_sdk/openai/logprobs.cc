@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "client_sdk/openai/json_fields.h"
 #include "client_sdk/openai/json_text.h"
+#include "client_sdk/openai/logprobs_document.h"
 #include "nlohmann/json.hpp"
 
 namespace goad::openai {
@@ -292,7 +293,10 @@ void ReadTokens(const json& root, const json& choice, Reader* read, Logprobs* ou
 
 absl::StatusOr<Logprobs> ReadLogprobs(std::string_view text) {
   if (absl::Status checked = CheckJson(text, kMostLogprobsBytes); !checked.ok()) return checked;
-  json document = json::parse(StrictJson(text), nullptr, /*allow_exceptions=*/false);
+  return LogprobsOf(json::parse(StrictJson(text), nullptr, /*allow_exceptions=*/false));
+}
+
+absl::StatusOr<Logprobs> LogprobsOf(const json& document) {
   // TGI's "/" and SGLang's batches wrap the answer into a list.
   const json& root = document.is_array() && !document.empty() ? document[0] : document;
   if (document.is_discarded() || !root.is_object()) return absl::InvalidArgumentError("not a JSON object");

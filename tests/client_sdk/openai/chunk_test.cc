@@ -209,5 +209,20 @@ TEST(ParseChunk, TextsThatAreObjectsAndThoughtInBlocks) {
   EXPECT_FALSE(delta(R"("reasoning_details":[],"thinking_blocks":null)").thought);
 }
 
+TEST(ParseChunk, LogprobsAreThoseOfTheTextWhateverItsBytes) {
+  for (const char* text : {"a", "\xC3\xA9", "\\ud83d\\ude00", "\\ud83d", "\xF0\x9F", "\\uf780"}) {
+    const std::string token = std::string("\"token\":\"") + text + "\"";
+    const std::string data = std::string(R"({"choices":[{"text":")") + text + R"(","logprobs":{"content":[{)" + token +
+                             R"(,"logprob":-1,"top_logprobs":[{)" + token + R"(,"logprob":-1}]}]}}]})";
+    const auto chunk = ParseChunk(data);
+    const auto alone = ReadLogprobs(data);
+    ASSERT_TRUE(chunk.ok() && alone.ok()) << data;
+    ASSERT_EQ(chunk->logprobs.size(), 1u) << data;
+    EXPECT_EQ(chunk->logprobs[0].token, alone->tokens[0].token) << data;
+    ASSERT_EQ(chunk->logprobs[0].top.size(), 1u) << data;
+    EXPECT_EQ(chunk->logprobs[0].top[0].token, alone->tokens[0].top[0].token) << data;
+  }
+}
+
 }  // namespace
 }  // namespace goad::openai
