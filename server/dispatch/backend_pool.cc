@@ -163,8 +163,7 @@ void BackendPool::Rest(size_t site, int backend, absl::Duration retry_after, Mon
   Report(now);
 }
 
-// --- probes
-// --------------------------------------------------------------------------------------------------------------
+// --- probes --------------------------------------------------------------------------------------------------
 
 void BackendPool::StartProbe(size_t site, int backend, MonotonicTime now) {
   Backend& target = At(site, backend);
@@ -284,8 +283,7 @@ MonotonicTime BackendPool::NextWake() const {
   return wake;
 }
 
-// --- what others see
-// -----------------------------------------------------------------------------------------------------
+// --- what others see -----------------------------------------------------------------------------------------
 
 // One line for each change of a state, and one when a backend's slots change while it is up.
 void BackendPool::Log(size_t site, int index) {
