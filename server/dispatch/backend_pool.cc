@@ -73,9 +73,10 @@ void BackendPool::DropProbe(Backend& backend) {
   backend.probe.reset();
 }
 
-int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const {
+std::optional<int> BackendPool::Pick(size_t site, bool chat, uint64_t tried, std::optional<int> preferred,
+                                     MonotonicTime now, bool* all_tried) const {
   const std::vector<Backend>& backends = sites_[site].backends;
-  int best = -1;
+  std::optional<int> best;
   double best_load = 0;
   *all_tried = true;
   for (size_t b = 0; b < backends.size(); ++b) {
@@ -90,7 +91,7 @@ int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, Mon
     const bool refuses = now < backend.refuses_until;
     if (static_cast<int>(b) == preferred && !refuses) return preferred;
     const double load = (backend.in_flight + backend.foreign) / slots + (refuses ? 1e9 : 0);
-    if (best >= 0 && load >= best_load) continue;
+    if (best && load >= best_load) continue;
     best = static_cast<int>(b);
     best_load = load;
   }

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,10 +33,11 @@ class BackendPool final {
   void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);
 
   // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that
-  // speak chat); -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or
-  // removed gets what was admitted before, where the site has no other. `preferred`, if it is one of those, goes before
-  // the least loaded: it has read the beginning of this conversation; -1 = none.
-  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const;
+  // speak chat); else nothing, and *all_tried says that waiting cannot help. One that is drained or removed gets what
+  // was admitted before, where the site has no other. `preferred`, if it is one of those, goes before the least loaded:
+  // it has read the beginning of this conversation.
+  std::optional<int> Pick(size_t site, bool chat, uint64_t tried, std::optional<int> preferred, MonotonicTime now,
+                          bool* all_tried) const;
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 

@@ -67,14 +67,15 @@ void Dispatcher::Resume(SessionId session, MonotonicTime now) {
 void Dispatcher::Place(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(query.request.site);
   bool all_tried = false;
-  const int last = query.request.prompt->chat ? last_backends_.Of(query.request.session, site) : -1;
-  const int backend = pool_.Pick(site, query.request.prompt->chat, query.tried, last, now, &all_tried);
-  if (backend < 0 && !all_tried) {
+  const bool chat = query.request.prompt->chat;
+  const std::optional<int> last = chat ? last_backends_.Of(query.request.session, site) : std::nullopt;
+  const std::optional<int> backend = pool_.Pick(site, chat, query.tried, last, now, &all_tried);
+  if (!backend && !all_tried) {
     waiting_[site].push_back(query.request.id);
     query.waits_since = std::min(query.waits_since, now);
     return;
   }
-  if (backend < 0) {
+  if (!backend) {
     const char* none = "no backend of the site is up";
     return Over(query,
                 QueryReturned{query.request, MakeError(ErrorCode::kUnavailable, "NO_BACKEND", "",
@@ -82,9 +83,9 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
                 now);
   }
   query.waits_since = MonotonicTime::Infinite();
-  query.tried |= uint64_t{1} << backend;
-  pool_.Take(site, backend);
-  Send(query, backend, pool_.dialect(site, backend), now);
+  query.tried |= uint64_t{1} << *backend;
+  pool_.Take(site, *backend);
+  Send(query, *backend, pool_.dialect(site, *backend), now);
 }
 
 void Dispatcher::Send(Query& query, int backend, const openai::RequestDialect& dialect, MonotonicTime now) {
@@ -240,7 +241,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   query.last_error = absl::StrCat(pool_.name(site, backend), ": ", words);
   if (query.tokens > 0) return Fail(query, ErrorCode::kUnavailable, "BACKEND_FAILED", query.last_error, now);
   bool all_tried = false;
-  pool_.Pick(site, query.request.prompt->chat, query.tried, -1, now, &all_tried);
+  pool_.Pick(site, query.request.prompt->chat, query.tried, std::nullopt, now, &all_tried);
   if (!all_tried) metrics_->BackendFailover();
   Place(query, now);
 }
