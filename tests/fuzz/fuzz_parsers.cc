@@ -97,7 +97,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const char c : bytes) piecewise += pieces.Push(std::string(1, c));
   if (at_once != piecewise + pieces.Finish()) abort();
 #elif GOAD_FUZZ_LOGPROBS
-  // Every number that is read is one, and candidates make an uncertainty. Lines are the chunks of a stream.
+  // Every number that is read is one, and so is every uncertainty. Lines are the chunks of a stream.
   const std::string strict = goad::openai::StrictJson(bytes);
   if (goad::openai::StrictJson(strict) != strict) abort();
   if (!goad::openai::IsValidUtf8(strict)) abort();
@@ -119,7 +119,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (const auto top = reader.Candidates(); top.ok()) {
     if (top->size() < 2 || top->size() > 10) abort();
     const auto margin = goad::MarginUncertainty(*top);
-    if (!margin.ok() || !(*margin >= 0 && *margin <= 1)) abort();
+    if (margin.ok() && !(*margin >= 0 && *margin <= 1)) abort();  // refused: one answer alone says nothing
   }
 #elif GOAD_FUZZ_CONFIG
   (void)goad::server::ParseConfig("fuzz.yaml", std::string(bytes));
