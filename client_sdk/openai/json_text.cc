@@ -3,50 +3,15 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client_sdk/openai/utf8.h"
 
 namespace goad::openai {
 namespace {
 
-unsigned char At(std::string_view text, size_t i) { return static_cast<unsigned char>(text[i]); }
-
-// Length of the code point that starts at `i`; 0 when its bytes are no UTF-8 (overlong, surrogate, beyond U+10FFFF,
-// cut).
-size_t CodePoint(std::string_view text, size_t i) {
-  const unsigned char first = At(text, i);
-  if (first < 0x80) return 1;
-  const size_t length = first >= 0xC2 && first <= 0xDF   ? 2
-                        : first >= 0xE0 && first <= 0xEF ? 3
-                        : first >= 0xF0 && first <= 0xF4 ? 4
-                                                         : 0;
-  if (length == 0 || i + length > text.size()) return 0;
-  for (size_t k = 1; k < length; ++k) {
-    if ((At(text, i + k) & 0xC0) != 0x80) return 0;
-  }
-  const unsigned char second = At(text, i + 1);
-  const bool bad = (first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
-                   (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F);
-  return bad ? 0 : length;
-}
-
-// The value of "\uXXXX" at `i`, or -1.
-int Escape(std::string_view text, size_t i) {
-  if (i + 6 > text.size() || text[i] != '\\' || text[i + 1] != 'u') return -1;
-  int value = 0;
-  for (size_t k = i + 2; k < i + 6; ++k) {
-    const char c = text[k];
-    const int digit = c >= '0' && c <= '9'   ? c - '0'
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                             : -1;
-    if (digit < 0) return -1;
-    value = 16 * value + digit;
-  }
-  return value;
-}
-bool IsHigh(int unit) { return unit >= 0xD800 && unit <= 0xDBFF; }
-bool IsLow(int unit) { return unit >= 0xDC00 && unit <= 0xDFFF; }
+bool IsAscii(char c) { return static_cast<unsigned char>(c) < 0x80; }
 
 bool IsWord(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '+' || c == '.';
@@ -97,13 +62,15 @@ absl::Status CheckJson(std::string_view text, size_t most_bytes, int most_depth)
   return absl::OkStatus();
 }
 
-size_t FirstBadUtf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const size_t length = CodePoint(text, i);
-    if (length == 0) return i;
-    i += length;
+int EscapedUnit(std::string_view text, size_t i) {
+  if (i + 6 > text.size() || text[i] != '\\' || text[i + 1] != 'u') return -1;
+  int unit = 0;
+  for (size_t k = i + 2; k < i + 6; ++k) {
+    const auto c = static_cast<unsigned char>(text[k]);
+    if (!absl::ascii_isxdigit(c)) return -1;
+    unit = unit * 16 + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
   }
-  return std::string_view::npos;
+  return unit;
 }
 
 std::string StrictJson(std::string_view text) {
@@ -112,24 +79,24 @@ std::string StrictJson(std::string_view text) {
   bool in_string = false;
   for (size_t i = 0; i < text.size();) {
     const char c = text[i];
-    if (const size_t length = CodePoint(text, i); length != 1) {
-      if (length == 0) {
+    if (!IsAscii(c)) {
+      if (const int length = CodePointLength(text.substr(i)); length <= 0) {
         strict += "\xEF\xBF\xBD";
         ++i;
       } else {
-        strict += text.substr(i, length);
-        i += length;
+        strict += text.substr(i, static_cast<size_t>(length));
+        i += static_cast<size_t>(length);
       }
     } else if (in_string && c == '\\') {
-      const int unit = Escape(text, i);
-      if (IsHigh(unit) && IsLow(Escape(text, i + 6))) {
+      const int unit = EscapedUnit(text, i);
+      if (IsHighHalf(unit) && IsLowHalf(EscapedUnit(text, i + 6))) {
         strict += text.substr(i, 12);
         i += 12;
-      } else if (IsHigh(unit) || IsLow(unit)) {
+      } else if (IsHighHalf(unit) || IsLowHalf(unit)) {
         strict += "\\ufffd";
         i += 6;
       } else {
-        const size_t escaped = i + 1 < text.size() && CodePoint(text, i + 1) == 1 ? 2 : 1;
+        const size_t escaped = i + 1 < text.size() && IsAscii(text[i + 1]) ? 2 : 1;
         strict += text.substr(i, escaped);
         i += escaped;
       }

@@ -26,8 +26,11 @@ absl::Status CheckJson(std::string_view text, size_t most_bytes, int most_depth 
 // Everything else stays as it is, errors included. At most three times as long.
 std::string StrictJson(std::string_view text);
 
-// Where the first byte is that is not UTF-8; npos when there is none.
-size_t FirstBadUtf8(std::string_view text);
+// The UTF-16 unit that "\uXXXX" at `i` of a JSON text stands for; -1 where there is no such escape.
+int EscapedUnit(std::string_view text, size_t i);
+// Halves of a pair, the one that comes first and the one that follows it.
+inline bool IsHighHalf(int unit) { return unit >= 0xD800 && unit <= 0xDBFF; }
+inline bool IsLowHalf(int unit) { return unit >= 0xDC00 && unit <= 0xDFFF; }
 
 }  // namespace goad::openai
 

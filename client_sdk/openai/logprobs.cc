@@ -7,7 +7,9 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "client_sdk/openai/json_fields.h"
 #include "client_sdk/openai/json_text.h"
+#include "client_sdk/openai/logprobs_document.h"
 #include "nlohmann/json.hpp"
 
 namespace goad::openai {
@@ -17,24 +19,12 @@ using nlohmann::json;
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";
 
-// Null for what is not there, of another type included: nlohmann throws, servers leave out or write null.
-const json& Null() {
-  static const json* const null = new json();
-  return *null;
-}
-const json& Get(const json& object, const char* field) {
-  if (!object.is_object()) return Null();
-  const auto at = object.find(field);
-  return at == object.end() ? Null() : *at;
-}
-const json& Get(const json& array, size_t k) { return array.is_array() && k < array.size() ? array[k] : Null(); }
 const json& GetFirst(const json& object, std::initializer_list<const char*> fields) {
   for (const char* field : fields) {
     if (const json& found = Get(object, field); !found.is_null()) return found;
   }
   return Null();
 }
-std::string Text(const json& value) { return value.is_string() ? value.get<std::string>() : ""; }
 bool HasText(const json& object, std::initializer_list<const char*> fields) {
   return std::any_of(fields.begin(), fields.end(),
                      [&](const char* field) { return !Text(Get(object, field)).empty(); });
@@ -303,7 +293,10 @@ void ReadTokens(const json& root, const json& choice, Reader* read, Logprobs* ou
 
 absl::StatusOr<Logprobs> ReadLogprobs(std::string_view text) {
   if (absl::Status checked = CheckJson(text, kMostLogprobsBytes); !checked.ok()) return checked;
-  json document = json::parse(StrictJson(text), nullptr, /*allow_exceptions=*/false);
+  return LogprobsOf(json::parse(StrictJson(text), nullptr, /*allow_exceptions=*/false));
+}
+
+absl::StatusOr<Logprobs> LogprobsOf(const json& document) {
   // TGI's "/" and SGLang's batches wrap the answer into a list.
   const json& root = document.is_array() && !document.empty() ? document[0] : document;
   if (document.is_discarded() || !root.is_object()) return absl::InvalidArgumentError("not a JSON object");

@@ -8,7 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "client_sdk/openai/json_text.h"
+#include "client_sdk/openai/utf8.h"
 
 namespace goad::internal {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "client_sdk/openai/json_text.h"
+#include "client_sdk/openai/utf8.h"
 
 namespace goad::internal {
 namespace {
@@ -20,7 +20,7 @@ void SetConfidence(const Query& query, v1::Query* wire) {
   if (query.uncertainty) return wire->set_uncertainty(*query.uncertainty);
   if (query.first_token.empty()) return;
   if (std::any_of(query.first_token.begin(), query.first_token.end(),
-                  [](const auto& entry) { return openai::FirstBadUtf8(entry.token) != std::string::npos; })) {
+                  [](const auto& entry) { return !openai::IsValidUtf8(entry.token); })) {
     if (const auto margin = MarginUncertainty(query.first_token); margin.ok()) wire->set_uncertainty(*margin);
     return;
   }

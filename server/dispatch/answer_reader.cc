@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -33,6 +32,18 @@ size_t RoomFor(const PromptBody& prompt) {
   size_t bytes = prompt.text.size();
   for (const auto& [role, content] : prompt.messages) bytes += role.size() + content.size();
   return std::min(bytes * AnswerReader::kRoomPerPromptByte, AnswerReader::kMaxRoom);
+}
+// Whole characters: a token may be a part of one.
+TokenLogprob ForDevice(const openai::TokenLogprob& token) {
+  const auto whole = [](const std::string& bytes) {
+    openai::Utf8Assembler assembler;
+    std::string text = assembler.Push(bytes);
+    return text + assembler.Finish();
+  };
+  TokenLogprob out{whole(token.token), token.logprob, {}};
+  out.top.reserve(token.top.size());
+  for (const openai::TokenLogprob& other : token.top) out.top.push_back({whole(other.token), other.logprob});
+  return out;
 }
 bool IsDone(std::string_view text) {
   const absl::string_view trimmed = absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size()));
@@ -70,12 +81,12 @@ void AnswerReader::OnHead(const HttpHead& head) { head_ = head; }
 
 bool AnswerReader::IsChunk(const std::string& data) const {
   if (data.empty() || data.front() != '{') return false;
-  const absl::StatusOr<CompletionChunk> chunk = ParseChunk(data, false);
+  const absl::StatusOr<openai::Chunk> chunk = openai::ParseChunk(data, false);
   return chunk.ok() && chunk->has_choice;
 }
 
-SseParser::OnEvent AnswerReader::Into(AnswerPart* part) {
-  return [this, part](const SseEvent& event) {
+openai::SseParser::OnEvent AnswerReader::Into(AnswerPart* part) {
+  return [this, part](const openai::SseEvent& event) {
     if (state_ == State::kReading) OnEvent(event, part);
   };
 }
@@ -122,7 +133,7 @@ AnswerPart AnswerReader::OnBody(std::string_view bytes) {
   return part;
 }
 
-void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
+void AnswerReader::OnEvent(const openai::SseEvent& event, AnswerPart* part) {
   if (event.type == "error") {
     if (!has_ended()) Refused(event.data);
     return;
@@ -137,7 +148,7 @@ void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
     if (finish_reason_.empty()) return Fail(Blame::kBackend, "broken", "the answer ended without a finish_reason");
     return BecomeWhole(part);
   }
-  absl::StatusOr<CompletionChunk> chunk = ParseChunk(event.data, logprobs_wanted_);
+  absl::StatusOr<openai::Chunk> chunk = openai::ParseChunk(event.data, logprobs_wanted_);
   if (!chunk.ok() && !finish_reason_.empty()) {  // whatever comes after an answer's end takes nothing of it away
     idle_bytes_ += event.data.size() + 8;
     return;
@@ -150,7 +161,7 @@ void AnswerReader::OnEvent(const SseEvent& event, AnswerPart* part) {
   OnChunk(*std::move(chunk), event.data.size(), part);
 }
 
-void AnswerReader::OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part) {
+void AnswerReader::OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part) {
   if (chunk.usage) usage_ = chunk.usage;
   if (chunk.text.size() > kMaxEvent) return Fail(Blame::kBackend, "garbage", "an event has more than 64 KiB of text");
   reason_ends_ &= finish_reason_.empty() || chunk.text.empty();
@@ -172,12 +183,11 @@ void AnswerReader::OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part
   has_text_ = true;
   part->text += utf8_.Push(chunk.text);
   part->tokens += chunk.tokens;
-  part->logprobs.insert(part->logprobs.end(), std::make_move_iterator(chunk.logprobs.begin()),
-                        std::make_move_iterator(chunk.logprobs.end()));
+  for (const openai::TokenLogprob& token : chunk.logprobs) part->logprobs.push_back(ForDevice(token));
 }
 
 void AnswerReader::OnWholeJson(AnswerPart* part) {
-  absl::StatusOr<CompletionChunk> chunk = ParseChunk(kept_, logprobs_wanted_);
+  absl::StatusOr<openai::Chunk> chunk = openai::ParseChunk(kept_, logprobs_wanted_);
   if (chunk.ok() && chunk->is_error) return Refused(kept_);
   if (!chunk.ok() || !chunk->has_choice) {
     return Fail(Blame::kBackend, "garbage", "the answer is no event stream, and no JSON answer or error");
@@ -220,9 +230,9 @@ AnswerPart AnswerReader::OnEnd(TransportEnd end, const std::string& detail) {
   } else if (form_ == Form::kEvents) {
     // What the last event holds counts when it is whole, though the empty line after it is missing; half a one is no
     // garbage.
-    sse_.End([&](const SseEvent& event) {
+    sse_.End([&](const openai::SseEvent& event) {
       if (state_ != State::kReading) return;
-      if (IsDone(event.data) || (is_clean && ParseChunk(event.data, false).ok())) OnEvent(event, &part);
+      if (IsDone(event.data) || (is_clean && openai::ParseChunk(event.data, false).ok())) OnEvent(event, &part);
     });
     if (state_ == State::kReading && !finish_reason_.empty() && (is_clean || has_ended())) BecomeWhole(&part);
   }

@@ -8,11 +8,11 @@
 #include <string_view>
 #include <vector>
 
-#include "server/dispatch/completion_json.h"
+#include "client_sdk/openai/chunk.h"
+#include "client_sdk/openai/sse_parser.h"
+#include "client_sdk/openai/utf8.h"
 #include "server/dispatch/http_transport.h"
 #include "server/dispatch/server_error.h"
-#include "server/dispatch/sse_parser.h"
-#include "server/dispatch/utf8.h"
 #include "server/engine/ports.h"
 
 namespace goad::server {
@@ -55,7 +55,7 @@ class AnswerReader {
   // Its status says that it is none, and what it says of that is still to come.
   bool is_error_body() const { return state_ == State::kReading && head_.status != 0 && !is_answer(); }
   const std::string& finish_reason() const { return finish_reason_; }
-  const std::optional<Usage>& usage() const { return usage_; }
+  const std::optional<openai::Usage>& usage() const { return usage_; }
 
  private:
   enum class Form { kUnknown, kEvents, kJson };  // of the body; its first byte tells
@@ -64,14 +64,14 @@ class AnswerReader {
   // It has text and a finish_reason with nothing after it: whatever comes now takes nothing of it away.
   bool has_ended() const { return has_text_ && reason_ends_ && !finish_reason_.empty(); }
   bool IsChunk(const std::string& data) const;
-  void OnEvent(const SseEvent& event, AnswerPart* part);
-  void OnChunk(CompletionChunk chunk, size_t bytes, AnswerPart* part);
+  void OnEvent(const openai::SseEvent& event, AnswerPart* part);
+  void OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part);
   void Refused(const std::string& body, bool is_whole = true);
   void TooLarge(const char* what);
   void OnWholeJson(AnswerPart* part);
   void BecomeWhole(AnswerPart* part);
   void Fail(Blame blame, std::string code, std::string words, std::string detail = "");
-  SseParser::OnEvent Into(AnswerPart* part);
+  openai::SseParser::OnEvent Into(AnswerPart* part);
 
   const std::shared_ptr<const PromptBody> prompt_;
   const int max_output_tokens_;
@@ -82,10 +82,10 @@ class AnswerReader {
   HttpHead head_;
   Form form_ = Form::kUnknown;
   std::string kept_;  // an error's body, or an answer's that is no stream
-  SseParser sse_;
-  Utf8Assembler utf8_;
+  openai::SseParser sse_;
+  openai::Utf8Assembler utf8_;
   std::string finish_reason_;
-  std::optional<Usage> usage_;
+  std::optional<openai::Usage> usage_;
   bool has_text_ = false, has_thought_ = false, has_tool_call_ = false;
   bool reason_ends_ = true;  // no text came after a finish_reason, which some gateways write into every chunk
   size_t body_bytes_ = 0, idle_bytes_ = 0, most_idle_bytes_;

@@ -45,27 +45,28 @@ MonotonicTime BackendHealth::next_try() const {
 
 std::string BackendHealth::StartProbe(const Settings& settings) {
   probing_ = true;
-  if (ask_props_) return "/props";
-  if (ask_models_) return "/v1/models";
-  if (ask_metrics_) return "/metrics";
+  switch (to_ask_.empty() ? Asked::kHealth : to_ask_.front()) {
+    case Asked::kProps: return "/props";
+    case Asked::kModels: return "/v1/models";
+    case Asked::kMetrics: return "/metrics";
+    case Asked::kHealth: break;
+  }
   return PathAt(settings, path_);
 }
 
 BackendHealth::Asked BackendHealth::ProbeDone(const ProbeAnswer& answer, const Settings& settings, MonotonicTime now) {
   probing_ = false;
   next_probe_ = now + settings.period;
-  const auto asked = [&](bool* flag, Asked what) {
-    *flag = false;
-    if (ask_props_ || ask_models_ || ask_metrics_) next_probe_ = now;
-    return what;
-  };
-  if (ask_props_) return asked(&ask_props_, Asked::kProps);
-  if (ask_models_) {
-    knows_models_ = SaysAboutModels(answer.status) || ++asked_models_ == kMostModelsAsked;
-    next_models_ = now + kModelsPause * (1 << asked_models_) / 2;
-    return asked(&ask_models_, Asked::kModels);
+  if (!to_ask_.empty()) {
+    const Asked asked = to_ask_.front();
+    to_ask_.erase(to_ask_.begin());
+    if (!to_ask_.empty()) next_probe_ = now;
+    if (asked == Asked::kModels) {
+      knows_models_ = SaysAboutModels(answer.status) || ++asked_models_ == kMostModelsAsked;
+      next_models_ = now + kModelsPause * (1 << asked_models_) / 2;
+    }
+    return asked;
   }
-  if (ask_metrics_) return asked(&ask_metrics_, Asked::kMetrics);
 
   const std::string path = PathAt(settings, path_);
   if (NotHere(answer.status) && ++tried_ < PathCount(settings)) {
@@ -99,15 +100,16 @@ void BackendHealth::RoundWas(bool good, const ProbeAnswer& answer, const Setting
   }
   bad_rounds_ = 0;
   if (probes_ != BackendState::kUp) {
-    ask_props_ = has_metrics_ = !settings.gateway;
+    wants_props_ = true;
+    has_metrics_ = !settings.gateway;
     next_models_ = now;
     failed_requests_ = told_of_loading_ = 0;
     next_try_ = now;  // it was away, and may be another server by now
   }
-  ask_models_ = !knows_models_ && next_models_ <= now;
-  if (std::exchange(props_again_, false)) ask_props_ = !settings.gateway;
-  ask_metrics_ = has_metrics_ && !settings.gateway;
-  if (ask_props_ || ask_models_ || ask_metrics_) next_probe_ = now;
+  if (std::exchange(wants_props_, false) && !settings.gateway) to_ask_.push_back(Asked::kProps);
+  if (!knows_models_ && next_models_ <= now) to_ask_.push_back(Asked::kModels);
+  if (has_metrics_ && !settings.gateway) to_ask_.push_back(Asked::kMetrics);
+  if (!to_ask_.empty()) next_probe_ = now;
   if (requests_ == BackendState::kUp) in_error_ = false;
   Enter(BackendState::kUp, requests_, now);
 }

@@ -3,6 +3,7 @@
 #define GOAD_SERVER_DISPATCH_BACKEND_HEALTH_H_
 
 #include <string>
+#include <vector>
 
 #include "server/base/monotonic_time.h"
 #include "server/config/config.h"
@@ -50,7 +51,7 @@ class BackendHealth {
   std::string StartProbe(const Settings& settings);  // the path to ask for now; the answer must be reported
   Asked ProbeDone(const ProbeAnswer& answer, const Settings& settings, MonotonicTime now);
   void NoMetrics() { has_metrics_ = false; }
-  void AskPropsAgain() { props_again_ = true; }  // after the next good round
+  void AskPropsAgain() { wants_props_ = true; }  // after the next good round
 
   void RequestFailed(const std::string& words, const Settings& settings, MonotonicTime now);
   void RequestToldOfLoading(const std::string& words, const Settings& settings, MonotonicTime now);
@@ -74,12 +75,12 @@ class BackendHealth {
   BackendState requests_ = BackendState::kUp;     // the same: kUp, kLoading or kHalfOpen
   MonotonicTime state_since_;
   bool probing_ = false;
-  size_t path_ = 0;                                                    // of the paths, the one to ask for
-  size_t tried_ = 0;                                                   // paths of this round that led to the next
-  bool ask_props_ = false, ask_models_ = false, ask_metrics_ = false;  // in this round, still
+  size_t path_ = 0;            // of the paths, the one to ask for
+  size_t tried_ = 0;           // paths of this round that led to the next
+  std::vector<Asked> to_ask_;  // in this round, still: what a good answer is followed by
   int asked_models_ = 0;
   MonotonicTime next_models_;
-  bool has_metrics_ = true, knows_models_ = false, props_again_ = false;
+  bool has_metrics_ = true, knows_models_ = false, wants_props_ = false;
   int bad_rounds_ = 0, failed_requests_ = 0, told_of_loading_ = 0;  // in a row
   int pauses_ = 0;
   MonotonicTime next_probe_, next_try_;

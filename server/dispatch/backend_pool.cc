@@ -73,9 +73,10 @@ void BackendPool::DropProbe(Backend& backend) {
   backend.probe.reset();
 }
 
-int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const {
+std::optional<int> BackendPool::Pick(size_t site, bool chat, uint64_t tried, std::optional<int> preferred,
+                                     MonotonicTime now, bool* all_tried) const {
   const std::vector<Backend>& backends = sites_[site].backends;
-  int best = -1;
+  std::optional<int> best;
   double best_load = 0;
   *all_tried = true;
   for (size_t b = 0; b < backends.size(); ++b) {
@@ -90,7 +91,7 @@ int BackendPool::Pick(size_t site, bool chat, uint64_t tried, int preferred, Mon
     const bool refuses = now < backend.refuses_until;
     if (static_cast<int>(b) == preferred && !refuses) return preferred;
     const double load = (backend.in_flight + backend.foreign) / slots + (refuses ? 1e9 : 0);
-    if (best >= 0 && load >= best_load) continue;
+    if (best && load >= best_load) continue;
     best = static_cast<int>(b);
     best_load = load;
   }
@@ -145,8 +146,8 @@ void BackendPool::Failed(size_t site, int backend, const ServerError& error, con
 }
 
 // A seed, or a temperature out of range, is the query's own; so is what a prompt may have put into a server's mouth.
-void BackendPool::Learn(size_t site, int backend, const RequestDialect& taken, const PromptBody& prompt) {
-  RequestDialect& known = At(site, backend).dialect;
+void BackendPool::Learn(size_t site, int backend, const openai::RequestDialect& taken, const PromptBody& prompt) {
+  openai::RequestDialect& known = At(site, backend).dialect;
   known.stream_options &= taken.stream_options;
   known.max_completion_tokens |= taken.max_completion_tokens;
   const bool is_common = prompt.temperature <= 1;  // what every server takes that takes any
@@ -163,8 +164,7 @@ void BackendPool::Rest(size_t site, int backend, absl::Duration retry_after, Mon
   Report(now);
 }
 
-// --- probes
-// --------------------------------------------------------------------------------------------------------------
+// --- probes --------------------------------------------------------------------------------------------------
 
 void BackendPool::StartProbe(size_t site, int backend, MonotonicTime now) {
   Backend& target = At(site, backend);
@@ -284,8 +284,7 @@ MonotonicTime BackendPool::NextWake() const {
   return wake;
 }
 
-// --- what others see
-// -----------------------------------------------------------------------------------------------------
+// --- what others see -----------------------------------------------------------------------------------------
 
 // One line for each change of a state, and one when a backend's slots change while it is up.
 void BackendPool::Log(size_t site, int index) {

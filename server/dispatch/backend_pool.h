@@ -4,11 +4,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "client_sdk/openai/request.h"
 #include "server/dispatch/backend_health.h"
-#include "server/dispatch/completion_json.h"
 #include "server/dispatch/http_transport.h"
 #include "server/dispatch/server_error.h"
 #include "server/engine/events.h"
@@ -32,10 +33,11 @@ class BackendPool final {
   void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);
 
   // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that
-  // speak chat); -1 when there is none, and then *all_tried says that waiting cannot help. One that is drained or
-  // removed gets what was admitted before, where the site has no other. `preferred`, if it is one of those, goes before
-  // the least loaded: it has read the beginning of this conversation; -1 = none.
-  int Pick(size_t site, bool chat, uint64_t tried, int preferred, MonotonicTime now, bool* all_tried) const;
+  // speak chat); else nothing, and *all_tried says that waiting cannot help. One that is drained or removed gets what
+  // was admitted before, where the site has no other. `preferred`, if it is one of those, goes before the least loaded:
+  // it has read the beginning of this conversation.
+  std::optional<int> Pick(size_t site, bool chat, uint64_t tried, std::optional<int> preferred, MonotonicTime now,
+                          bool* all_tried) const;
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
@@ -51,8 +53,8 @@ class BackendPool final {
   }
 
   // What it is known to want of every request. Learn: it has taken that of `prompt` as `taken`.
-  const RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
-  void Learn(size_t site, int backend, const RequestDialect& taken, const PromptBody& prompt);
+  const openai::RequestDialect& dialect(size_t site, int backend) { return At(site, backend).dialect; }
+  void Learn(size_t site, int backend, const openai::RequestDialect& taken, const PromptBody& prompt);
 
   void Heard(size_t site, int backend, MonotonicTime now) {
     At(site, backend).heard = now;
@@ -108,7 +110,7 @@ class BackendPool final {
     BackendState logged = BackendState::kUnknown;
     int logged_slots = 0;
     MonotonicTime rests_until;
-    RequestDialect dialect;
+    openai::RequestDialect dialect;
     std::string models_problem;  // as it was told
 
     int slots() const;

@@ -1,5 +1,5 @@
 // The words by which servers say whose fault an error is, in lower case; SERVERS.md has who says what. `#` stands for a
-// number, `*` for a word without blanks. server_error.cc judges by them; kFieldRefusals are completion_json.cc's.
+// number, `*` for a word without blanks. server_error.cc judges by them; kFieldRefusals are backend_request.cc's.
 #ifndef GOAD_SERVER_DISPATCH_BLAME_WORDS_H_
 #define GOAD_SERVER_DISPATCH_BLAME_WORDS_H_
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "server/base/clip.h"
+#include "server/dispatch/backend_request.h"
 #include "spdlog/spdlog.h"
 
 namespace goad::server {
@@ -66,14 +67,15 @@ void Dispatcher::Resume(SessionId session, MonotonicTime now) {
 void Dispatcher::Place(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(query.request.site);
   bool all_tried = false;
-  const int last = query.request.prompt->chat ? last_backends_.Of(query.request.session, site) : -1;
-  const int backend = pool_.Pick(site, query.request.prompt->chat, query.tried, last, now, &all_tried);
-  if (backend < 0 && !all_tried) {
+  const bool chat = query.request.prompt->chat;
+  const std::optional<int> last = chat ? last_backends_.Of(query.request.session, site) : std::nullopt;
+  const std::optional<int> backend = pool_.Pick(site, chat, query.tried, last, now, &all_tried);
+  if (!backend && !all_tried) {
     waiting_[site].push_back(query.request.id);
     query.waits_since = std::min(query.waits_since, now);
     return;
   }
-  if (backend < 0) {
+  if (!backend) {
     const char* none = "no backend of the site is up";
     return Over(query,
                 QueryReturned{query.request, MakeError(ErrorCode::kUnavailable, "NO_BACKEND", "",
@@ -81,20 +83,20 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
                 now);
   }
   query.waits_since = MonotonicTime::Infinite();
-  query.tried |= uint64_t{1} << backend;
-  pool_.Take(site, backend);
-  Send(query, backend, pool_.dialect(site, backend), now);
+  query.tried |= uint64_t{1} << *backend;
+  pool_.Take(site, *backend);
+  Send(query, *backend, pool_.dialect(site, *backend), now);
 }
 
-void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, MonotonicTime now) {
+void Dispatcher::Send(Query& query, int backend, const openai::RequestDialect& dialect, MonotonicTime now) {
   const DispatchRequest& request = query.request;
   ++query.requests;
   query.attempt = std::make_unique<Attempt>(this, &query, backend, dialect, now);
   const BackendConfig& config = pool_.config(sched::ToIndex(request.site), backend);
-  query.attempt->call = transport_->Start(
-      {&config, RequestPath(config.api), MakeRequestBody(config, *request.prompt, request.max_output_tokens, dialect),
-       config_->dispatch.connect, request.traceparent},
-      query.attempt.get());
+  query.attempt->call = transport_->Start({&config, openai::RequestPath(config.api == BackendApi::kChat),
+                                           MakeRequestBody(config, *request.prompt, request.max_output_tokens, dialect),
+                                           config_->dispatch.connect, request.traceparent},
+                                          query.attempt.get());
 }
 
 // A strict server refuses fields that others take: once more without the one it names, on the same slot. What it takes
@@ -102,7 +104,7 @@ void Dispatcher::Send(Query& query, int backend, const RequestDialect& dialect, 
 bool Dispatcher::SendInOtherDialect(Query& query, const ServerError& error, MonotonicTime now) {
   const Attempt& attempt = *query.attempt;
   if (query.tokens > 0) return false;
-  const std::optional<RequestDialect> other = OtherDialect(attempt.dialect, *query.request.prompt, error);
+  const std::optional<openai::RequestDialect> other = OtherDialect(attempt.dialect, *query.request.prompt, error);
   if (!other) return false;
   spdlog::info("backend={} refused a field of a request, asking without it: {}",
                pool_.name(sched::ToIndex(query.request.site), attempt.backend),
@@ -112,7 +114,7 @@ bool Dispatcher::SendInOtherDialect(Query& query, const ServerError& error, Mono
   return true;
 }
 
-Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, const RequestDialect& in_dialect,
+Dispatcher::Attempt::Attempt(Dispatcher* by, Query* of_query, int on_backend, const openai::RequestDialect& in_dialect,
                              MonotonicTime now)
     : dispatcher(by),
       query(of_query),
@@ -175,7 +177,7 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   const DispatchRequest& request = query.request;
   const Attempt& attempt = *query.attempt;
   // More output than was asked for, with some room for how servers count, is not believed.
-  std::optional<Usage> usage = attempt.reader.usage();
+  std::optional<openai::Usage> usage = attempt.reader.usage();
   if (usage && usage->output_tokens > 2 * static_cast<int64_t>(request.max_output_tokens) + 16) usage.reset();
   const size_t site = sched::ToIndex(request.site);
   pool_.Succeeded(site, attempt.backend, now);
@@ -239,7 +241,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   query.last_error = absl::StrCat(pool_.name(site, backend), ": ", words);
   if (query.tokens > 0) return Fail(query, ErrorCode::kUnavailable, "BACKEND_FAILED", query.last_error, now);
   bool all_tried = false;
-  pool_.Pick(site, query.request.prompt->chat, query.tried, -1, now, &all_tried);
+  pool_.Pick(site, query.request.prompt->chat, query.tried, std::nullopt, now, &all_tried);
   if (!all_tried) metrics_->BackendFailover();
   Place(query, now);
 }

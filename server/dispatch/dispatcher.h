@@ -48,7 +48,8 @@ class Dispatcher final {
  private:
   struct Query;
   struct Attempt final : HttpListener {  // one request on one backend; it ends with this
-    Attempt(Dispatcher* by, Query* of_query, int on_backend, const RequestDialect& in_dialect, MonotonicTime now);
+    Attempt(Dispatcher* by, Query* of_query, int on_backend, const openai::RequestDialect& in_dialect,
+            MonotonicTime now);
     void OnHead(const HttpHead& head, MonotonicTime now) override;
     void OnBody(std::string_view bytes, MonotonicTime now) override;
     void OnEnd(TransportEnd end, const std::string& detail, MonotonicTime now) override;
@@ -56,7 +57,7 @@ class Dispatcher final {
     Dispatcher* const dispatcher;
     Query* const query;
     const int backend;
-    const RequestDialect dialect;
+    const openai::RequestDialect dialect;
     const MonotonicTime sent;
     AnswerReader reader;
     CallId call{};
@@ -96,7 +97,7 @@ class Dispatcher final {
   };
 
   void Place(Query& query, MonotonicTime now);
-  void Send(Query& query, int backend, const RequestDialect& dialect, MonotonicTime now);
+  void Send(Query& query, int backend, const openai::RequestDialect& dialect, MonotonicTime now);
   bool SendInOtherDialect(Query& query, const ServerError& error, MonotonicTime now);
   // The rest ends the attempt, and all but AttemptFailed the query too; neither may be used after.
   void Take(Query& query, AnswerPart part, MonotonicTime now);

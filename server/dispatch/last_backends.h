@@ -3,6 +3,7 @@
 #define GOAD_SERVER_DISPATCH_LAST_BACKENDS_H_
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "server/engine/query.h"
@@ -12,10 +13,9 @@ namespace goad::server {
 // Thread-compatible. A hint, so bounded by forgetting: sessions that fall on one place forget each other.
 class LastBackends {
  public:
-  // -1 = not known.
-  int Of(SessionId session, size_t site) const {
+  std::optional<int> Of(SessionId session, size_t site) const {
     const Entry& entry = entries_[PlaceOf(session)];
-    return entry.session == session && entry.site == site ? entry.backend : -1;
+    return entry.session == session && entry.site == site ? entry.backend : std::nullopt;
   }
   void Remember(SessionId session, size_t site, int backend) { entries_[PlaceOf(session)] = {session, site, backend}; }
 
@@ -23,7 +23,7 @@ class LastBackends {
   struct Entry {
     SessionId session{};
     size_t site = 0;
-    int backend = -1;
+    std::optional<int> backend;
   };
   static constexpr size_t kPlaces = 16384;
   static size_t PlaceOf(SessionId session) { return static_cast<size_t>(session) % kPlaces; }

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client_sdk/openai/json_fields.h"
 #include "client_sdk/openai/json_text.h"
 #include "nlohmann/json.hpp"
 #include "server/base/clip.h"
@@ -15,6 +16,7 @@ namespace goad::server {
 namespace {
 
 using nlohmann::json;
+using openai::Text;
 
 constexpr size_t kMostBytes = 4 << 20;
 constexpr size_t kMostPage = 16 << 10;  // of HTML, to look for a title in
@@ -28,25 +30,20 @@ json Parse(std::string_view text) {
   return document.is_discarded() ? json(nullptr) : document;
 }
 
-std::string TextOr(const json& object, const char* field) {
-  const auto at = object.find(field);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
-}
-
 void TakeModel(const json& entry, ModelList* models) {
   const auto take = [](const std::string& name, std::vector<std::string>* to) {
     if (!name.empty() && name.size() <= kMostModelBytes) to->push_back(name);
     return !name.empty();
   };
-  if (!take(TextOr(entry, "id"), &models->ids) && !take(TextOr(entry, "model"), &models->ids)) {
-    take(TextOr(entry, "name"), &models->ids);
+  if (!take(Text(entry, "id"), &models->ids) && !take(Text(entry, "model"), &models->ids)) {
+    take(Text(entry, "name"), &models->ids);
   }
-  take(TextOr(entry, "root"), &models->others);
+  take(Text(entry, "root"), &models->others);
   const auto aliases = entry.find("aliases");
   if (aliases != entry.end() && aliases->is_array()) {
     for (const json& alias : *aliases) take(alias.is_string() ? alias.get<std::string>() : "", &models->others);
   }
-  models->any_name = TextOr(entry, "owned_by") == "llamacpp";
+  models->any_name = Text(entry, "owned_by") == "llamacpp";
 }
 
 // The title of a page of HTML, else its text; "" where `page` is none.
@@ -101,7 +98,7 @@ std::optional<ModelList> ParseModels(std::string_view body) {
     }
     if (other != document.end() && models.ids.empty()) take(*other);
     const auto more = document.find("has_more");
-    models.partial = (more != document.end() && *more == true) || !TextOr(document, "nextPageToken").empty();
+    models.partial = (more != document.end() && *more == true) || !Text(document, "nextPageToken").empty();
   }
   if (!is_list) return std::nullopt;
   models.any_name &= models.ids.size() == 1;
@@ -171,7 +168,7 @@ std::string FirstWords(std::string_view body) {
     const auto error = document.find("error");
     const json& holder = error != document.end() && error->is_object() ? *error : document;
     for (const char* field : {"message", "detail", "error", "status"}) {
-      if (const std::string text = TextOr(holder, field); !text.empty()) {
+      if (const std::string text = Text(holder, field); !text.empty()) {
         words = text;
         break;
       }

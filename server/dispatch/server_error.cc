@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client_sdk/openai/json_fields.h"
 #include "client_sdk/openai/json_text.h"
 #include "nlohmann/json.hpp"
 #include "server/base/clip.h"
@@ -19,6 +20,7 @@ namespace goad::server {
 namespace {
 
 using nlohmann::json;
+using openai::Text;
 
 constexpr size_t kMaxWords = 300;
 constexpr size_t kMaxField = 64;
@@ -99,11 +101,6 @@ class Message {
   const PromptBody& prompt_;
   std::optional<std::string> asked_;  // the prompt's letters, made when first needed
 };
-
-std::string Text(const json& object, const char* field) {
-  const auto at = object.find(field);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
-}
 
 // A status, as a number or a text ("400"); 0 = none.
 int StatusOf(const json& object, const char* field) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "server/base/median.h"
+
 namespace goad::server {
 namespace {
 
@@ -13,12 +15,6 @@ estimate::Vector Prior(const UplinkTimes& times) { return {times.round_trip_s, 1
 UplinkTimes Times(double round_trip_s, double bit_s) { return {round_trip_s, 1 / std::max(bit_s, kLeastBitSeconds)}; }
 
 double Seconds(MonotonicTime now) { return SecondsBetween(MonotonicTime(), now); }
-
-double MedianOf(std::vector<double>& values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 }  // namespace
 

@@ -1,12 +1,13 @@
 #include "server/sim/fit.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/base/clip.h"
+#include "server/base/median.h"
+#include "server/sim/log_lines.h"
 #include "server/telemetry/outcome_json.h"
 
 namespace goad::server {
@@ -19,35 +20,21 @@ double Predicted(const ServiceTimes& times, double prompt_tokens, double output_
          output_tokens * (times.token_time_s + times.token_time_per_query_s * queries);
 }
 
-double MedianOf(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 json Summary(const FitErrors& errors) {
   if (errors.relative.empty()) return nullptr;
   const double sum = std::accumulate(errors.relative.begin(), errors.relative.end(), 0.0);
   std::vector<double> absolute;
   for (const double error : errors.relative) absolute.push_back(std::abs(error));
-  return {{"median_relative_error", MedianOf(std::move(absolute))},
-          {"bias", sum / static_cast<double>(errors.relative.size())}};
+  return {{"median_relative_error", MedianOf(absolute)}, {"bias", sum / static_cast<double>(errors.relative.size())}};
 }
 
 }  // namespace
 
 absl::Status Fit::Read(std::istream& in, const std::string& source) {
-  std::string text;
-  for (int number = 1; std::getline(in, text); ++number) {
-    if (text.empty()) continue;
-    const auto refuse = [&](absl::string_view message) {
-      return absl::InvalidArgumentError(absl::StrCat(source, ":", number, ": ", message));
-    };
-    const json line = json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object()) return refuse("is no JSON object");
-    if (line.value("kind", json()) != "outcome") continue;
+  return ReadLogLines(in, source, [this](const json& line, const std::string&) {
+    if (line.value("kind", json()) != "outcome") return absl::OkStatus();
     const auto record = OutcomeFromJson(line);
-    if (!record.ok()) return refuse(record.status().message());
+    if (!record.ok()) return record.status();
     ++outcomes_;
     if (record->at_s < last_s_) {  // another boot: a daemon that knew nothing yet
       for (auto& [name, site] : sites_) site.estimate = {};
@@ -57,8 +44,8 @@ absl::Status Fit::Read(std::istream& in, const std::string& source) {
     const MonotonicTime at = MonotonicTime::FromOrigin(absl::Seconds(record->at_s));
     if (record->upload_s) AddUpload(*record, at);
     if (record->compute_s) AddAnswer(*record, at);
-  }
-  return absl::OkStatus();
+    return absl::OkStatus();
+  });
 }
 
 void Fit::AddUpload(const OutcomeRecord& record, MonotonicTime at) {

@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "scheduler/load_state.h"
 #include "scheduler/policy.h"
+#include "server/sim/log_lines.h"
 #include "server/telemetry/snapshot_json.h"
 
 namespace goad::server {
@@ -35,23 +36,16 @@ absl::Status CheckOrder(const LoggedEpoch& epoch) {
 }  // namespace
 
 absl::Status Replay(std::istream& in, const std::string& source, const ReplayOptions& options, ReplayReport* report) {
-  std::string text;
-  for (int number = 1; std::getline(in, text); ++number) {
-    if (text.empty()) continue;
+  return ReadLogLines(in, source, [&](const nlohmann::json& line, const std::string& place) -> absl::Status {
     ++report->lines;
-    const auto refuse = [&](const absl::Status& status) {
-      return absl::InvalidArgumentError(absl::StrCat(source, ":", number, ": ", status.message()));
-    };
-    const nlohmann::json line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object()) return refuse(absl::InvalidArgumentError("is no JSON object"));
-    if (line.value("kind", nlohmann::json()) != "snapshot") continue;
+    if (line.value("kind", nlohmann::json()) != "snapshot") return absl::OkStatus();
     auto epoch = LoggedEpochFromJson(line);
-    if (!epoch.ok()) return refuse(epoch.status());
+    if (!epoch.ok()) return epoch.status();
     const auto policy = sched::MakePolicy(options.policy.empty() ? epoch->policy : options.policy,
                                           {.lambda_s = options.lambda_s.value_or(epoch->lambda_s)});
-    if (!policy.ok()) return refuse(policy.status());
-    if (absl::Status status = sched::CheckFor(**policy, epoch->snapshot); !status.ok()) return refuse(status);
-    if (absl::Status status = CheckOrder(*epoch); !status.ok()) return refuse(status);
+    if (!policy.ok()) return policy.status();
+    if (absl::Status status = sched::CheckFor(**policy, epoch->snapshot); !status.ok()) return status;
+    if (absl::Status status = CheckOrder(*epoch); !status.ok()) return status;
     ++report->epochs;
     report->candidates += epoch->snapshot.candidates.size();
     const sched::LoadState then = sched::ReplayOrder(epoch->snapshot, epoch->order);
@@ -64,11 +58,11 @@ absl::Status Replay(std::istream& in, const std::string& source, const ReplayOpt
     if (options.as_logged() && result.order != epoch->order) {
       size_t k = 0;
       while (k < std::min(result.order.size(), epoch->order.size()) && result.order[k] == epoch->order[k]) ++k;
-      report->differing.push_back(absl::StrCat(source, ":", number, ": epoch ", epoch->snapshot.epoch, " (",
-                                               epoch->policy, "): assignment ", k, " differs"));
+      report->differing.push_back(
+          absl::StrCat(place, ": epoch ", epoch->snapshot.epoch, " (", epoch->policy, "): assignment ", k, " differs"));
     }
-  }
-  return absl::OkStatus();
+    return absl::OkStatus();
+  });
 }
 
 std::string FormatReplay(const ReplayReport& report, const ReplayOptions& options) {

@@ -193,5 +193,25 @@ TEST(AnswerReader, AnEventIsBoundedMoreWhereLogprobsWereAskedFor) {
   EXPECT_EQ(Read(std::string(1 << 20, 'e'), TransportEnd::kComplete, true, false, 500).code, "500");
 }
 
+TEST(AnswerReader, TokensOfLogprobsAreWholeCharacters) {
+  auto prompt = std::make_shared<PromptBody>();
+  prompt->top_logprobs = 2;
+  AnswerReader reader(prompt, /*max_output_tokens=*/4);
+  HttpHead head;
+  head.status = 200;
+  reader.OnHead(head);
+  const AnswerPart part = reader.OnBody(
+      "data: "
+      "{\"choices\":[{\"text\":\"a\",\"logprobs\":{\"content\":[{\"token\":\"?\",\"bytes\":[228,189],\"logprob\":-1,"
+      "\"top_logprobs\":[{\"token\":\"b\",\"logprob\":-2},{\"token\":\"?\",\"bytes\":[228],\"logprob\":-3}]}]}}]}\n\n");
+  ASSERT_EQ(part.logprobs.size(), 1u);
+  EXPECT_EQ(part.logprobs[0].token, "\xEF\xBF\xBD");
+  EXPECT_EQ(part.logprobs[0].logprob, -1);
+  ASSERT_EQ(part.logprobs[0].top.size(), 2u);
+  EXPECT_EQ(part.logprobs[0].top[0].token, "b");
+  EXPECT_EQ(part.logprobs[0].top[1].token, "\xEF\xBF\xBD");
+  EXPECT_EQ(part.logprobs[0].top[1].logprob, -3);
+}
+
 }  // namespace
 }  // namespace goad::server

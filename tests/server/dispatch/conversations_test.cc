@@ -94,7 +94,7 @@ std::vector<Conversation> Conversations() {
 struct Outcome {
   AnswerReader::State state = AnswerReader::State::kReading;
   std::string text, finish_reason, error;
-  std::optional<Usage> usage;
+  std::optional<openai::Usage> usage;
 };
 
 struct Reading final : HttpListener {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <string>
 
+#include "client_sdk/openai/utf8.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "server/dispatch/utf8.h"
 
 namespace goad::server {
 namespace {
@@ -195,8 +195,8 @@ TEST(ServerError, WordsAreClippedPrintableAndWithoutAddresses) {
   const std::string clipped =
       words(500, "{\"error\":\"" + std::string(290, 'x') + "\xE2\x82\xAC" + std::string(900, 'y') + "\"}");
   EXPECT_LE(clipped.size(), 300u);
-  EXPECT_TRUE(IsValidUtf8(clipped));
-  EXPECT_TRUE(IsValidUtf8(words(500, "\xFF\xFE")));
+  EXPECT_TRUE(openai::IsValidUtf8(clipped));
+  EXPECT_TRUE(openai::IsValidUtf8(words(500, "\xFF\xFE")));
   EXPECT_LE(words(500, std::string(290, '\x01')).size(), 300u) << "escapes count";
   const std::string param = R"({"error":{"param":")" + std::string(90, 'x') + R"("}})";
   EXPECT_LE(ReadServerError(400, false, param, PromptBody()).field.size(), 64u);
@@ -266,8 +266,8 @@ TEST(ServerError, OperatorsAreShownNoPrompt) {
   EXPECT_EQ(WithoutPrompt("my number is (until the end)", body), "(prompt)((prompt))");
   EXPECT_EQ(WithoutPrompt("numbers: 4711", body), "numbers: 4711");
   EXPECT_EQ(WithoutPrompt("", body), "");
-  EXPECT_TRUE(IsValidUtf8(WithoutPrompt("is \xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC!", body)));
-  EXPECT_TRUE(IsValidUtf8(WithoutPrompt("\xC3\xAC\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC", body)));
+  EXPECT_TRUE(openai::IsValidUtf8(WithoutPrompt("is \xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC!", body)));
+  EXPECT_TRUE(openai::IsValidUtf8(WithoutPrompt("\xC3\xAC\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC", body)));
 }
 
 TEST(ServerError, WordsDecideHoweverFarBehindTheyStand) {

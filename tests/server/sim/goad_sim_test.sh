@@ -33,6 +33,7 @@ echo '{"format":"goa-vectors/1","instances":[{"id":"x","N":1,"M":1,"servers":{"b
 echo '{' > broken.json
 echo 'not json' > broken.jsonl
 echo '{"format":"other"}' > other.jsonl
+mkdir folder
 
 refused "which command?"
 refused "unknown command" sit
@@ -81,6 +82,7 @@ refused "log: is of one policy" run --compare goa,random --log x.jsonl
 refused "which decision log?" replay
 refused "nowhere.jsonl: cannot be read" replay nowhere.jsonl
 refused "broken.jsonl:1: is no JSON object" replay broken.jsonl
+refused "folder: cannot be read" replay folder
 
 outcome() { echo "{\"kind\":\"outcome\",\"at_s\":1,\"site\":\"a\",\"ended\":\"completed\"$1}"; }
 outcome ',"compute_s":-1' > negative.jsonl
@@ -90,6 +92,7 @@ echo '{"kind":"decision"}' > old.jsonl
 refused "which decision log?" fit
 refused "nowhere.jsonl: cannot be read" fit nowhere.jsonl
 refused "broken.jsonl:1: is no JSON object" fit broken.jsonl
+refused "folder: cannot be read" fit folder
 refused "old.jsonl: no line of kind" fit old.jsonl
 refused "negative.jsonl:1: compute_s: -1 is not in 0..1e15" fit negative.jsonl
 refused 'words.jsonl:1: upload_s: "1" is not a number' fit words.jsonl

@@ -9,6 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "server/sim/fit.h"
+#include "server/sim/log_lines.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
 #include "server/sim/run_report.h"
@@ -99,6 +100,36 @@ TEST(Replay, SaysWhatIsWrongWithAFile) {
   EXPECT_NE(message("{\"kind\":\"snapshot\"}").find("x.jsonl:1: "), std::string::npos);
   EXPECT_EQ(message("{\"kind\":7}\n[]"), "x.jsonl:2: is no JSON object");
   EXPECT_EQ(message(""), "");
+}
+
+std::string Lines(const std::string& text) {
+  std::istringstream in(text);
+  std::string all;
+  const absl::Status status = ReadLogLines(in, "x", [&](const nlohmann::json& line, const std::string& place) {
+    all += place + " " + std::to_string(line.value("k", std::string()).size()) + "; ";
+    return absl::OkStatus();
+  });
+  return all + std::string(status.message());
+}
+
+TEST(ReadLogLines, TakesEachLineWithItsPlace) {
+  EXPECT_EQ(Lines(""), "");
+  EXPECT_EQ(Lines("{}\n\n{}"), "x:1 0; x:3 0; ");
+  for (const int size : {65526, 65527, 65528, 131062, 200000}) {  // around the pieces in which it is read
+    EXPECT_EQ(Lines("{\"k\":\"" + std::string(size, 'x') + "\"}\n{}\n"), "x:1 " + std::to_string(size) + "; x:2 0; ");
+  }
+}
+
+TEST(ReadLogLines, BoundsLengthAndDepthOfALine) {
+  const auto nested = [](int depth) {
+    return "{\"a\":" + std::string(depth - 1, '[') + std::string(depth - 1, ']') + "}";
+  };
+  EXPECT_EQ(Lines(nested(16)), "x:1 0; ");
+  EXPECT_EQ(Lines("{}\n" + nested(17)),
+            "x:1 0; x:2: JSON text: more than 16 arrays and objects within each other at byte 20");
+  const std::string longest = "{\"k\":\"" + std::string(kMostLogLineBytes - 8, 'x') + "\"}";
+  EXPECT_EQ(Lines(longest + "\n"), "x:1 67108856; ");
+  EXPECT_EQ(Lines(longest + " \n"), "x:1: is longer than 67108864 bytes");
 }
 
 TEST(RunOptionsCheck, NamesOptionValueAndRange) {

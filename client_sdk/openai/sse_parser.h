@@ -1,12 +1,12 @@
 // Server-sent events (WHATWG HTML, section 9.2.6) out of body bytes that may be cut anywhere. Pure.
-#ifndef GOAD_SERVER_DISPATCH_SSE_PARSER_H_
-#define GOAD_SERVER_DISPATCH_SSE_PARSER_H_
+#ifndef GOAD_CLIENT_SDK_OPENAI_SSE_PARSER_H_
+#define GOAD_CLIENT_SDK_OPENAI_SSE_PARSER_H_
 
 #include <functional>
 #include <string>
 #include <string_view>
 
-namespace goad::server {
+namespace goad::openai {
 
 struct SseEvent {
   std::string type;  // empty = message
@@ -47,6 +47,6 @@ class SseParser {
   size_t passed_over_ = 0;
 };
 
-}  // namespace goad::server
+}  // namespace goad::openai
 
-#endif  // GOAD_SERVER_DISPATCH_SSE_PARSER_H_
+#endif  // GOAD_CLIENT_SDK_OPENAI_SSE_PARSER_H_

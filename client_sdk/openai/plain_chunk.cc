@@ -1,11 +1,11 @@
-#include "server/dispatch/plain_chunk.h"
+#include "client_sdk/openai/plain_chunk.h"
 
 #include <string_view>
 #include <utility>
 
 #include "simdjson.h"
 
-namespace goad::server {
+namespace goad::openai {
 namespace {
 
 using simdjson::dom::element;
@@ -22,7 +22,7 @@ class Seen {
   unsigned bits_ = 0;
 };
 
-// False where it is neither text nor null. What is read elsewhere (completion_json.cc) and not here has to be null.
+// False where it is neither text nor null. What is read elsewhere (chunk.cc) and not here has to be null.
 bool TakeText(const element& value, std::string* text) {
   std::string_view bytes;
   if (value.is_null()) return true;
@@ -31,7 +31,7 @@ bool TakeText(const element& value, std::string* text) {
   return true;
 }
 
-bool ReadMessage(const object& message, CompletionChunk* chunk) {
+bool ReadMessage(const object& message, Chunk* chunk) {
   Seen seen;
   for (const auto [name, value] : message) {
     if (name == "content") {
@@ -49,7 +49,7 @@ bool ReadMessage(const object& message, CompletionChunk* chunk) {
   return true;
 }
 
-bool ReadChoice(const object& choice, CompletionChunk* chunk) {
+bool ReadChoice(const object& choice, Chunk* chunk) {
   Seen seen;
   bool has_message = false;
   std::string text, finish_reason;
@@ -78,12 +78,12 @@ bool ReadChoice(const object& choice, CompletionChunk* chunk) {
 
 }  // namespace
 
-std::optional<CompletionChunk> ReadPlainChunk(const std::string& data) {
+std::optional<Chunk> ReadPlainChunk(const std::string& data) {
   simdjson::dom::parser parser;
   object event;
   if (parser.allocate(data.size(), kMostDepth) != simdjson::SUCCESS) return std::nullopt;
   if (parser.parse(data).get(event) != simdjson::SUCCESS) return std::nullopt;
-  CompletionChunk chunk;
+  Chunk chunk;
   for (const auto [name, value] : event) {
     if (name == "choices") {
       simdjson::dom::array choices;
@@ -103,4 +103,4 @@ std::optional<CompletionChunk> ReadPlainChunk(const std::string& data) {
   return chunk;
 }
 
-}  // namespace goad::server
+}  // namespace goad::openai

@@ -1,9 +1,9 @@
-#include "server/dispatch/sse_parser.h"
+#include "client_sdk/openai/sse_parser.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace goad::server {
+namespace goad::openai {
 
 bool SseParser::Push(std::string_view bytes, const OnEvent& on_event) {
   while (!bytes.empty()) {
@@ -71,4 +71,4 @@ void SseParser::Dispatch(const OnEvent& on_event) {
   has_data_ = false;
 }
 
-}  // namespace goad::server
+}  // namespace goad::openai

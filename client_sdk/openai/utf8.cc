@@ -1,39 +1,12 @@
-#include "server/dispatch/utf8.h"
+#include "client_sdk/openai/utf8.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace goad::server {
+namespace goad::openai {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-
-// Length of the code point at the front, 0 when it is malformed, -1 when more bytes are needed.
-int FrontLength(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  int length = 0;
-  unsigned char low = 0x80, high = 0xBF;  // of the second byte
-  if (lead >= 0xC2 && lead <= 0xDF) {
-    length = 2;
-  } else if (lead >= 0xE0 && lead <= 0xEF) {
-    length = 3;
-    if (lead == 0xE0) low = 0xA0;
-    if (lead == 0xED) high = 0x9F;
-  } else if (lead >= 0xF0 && lead <= 0xF4) {
-    length = 4;
-    if (lead == 0xF0) low = 0x90;
-    if (lead == 0xF4) high = 0x8F;
-  } else {
-    return 0;
-  }
-  for (int i = 1; i < length; ++i) {
-    if (static_cast<size_t>(i) >= text.size()) return -1;
-    if (byte(i) < (i == 1 ? low : 0x80) || byte(i) > (i == 1 ? high : 0xBF)) return 0;
-  }
-  return length;
-}
 
 // Bytes of one half of a UTF-16 pair at `i`, encoded as if it were a code point: 3, 0 for something else, -1 when more
 // are needed. `high`: the half that comes first.
@@ -60,13 +33,39 @@ std::string Joined(std::string_view text) {
 
 }  // namespace
 
-bool IsValidUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const int length = FrontLength(text);
-    if (length <= 0) return false;
-    text.remove_prefix(length);
+int CodePointLength(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return 1;
+  int length = 0;
+  unsigned char low = 0x80, high = 0xBF;  // of the second byte
+  if (lead >= 0xC2 && lead <= 0xDF) {
+    length = 2;
+  } else if (lead >= 0xE0 && lead <= 0xEF) {
+    length = 3;
+    if (lead == 0xE0) low = 0xA0;
+    if (lead == 0xED) high = 0x9F;
+  } else if (lead >= 0xF0 && lead <= 0xF4) {
+    length = 4;
+    if (lead == 0xF0) low = 0x90;
+    if (lead == 0xF4) high = 0x8F;
+  } else {
+    return 0;
   }
-  return true;
+  for (int i = 1; i < length; ++i) {
+    if (static_cast<size_t>(i) >= text.size()) return -1;
+    if (byte(i) < (i == 1 ? low : 0x80) || byte(i) > (i == 1 ? high : 0xBF)) return 0;
+  }
+  return length;
+}
+
+size_t FirstBadUtf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const int length = CodePointLength(text.substr(i));
+    if (length <= 0) return i;
+    i += static_cast<size_t>(length);
+  }
+  return std::string_view::npos;
 }
 
 std::string Utf8Assembler::Push(std::string_view bytes) {
@@ -93,7 +92,7 @@ std::string Utf8Assembler::Push(std::string_view bytes) {
       continue;
     }
     const bool half_begun = rest.size() == 2 && (HalfLength(rest, 0, true) < 0 || HalfLength(rest, 0, false) < 0);
-    const int length = half_begun ? -1 : FrontLength(rest);
+    const int length = half_begun ? -1 : CodePointLength(rest);
     if (length < 0) {
       tail_ = std::string(rest);
       break;
@@ -111,4 +110,4 @@ std::string Utf8Assembler::Push(std::string_view bytes) {
 
 std::string Utf8Assembler::Finish() { return std::exchange(tail_, {}).empty() ? "" : std::string(kReplacement); }
 
-}  // namespace goad::server
+}  // namespace goad::openai
