@@ -128,6 +128,11 @@ absl::StatusOr<double> LowQuantileUncertainty(std::vector<double> logprobs) {
 }
 
 absl::Status CheckUncertaintySource(const UncertaintySource& source) {
+  if (const int metric = static_cast<int>(source.metric); metric < 1 || metric > kUncertaintyMetrics) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("metric: ", metric,
+                     " is not MARGIN (1), MAX_PROBABILITY (2), MEAN_LOGPROB (3), LOW_QUANTILE (4) or DECLARED (5)"));
+  }
   const bool over_tokens =
       source.metric == UncertaintyMetric::kMeanLogprob || source.metric == UncertaintyMetric::kLowQuantile;
   const int most = over_tokens ? static_cast<int>(kMostTokens) : 0;

@@ -164,6 +164,8 @@ TEST(CheckUncertaintySource, NamesWhatDoesNotBelongToTheMetric) {
   };
   using Metric = UncertaintyMetric;
   EXPECT_EQ(wrong({}), "");
+  EXPECT_EQ(wrong({.metric = static_cast<Metric>(6)}),
+            "metric: 6 is not MARGIN (1), MAX_PROBABILITY (2), MEAN_LOGPROB (3), LOW_QUANTILE (4) or DECLARED (5)");
   EXPECT_EQ(wrong({.tokens = 1}), "tokens: 1 is not 0 with MARGIN");
   EXPECT_EQ(wrong({.metric = Metric::kDeclared, .tokens = -1, .method = "m"}), "tokens: -1 is not 0 with DECLARED");
   for (const Metric metric : {Metric::kMeanLogprob, Metric::kLowQuantile}) {
