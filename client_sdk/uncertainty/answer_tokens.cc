@@ -18,7 +18,7 @@ absl::StatusOr<bool> AnswerTokens::Push(std::string_view json) {
   const bool thought = read->has_thought && !read->thought_apart;
   size_t skip = 0, stop = std::string::npos;  // bytes of `text` that are known to come before, and after, the answer
   if (thought) {
-    if (!began_ || !tokens_.empty()) sieve_.BeginInThought();
+    sieve_.BeginInThought();
     tells_thought_ = true;
     if (const size_t at = answer.empty() ? std::string::npos : text.rfind(answer); at != std::string::npos) {
       skip = at;  // in one text with its thought the answer comes last

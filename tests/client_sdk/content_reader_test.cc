@@ -76,6 +76,7 @@ const Case kCases[] = {
       "end\xEF\xBD\x9C>",
       "yes", "yes"},
      "0 0 0 3"},
+    {{"<unused94>", "<think>", "hm", "</think>", "yes", "yes"}, "0 1 3 0"},
     {{"<unused94>", "thought", "\n", "hm", "<unused95>", "yes", "yes"}, "0 1 4 0"},
 };
 
@@ -100,7 +101,9 @@ TEST(ContentReader, EveryTokenIsContentOrLeftOut) {
     for (const std::string& token : tokens) ASSERT_TRUE(reader.Push(Chunk(token)).ok());
     reader.End();
     const LeftOut out = reader.left_out();
-    EXPECT_EQ(reader.Logprobs()->size() + static_cast<size_t>(out.blanks + out.special + out.thoughts + out.tool_calls),
+    const auto logprobs = reader.Logprobs();
+    ASSERT_TRUE(logprobs.ok()) << logprobs.status();
+    EXPECT_EQ(logprobs->size() + static_cast<size_t>(out.blanks + out.special + out.thoughts + out.tool_calls),
               tokens.size())
         << absl::StrJoin(tokens, "|");
   }
@@ -117,7 +120,9 @@ TEST(ContentReader, WhatOnlyLooksLikeAMarkerIsContent) {
     for (const std::string& token : tokens) ASSERT_TRUE(reader.Push(Chunk(token)).ok());
     reader.End();
     const LeftOut out = reader.left_out();
-    EXPECT_EQ(reader.Logprobs()->size() + static_cast<size_t>(out.blanks + out.special), tokens.size());
+    const auto logprobs = reader.Logprobs();
+    ASSERT_TRUE(logprobs.ok()) << logprobs.status();
+    EXPECT_EQ(logprobs->size() + static_cast<size_t>(out.blanks + out.special), tokens.size());
     EXPECT_EQ(out.thoughts, 0);
   }
 }
@@ -172,7 +177,13 @@ TEST(ContentReader, BelievesAServerThatTellsThoughtsAndToolCallsFromContent) {
       Read(Chat({"f", "{}"}, alone)),
       "no content: the answer has 0 blanks, 0 special tokens, 0 of thoughts, 2 of tool calls; it begins with \"f{}\"");
   EXPECT_EQ(Read(Chat({"yes"}, R"({"content":"yes","tool_calls":null})")), "-1");
-  EXPECT_EQ(Read(Chat({"yes"}, R"({"content":"yes","tool_calls":[]})")), "-1");
+  EXPECT_EQ(Read(Chat({"yes"}, R"({"content":null,"tool_calls":[]})")), "-1");
+  ContentReader held(16);  // "<" may begin a thought, and does not
+  EXPECT_FALSE(*held.Push(Chunk("<", R"({"content":"<"})")));
+  EXPECT_FALSE(*held.Push(Chunk("hm", R"({"reasoning_content":"x"})")));
+  EXPECT_FALSE(*held.Push(Chunk("yes", R"({"content":"yes"})")));
+  held.End();
+  EXPECT_EQ(Shown(held), "-5 -1");
   ContentReader reader(16);  // streamed
   for (const char* token : {"hm", ","}) EXPECT_FALSE(*reader.Push(Chunk(token, R"({"reasoning_content":"x"})")));
   EXPECT_FALSE(*reader.Push(Chunk("yes", R"({"content":"yes","tool_calls":null})")));
