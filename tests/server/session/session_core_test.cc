@@ -340,6 +340,7 @@ TEST_F(SessionCoreTest, TheMetricOfAHelloHoldsForItsSession) {
   const std::vector<SubmitQuery> submitted = Got<SubmitQuery>();
   ASSERT_EQ(submitted.size(), 1u);
   const LocalModelPtr model = submitted[0].meta.model;
+  ASSERT_NE(model, nullptr);
   EXPECT_EQ(MetricOf(model), UncertaintyMetric::kMeanLogprob);
   const std::vector<SessionRow> rows = registry_.List(10);
   ASSERT_EQ(rows.size(), 1u);
