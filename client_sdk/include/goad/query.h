@@ -17,7 +17,7 @@ namespace goad {
 struct Query {
   std::string id;                                         // 1..64 bytes of UTF-8, unique; empty = a random UUID
   std::optional<double> uncertainty;                      // 0..1; ClientOptions::uncertainty says what it is; or
-  std::vector<TokenProbability> first_token;              // kMargin or kMaxProbability is computed: 2..100 entries
+  std::vector<TokenProbability> first_token;              // the candidates of kMargin, kMaxProbability: 2..100
   bool must_offload = false;                              // the device has no local model
   std::string prompt;                                     // text, UTF-8, at most Limits::prompt_bytes; or
   std::vector<std::pair<std::string, std::string>> chat;  // (system|user|assistant, content); not empty = a chat prompt
