@@ -265,9 +265,10 @@ TEST_F(RecordFrames, Raw) {
   raw.Read(FrameCase::kProtocolError);
   raw.Send(FrameOf("hello { protocol_version: 9 }"));
   raw.Read(FrameCase::kProtocolError);
-  raw.Send(FrameOf("hello { protocol_version: 1 uncertainty_metric: UNCERTAINTY_METRIC_MEAN_LOGPROB }"));
+  raw.Send(FrameOf(
+      "hello { protocol_version: 1 uncertainty_metric: UNCERTAINTY_METRIC_MEAN_LOGPROB uncertainty_tokens: 257 }"));
   raw.Read(FrameCase::kProtocolError);
-  raw.Send(FrameOf("hello { protocol_version: 1 uncertainty_metric: UNCERTAINTY_METRIC_DECLARED }"));
+  raw.Send(FrameOf("hello { protocol_version: 1 uncertainty_method: 'm' }"));
   raw.Read(FrameCase::kProtocolError);
   raw.Send(
       FrameOf("hello { protocol_version: 1 device_name: 'raw' local_model: 'm' uncertainty_metric: "
