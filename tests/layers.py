@@ -11,6 +11,7 @@ EVENTS = r"server/engine/(error|events|inbox|ports|query|status)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 WIRE = r"server/wire/enums\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
+SOURCE = r"goad/uncertainty_source\.h"
 OPENAI = r"client_sdk/openai/[a-z0-9_]+\.h"
 
 # (files, what they may include of ours and of the restricted libraries). The first match counts.
@@ -19,8 +20,9 @@ RULES = [
     (r"scheduler/workload/.*", [r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/estimate/.*", [ESTIMATE]),
     (r"scheduler/.*", [CORE]),
+    (r"server/base/local_model\.h", [SOURCE]),
     (r"server/base/.*", [r"server/base/.*"]),
-    (r"server/wire/.*", [r"server/wire/.*", r"scheduler/types\.h", PROTO]),
+    (r"server/wire/.*", [r"server/wire/.*", r"scheduler/types\.h", SOURCE, PROTO]),
     (r"server/telemetry/.*", [r"server/(base|telemetry)/.*", r"server/config/config\.h", r"scheduler/(types|snapshot_check)\.h",
                               r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/config/(config_loader\.cc|yaml_section\..*)", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),
@@ -47,7 +49,8 @@ RULES = [
     (r"client_sdk/openai/.*\.h", [OPENAI]),
     (r"client_sdk/openai/.*", [OPENAI, r"nlohmann/.*"]),
     (r"client_sdk/uncertainty/.*", [r"goad/uncertainty\.h", r"client_sdk/uncertainty/.*", OPENAI]),
-    (r"client_sdk/include/goad/uncertainty\.h", []),
+    (r"client_sdk/include/goad/uncertainty_source\.h", []),
+    (r"client_sdk/include/goad/uncertainty\.h", [SOURCE]),
     (r"client_sdk/include/.*", [r"goad/[a-z_]+\.h"]),
     (r"client_sdk/src/stream_connection\.cc", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, GRPC]),
     (r"client_sdk/src/.*", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, OPENAI]),

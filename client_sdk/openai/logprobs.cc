@@ -109,18 +109,21 @@ const json& Name(const json& entry) {
 absl::StatusOr<TokenLogprob> ReadToken(const json& entry, const std::string& path) {
   TokenLogprob token;
   absl::StatusOr<double> logprob = kLogprobOfZero;
+  const json* number = &Null();
   if (entry.is_array()) {
     if (entry.size() < 2) return Bad(path, absl::StrCat(entry.size(), " values, want logprob, id and text"));
     token.id = ReadId(entry[1]);
     NameToken(Get(entry, 2), json(), &token);
-    logprob = ReadNumber(entry[0], false, absl::StrCat(path, "[0]"));
+    number = &entry[0];
+    logprob = ReadNumber(*number, false, absl::StrCat(path, "[0]"));
   } else if (entry.is_object()) {
     token.id = ReadId(GetFirst(entry, {"id", "token_id"}));
     NameToken(Name(entry), Get(entry, "bytes"), &token);
     token.special = Get(entry, "special") == true;
     const bool is_probability = entry.contains("prob");
     const char* field = is_probability ? "prob" : "logprob";
-    logprob = ReadNumber(Get(entry, field), is_probability, absl::StrCat(path, ".", field));
+    number = &Get(entry, field);
+    logprob = ReadNumber(*number, is_probability, absl::StrCat(path, ".", field));
   } else if (entry.is_string()) {
     token.token = entry.get<std::string>();
   } else {
@@ -128,6 +131,7 @@ absl::StatusOr<TokenLogprob> ReadToken(const json& entry, const std::string& pat
   }
   if (!logprob.ok()) return logprob.status();
   token.logprob = *logprob;
+  token.has_logprob = !number->is_null();
   return token;
 }
 
@@ -162,6 +166,7 @@ absl::StatusOr<std::vector<TokenLogprob>> ReadTop(const json& list, const std::s
       TokenLogprob token;
       token.token = text;
       token.logprob = *logprob;
+      token.has_logprob = !value.is_null();
       top.push_back(std::move(token));
     }
   } else if (list.is_array()) {
@@ -195,6 +200,7 @@ class Reader {
       const auto apart = ReadNumber(logprob, false, absl::StrCat(path, ".logprob"));
       if (!apart.ok()) return Fail(apart.status());
       token->logprob = *apart;
+      token->has_logprob = true;
     }
     if (!token.ok()) return Fail(token.status());
     auto candidates = ReadTop(top, top_path);
@@ -206,10 +212,11 @@ class Reader {
       token->token = best->token;
       token->id = best->id;
     }
-    if (chosen.is_object() && !chosen.contains("logprob") && !chosen.contains("prob")) {  // llama.cpp before 2025
-      for (const TokenLogprob& candidate : token->top) {
-        if (candidate.token == token->token) token->logprob = candidate.logprob;
-      }
+    for (size_t k = 0; !token->has_logprob && k < token->top.size();
+         ++k) {  // llama.cpp before 2025 says it there alone
+      if (token->top[k].token != token->token) continue;
+      token->logprob = token->top[k].logprob;
+      token->has_logprob = token->top[k].has_logprob;
     }
     out_->tokens.push_back(*std::move(token));
   }
@@ -257,6 +264,10 @@ void ReadTexts(const json& root, const json& choice, Logprobs* out) {
   for (const json* at : {&GetFirst(choice, {"delta", "message"}), &choice, &Get(root, "message"), &root}) {
     if (!at->is_object()) continue;
     if (HasText(*at, {"reasoning_content", "reasoning", "thinking"})) out->has_thought = true;
+    for (const char* call : {"tool_calls", "function_call"}) {
+      const json& calls = Get(*at, call);
+      out->has_tool_call = out->has_tool_call || (calls.is_structured() && !calls.empty());
+    }
     if (out->answer.empty()) out->answer = Text(GetFirst(*at, {"content", "response", "text", "generated_text"}));
   }
 }

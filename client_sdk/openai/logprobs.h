@@ -36,6 +36,7 @@ struct TokenLogprob {
                       // U+FFFD in it names no token for certain. "token_id:N" where only the id is known
   std::optional<int64_t> id;        // in the tokenizer's vocabulary
   double logprob = kLogprobOfZero;  // natural logarithm, kLogprobOfZero..0
+  bool has_logprob = false;         // else nobody told, of a token that was written; of a candidate it is 0
   bool special = false;             // it stands for no text: TGI says so, llama.cpp prints nothing
   std::vector<TokenLogprob> top;    // one level, at most kMostTop
 };
@@ -44,6 +45,7 @@ struct Logprobs {
   std::vector<TokenLogprob> tokens;  // of the first choice, in order; empty when the text has none
   bool has_thought = false;          // the text holds thought: reasoning_content, reasoning or thinking
   std::string answer;                // the answer's text in it, empty when there is none
+  bool has_tool_call = false;        // the text holds a tool call
   bool thought_apart = false;        // the thought's own log-probabilities are elsewhere: `tokens` are the answer's
   bool from_the_start = false;       // of a streamed chunk that repeats what was sent before (SGLang)
 };

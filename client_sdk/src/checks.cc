@@ -79,7 +79,7 @@ absl::Status CheckPorts(std::string_view target) {
   return absl::OkStatus();
 }
 
-absl::Status CheckFirstToken(const std::vector<TokenProbability>& top) {
+absl::Status CheckFirstToken(UncertaintyMetric metric, const std::vector<TokenProbability>& top) {
   if (top.size() > 100) return Bad("first_token", absl::StrCat(top.size(), " entries, want 2..100"));
   for (size_t k = 0; k < top.size(); ++k) {
     if (top[k].token.size() > kMostTokenBytes) {
@@ -87,7 +87,7 @@ absl::Status CheckFirstToken(const std::vector<TokenProbability>& top) {
                  absl::StrCat(top[k].token.size(), " bytes, want at most ", kMostTokenBytes));
     }
   }
-  return MarginUncertainty(top).status();
+  return FirstTokenUncertainty(metric, top).status();
 }
 
 absl::Status CheckPrompt(const Query& query, size_t most) {
@@ -135,6 +135,11 @@ absl::Status CheckOptions(const ClientOptions& options) {
   GOAD_RETURN_IF_BAD(CheckPrintable("token", options.token, 4096));
   GOAD_RETURN_IF_BAD(CheckName("device_name", options.device_name, 0, 128));
   GOAD_RETURN_IF_BAD(CheckName("local_model", options.local_model, 0, 128));
+  if (absl::Status checked = CheckUncertaintySource(options.uncertainty); !checked.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("uncertainty.", checked.message()));
+  }
+  GOAD_RETURN_IF_BAD(CheckName("uncertainty.method", options.uncertainty.method, 0, 64));
+  GOAD_RETURN_IF_BAD(CheckName("uncertainty.prompt_form", options.uncertainty.prompt_form, 0, 64));
   if (options.tx_power_dbm) GOAD_RETURN_IF_BAD(CheckRange("tx_power_dbm", *options.tx_power_dbm, -60, 60));
   GOAD_RETURN_IF_BAD(CheckDuration("decision_budget", options.decision_budget, absl::ZeroDuration(), absl::Hours(1)));
   GOAD_RETURN_IF_BAD(CheckDuration("answer_budget", options.answer_budget, absl::ZeroDuration(), absl::Hours(24)));
@@ -150,12 +155,12 @@ absl::Status CheckOptions(const ClientOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status CheckQuery(const Query& query, const std::optional<Limits>& limits) {
+absl::Status CheckQuery(const Query& query, UncertaintyMetric metric, const std::optional<Limits>& limits) {
   GOAD_RETURN_IF_BAD(CheckQueryId(query.id));
   if (query.uncertainty) {
     GOAD_RETURN_IF_BAD(CheckRange("uncertainty", *query.uncertainty, 0, 1));
   } else if (!query.first_token.empty()) {
-    GOAD_RETURN_IF_BAD(CheckFirstToken(query.first_token));
+    GOAD_RETURN_IF_BAD(CheckFirstToken(metric, query.first_token));
   } else if (!query.must_offload) {
     return Bad("uncertainty", "is missing; want uncertainty, first_token or must_offload");
   }

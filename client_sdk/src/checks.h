@@ -14,8 +14,8 @@ namespace goad::internal {
 
 // All but the content of the files.
 absl::Status CheckOptions(const ClientOptions& options);
-// `limits` as far as goad has said them.
-absl::Status CheckQuery(const Query& query, const std::optional<Limits>& limits);
+// `metric`: the options' own. `limits` as far as goad has said them.
+absl::Status CheckQuery(const Query& query, UncertaintyMetric metric, const std::optional<Limits>& limits);
 absl::Status CheckQueryId(const std::string& id);
 absl::Status CheckLink(const Link& link);
 absl::Status CheckLocalDelay(const std::string& query_id, absl::Duration delay);

@@ -27,7 +27,7 @@ void ClientCore::Refuse(absl::Status why, Instant now) {
 
 std::pair<std::string, std::string> ClientCore::Reject(const Query& query, Instant now) const {
   if (!refused_.ok()) return {"INVALID_OPTIONS", std::string(refused_.message())};
-  if (absl::Status checked = CheckQuery(query, limits_); !checked.ok()) {
+  if (absl::Status checked = CheckQuery(query, options_.uncertainty.metric, limits_); !checked.ok()) {
     return {"INVALID_QUERY", std::string(checked.message())};
   }
   return not_now_.Why(query.must_offload, now);
@@ -94,7 +94,7 @@ void ClientCore::SendQuery(Live& live, Instant now) {
   }
   ++live.asks;
   live.phase = Phase::kAsked;
-  Send(QueryFrame(live.query, now - live.asked_at));
+  Send(QueryFrame(live.query, options_.uncertainty.metric, now - live.asked_at));
 }
 
 void ClientCore::SendPrompt(const std::string& query_id) {

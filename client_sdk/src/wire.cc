@@ -16,12 +16,13 @@ uint64_t PromptBits(const Query& query) {
 
 // The candidates where every text can travel; else the number that goad would compute from them: parts of characters
 // are no UTF-8, and a daemon that is older than this client would end the stream over them.
-void SetConfidence(const Query& query, v1::Query* wire) {
+void SetConfidence(const Query& query, UncertaintyMetric metric, v1::Query* wire) {
   if (query.uncertainty) return wire->set_uncertainty(*query.uncertainty);
   if (query.first_token.empty()) return;
   if (std::any_of(query.first_token.begin(), query.first_token.end(),
                   [](const auto& entry) { return !openai::IsValidUtf8(entry.token); })) {
-    if (const auto margin = MarginUncertainty(query.first_token); margin.ok()) wire->set_uncertainty(*margin);
+    const auto computed = FirstTokenUncertainty(metric, query.first_token);
+    if (computed.ok()) wire->set_uncertainty(*computed);
     return;
   }
   for (const TokenProbability& entry : query.first_token) {
@@ -30,6 +31,9 @@ void SetConfidence(const Query& query, v1::Query* wire) {
     top->set_probability(entry.probability);
   }
 }
+
+static_assert(static_cast<int>(UncertaintyMetric::kDeclared) == v1::UNCERTAINTY_METRIC_DECLARED);
+static_assert(v1::UncertaintyMetric_MAX == kUncertaintyMetrics);
 
 int ToInt(uint64_t value) { return static_cast<int>(std::min<uint64_t>(value, 1 << 30)); }
 
@@ -41,17 +45,22 @@ v1::DeviceFrame HelloFrame(const ClientOptions& options) {
   hello.set_protocol_version(1);
   hello.set_device_name(options.device_name);
   hello.set_local_model(options.local_model);
-  hello.set_uncertainty_metric(v1::UNCERTAINTY_METRIC_MARGIN);
+  const UncertaintySource& source = options.uncertainty;
+  hello.set_uncertainty_metric(static_cast<v1::UncertaintyMetric>(source.metric));
   hello.set_uncertainty_version(1);
+  hello.set_uncertainty_tokens(static_cast<uint32_t>(source.tokens));
+  hello.set_uncertainty_candidates(static_cast<uint32_t>(source.candidates));
+  hello.set_uncertainty_method(source.method);
+  hello.set_prompt_form(source.prompt_form);
   if (options.tx_power_dbm) hello.set_tx_power_dbm(*options.tx_power_dbm);
   return frame;
 }
 
-v1::DeviceFrame QueryFrame(const Query& query, absl::Duration waited) {
+v1::DeviceFrame QueryFrame(const Query& query, UncertaintyMetric metric, absl::Duration waited) {
   v1::DeviceFrame frame;
   v1::Query& wire = *frame.mutable_query();
   wire.set_query_id(query.id);
-  SetConfidence(query, &wire);
+  SetConfidence(query, metric, &wire);
   wire.set_must_offload(query.must_offload);
   wire.set_prompt_kind(query.chat.empty() ? v1::PROMPT_KIND_TEXT : v1::PROMPT_KIND_CHAT);
   wire.set_prompt_bits(PromptBits(query));

@@ -11,7 +11,7 @@
 namespace goad::internal {
 
 v1::DeviceFrame HelloFrame(const ClientOptions& options);
-v1::DeviceFrame QueryFrame(const Query& query, absl::Duration waited);  // since Ask
+v1::DeviceFrame QueryFrame(const Query& query, UncertaintyMetric metric, absl::Duration waited);  // since Ask
 v1::DeviceFrame PromptFrame(const Query& query);
 v1::DeviceFrame CancelFrame(const std::string& query_id);
 v1::DeviceFrame OutcomeFrame(const std::string& query_id, absl::Duration local_delay);

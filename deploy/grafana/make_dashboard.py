@@ -32,7 +32,7 @@ ROWS = [
     ]),
     ("Decisions", [
         ("Reasons", "reqps", [("{{reason}}", r("goad_decisions_total", "reason") + " > 0")]),
-        ("Uncertainty of the queries", "short", [("p50", p(0.5, "goad_uncertainty")), ("p90", p(0.9, "goad_uncertainty")), ("tau", g("goad_tau"))]),
+        ("Uncertainty of the queries", "short", [("p50 {{metric}}", p(0.5, "goad_uncertainty", "metric") + " >= 0"), ("p90 {{metric}}", p(0.9, "goad_uncertainty", "metric") + " >= 0"), ("tau", g("goad_tau"))]),
         ("Uncertain but local", "reqps", [("no site within mandatory_wait", r("goad_tau_infeasible_total"))]),
         ("Wait for a decision", "s", [("p50", p(0.5, "goad_queue_wait_seconds")), ("p99", p(0.99, "goad_queue_wait_seconds"))]),
         ("By tenant", "reqps", [("{{tenant}} {{verdict}}", r("goad_tenant_decisions_total", "tenant, verdict"))]),

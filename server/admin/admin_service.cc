@@ -174,6 +174,14 @@ class AdminService final : public v1::Admin::CallbackService {
       info.set_age_s(absl::ToDoubleSeconds(row.age));
       info.set_live_queries(static_cast<uint32_t>(row.live_queries));
       info.set_outbox_bytes(static_cast<uint64_t>(row.outbox_bytes));
+      info.set_uncertainty_metric(ToWire(MetricOf(row.model)));
+      if (row.model == nullptr) continue;
+      const UncertaintySource& source = row.model->uncertainty;
+      info.set_local_model(row.model->name);
+      info.set_prompt_form(source.prompt_form);
+      info.set_uncertainty_tokens(static_cast<uint32_t>(source.tokens));
+      info.set_uncertainty_candidates(static_cast<uint32_t>(source.candidates));
+      info.set_uncertainty_method(source.method);
     }
     response->set_total(ports_.session_count());
     reactor->Finish(grpc::Status::OK);

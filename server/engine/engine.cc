@@ -62,7 +62,7 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
   query.prompt = std::move(event.inline_prompt);
   query.received = event.received;
   query.expected_output_tokens = life_.ExpectedOutputTokens(query.meta, now);
-  ports_.metrics->Uncertainty(query.meta.uncertainty);
+  ports_.metrics->Uncertainty(MetricOf(query.meta.model), query.meta.uncertainty);
   life_.queries().Insert(std::move(query));
   if (draining_) return DeclinePending(now);
   oldest_fresh_ = std::min(oldest_fresh_, event.received);
@@ -227,6 +227,7 @@ std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, Mono
   const bool forced_go = policy_->guarantees().forced_offloaded;  // else one that is left local is meant to be
   for (size_t i = 0; i < candidates.size(); ++i) {
     record->query_ids.push_back(candidates[i]->query_id);
+    record->models.push_back(candidates[i]->meta.model);
     record->held.push_back(forced_go && record->snapshot.Forced(i) &&
                            record->result.decisions[i].verdict == Verdict::kLocal && now < Patience(*candidates[i]));
   }
@@ -306,7 +307,8 @@ EpochRecord Engine::NewRecord(const std::vector<Early>& early) const {
   record.chosen_in_order = policy_->guarantees().chosen_in_order;
   record.lambda_s = config_->policy.lambda_s;
   for (const auto& [query, reason] : early) {
-    record.early.push_back({query->query_id, reason, query->meta.uncertainty, query->meta.local_delay_s});
+    record.early.push_back(
+        {query->query_id, reason, query->meta.uncertainty, query->meta.local_delay_s, query->meta.model});
   }
   return record;
 }

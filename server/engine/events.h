@@ -13,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "scheduler/types.h"
+#include "server/base/local_model.h"
 #include "server/base/monotonic_time.h"
 #include "server/config/config.h"
 #include "server/engine/error.h"
@@ -36,6 +37,7 @@ struct PromptBody {
 
 struct QueryMeta {
   double uncertainty = 0;
+  LocalModelPtr model;     // what the uncertainty is; null = not said, and the margin
   double prompt_bits = 0;  // 0 with an inline prompt
   int prompt_tokens = 0;
   int max_output_tokens = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/base/local_model.h"
 #include "server/base/monotonic_time.h"
 
 namespace goad::server {
@@ -48,6 +49,7 @@ struct SessionRow {
   absl::Duration age;
   size_t live_queries = 0;
   int64_t outbox_bytes = 0;
+  LocalModelPtr model;
 };
 
 enum class BackendState {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/jitter.h"
+#include "server/session/hello_codec.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
@@ -56,7 +57,7 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
       case v1::DeviceFrame::kHello:
         if (greeted_) {
           error = Precondition("HELLO_TWICE", "hello", "was sent before");
-        } else if (!(error = DecodeHello(frame.hello(), &tx_power_w_))) {
+        } else if (!(error = DecodeHello(frame.hello(), &tx_power_w_, &model_))) {
           OnHello(frame.hello());
         }
         break;
@@ -84,7 +85,7 @@ void SessionCore::OnHello(const v1::Hello& hello) {
                            !hello.device_name().empty() ? absl::StrCat("device ", hello.device_name())
                            : caller_.identity.empty()   ? session_->Name()
                                                         : "");
-  ports_.registry->Describe(session_->id, identity_, hello.device_name(), /*hears_of_sites=*/true);
+  ports_.registry->Describe(session_->id, identity_, hello.device_name(), model_, /*hears_of_sites=*/true);
   const auto config = ports_.config->Current();
   session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.tau()));
 }
@@ -102,6 +103,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   const auto config = ports_.config->Current();
   if (auto error = CheckQueryId(query.query_id(), "query.query_id")) return error;
   SubmitQuery submit;
+  submit.meta.model = model_;
   if (auto error = DecodeQuery(query, *config, &submit.meta, &submit.inline_prompt)) return error;
   submit.meta.tx_power_w = tx_power_w_;
   submit.meta.tenant = caller_.tenant;
@@ -254,7 +256,7 @@ void SessionCore::OnCancel(const v1::Cancel& cancel) {
 std::optional<ErrorInfo> SessionCore::OnAsk(const v1::AskRequest& request, MonotonicTime now) {
   greeted_ = true;
   identity_ = caller_.identity.empty() ? session_->Name() : absl::StrCat(caller_.identity, "/");
-  ports_.registry->Describe(session_->id, identity_, "Ask", /*hears_of_sites=*/false);
+  ports_.registry->Describe(session_->id, identity_, "Ask", /*model=*/nullptr, /*hears_of_sites=*/false);
   if (!request.query().has_inline_prompt()) {
     return MakeError(ErrorCode::kInvalidArgument, "NO_PROMPT", "query.inline_prompt", "is required by Ask");
   }

@@ -72,6 +72,7 @@ class SessionCore {
   std::string identity_;  // scope of query ids
   TokenBucket frame_bucket_;
   double tx_power_w_ = 0.2;
+  LocalModelPtr model_;  // of its Hello
   bool greeted_ = false;
   uint64_t frames_ = 0;
   bool asks_alone_ = false;

@@ -67,12 +67,14 @@ std::optional<ErrorInfo> SessionRegistry::Add(std::shared_ptr<Session> session, 
   return std::nullopt;
 }
 
-void SessionRegistry::Describe(SessionId id, std::string identity, std::string device_name, bool hears_of_sites) {
+void SessionRegistry::Describe(SessionId id, std::string identity, std::string device_name, LocalModelPtr model,
+                               bool hears_of_sites) {
   MutexLock lock(mutex_);
   const auto entry = entries_.find(id);
   if (entry == entries_.end()) return;
   entry->second.identity = std::move(identity);
   entry->second.device_name = std::move(device_name);
+  entry->second.model = std::move(model);
   entry->second.greeted = true;
   entry->second.hears_of_sites = hears_of_sites;
 }
@@ -255,7 +257,8 @@ std::vector<SessionRow> SessionRegistry::List(size_t limit) const {
   std::vector<SessionRow> rows;
   for (const Entry& entry : entries) {
     rows.push_back({entry.session->Name(), entry.device_name, entry.session->peer, entry.holder.tenant,
-                    clock_() - entry.session->opened, entry.session->outbox.live(), entry.session->outbox.bytes()});
+                    clock_() - entry.session->opened, entry.session->outbox.live(), entry.session->outbox.bytes(),
+                    entry.model});
   }
   return rows;
 }

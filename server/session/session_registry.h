@@ -60,7 +60,7 @@ class SessionRegistry final : public SessionSink {
   std::optional<ErrorInfo> Add(std::shared_ptr<Session> session, std::shared_ptr<SessionStream> stream, Holder holder,
                                const LimitsConfig& limits);
   // At Hello or Ask, before any query.
-  void Describe(SessionId id, std::string identity, std::string device_name, bool hears_of_sites);
+  void Describe(SessionId id, std::string identity, std::string device_name, LocalModelPtr model, bool hears_of_sites);
 
   // Looks at every session by the clock, ten times a second: no Hello within 5 s, nothing read for
   // limits.slow_consumer, older than limits.session_max_age (spread over the last third of it). Those are ended, the
@@ -89,6 +89,7 @@ class SessionRegistry final : public SessionSink {
     std::shared_ptr<SessionStream> stream;
     Holder holder;
     std::string identity, device_name;
+    LocalModelPtr model;
     bool greeted = false;  // described
     bool hears_of_sites = false;
     bool ended = false, cut = false;                        // End was called, and called because it reads nothing

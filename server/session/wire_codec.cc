@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "goad/uncertainty.h"
 #include "server/base/clip.h"
+#include "server/session/hello_codec.h"
 #include "server/session/wire_checks.h"
 #include "server/wire/enums.h"
 
@@ -36,27 +36,6 @@ std::optional<ErrorInfo> CheckKind(const std::string& kind, const std::vector<st
 std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* field) {
   GOAD_REFUSE_IF(CheckLength(field, query_id.size(), 1, 64));
   return CheckName(field, query_id);
-}
-
-std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w) {
-  if (hello.protocol_version() != 1) {
-    return Invalid("hello.protocol_version", absl::StrCat(hello.protocol_version(), " is not 1"));
-  }
-  GOAD_REFUSE_IF(CheckLength("hello.device_name", hello.device_name().size(), 0, 128));
-  GOAD_REFUSE_IF(CheckName("hello.device_name", hello.device_name()));
-  GOAD_REFUSE_IF(CheckLength("hello.local_model", hello.local_model().size(), 0, 128));
-  GOAD_REFUSE_IF(CheckName("hello.local_model", hello.local_model()));
-  if (hello.uncertainty_metric() != v1::UNCERTAINTY_METRIC_UNSPECIFIED &&
-      hello.uncertainty_metric() != v1::UNCERTAINTY_METRIC_MARGIN) {
-    return Invalid("hello.uncertainty_metric", absl::StrCat(hello.uncertainty_metric(), " is not MARGIN (1)"));
-  }
-  if (hello.uncertainty_version() > 1) {
-    return Invalid("hello.uncertainty_version", absl::StrCat(hello.uncertainty_version(), " is not 0 or 1"));
-  }
-  const double power_dbm = hello.has_tx_power_dbm() ? hello.tx_power_dbm() : 10 * std::log10(200);  // 0.2 W
-  GOAD_REFUSE_IF(CheckRange("hello.tx_power_dbm", power_dbm, -60, 60));
-  *tx_power_w = FromDb(power_dbm - 30);
-  return std::nullopt;
 }
 
 namespace {
@@ -176,33 +155,7 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& confi
                                      std::shared_ptr<const PromptBody>* inline_prompt) {
   const LimitsConfig& limits = config.limits;
   meta->must_offload = query.must_offload();
-  switch (query.confidence_case()) {
-    case v1::Query::kUncertainty:
-      GOAD_REFUSE_IF(CheckRange("query.uncertainty", query.uncertainty(), 0, 1));
-      meta->uncertainty = query.uncertainty();
-      break;
-    case v1::Query::kFirstToken: {
-      if (query.first_token().top_size() > 100) {
-        return Invalid("query.first_token.top", absl::StrCat(query.first_token().top_size(), " entries, want 1..100"));
-      }
-      std::vector<TokenProbability> top;
-      for (const auto& entry : query.first_token().top()) top.push_back({entry.token(), entry.probability()});
-      const auto uncertainty = MarginUncertainty(std::move(top));
-      if (!uncertainty.ok()) {  // says "first_token.top[k]...: what is wrong"
-        const std::string message(uncertainty.status().message());
-        const size_t colon = message.find(": ");
-        return Invalid("query." + message.substr(0, colon), message.substr(colon + 2));
-      }
-      meta->uncertainty = *uncertainty;
-      break;
-    }
-    case v1::Query::CONFIDENCE_NOT_SET:
-      if (!query.must_offload()) {
-        return Invalid("query.uncertainty", "is missing; want uncertainty, first_token or must_offload");
-      }
-      meta->uncertainty = 1;
-      break;
-  }
+  GOAD_REFUSE_IF(DecodeUncertainty(query, MetricOf(meta->model), &meta->uncertainty));
   if (query.prompt_kind() < 0 || query.prompt_kind() > v1::PROMPT_KIND_CHAT) {
     return Invalid("query.prompt_kind", absl::StrCat(query.prompt_kind(), " is not TEXT (1) or CHAT (2)"));
   }

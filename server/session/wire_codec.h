@@ -15,14 +15,13 @@ namespace goad::server {
 
 // Each Decode* fills its outputs and returns nullopt, or returns what is wrong: field, value, range.
 
-std::optional<ErrorInfo> DecodeHello(const v1::Hello& hello, double* tx_power_w);
-
 // `decoded` gets one entry per site that was reported well, whatever else is in the report: an unknown site, a number
 // out of range, or a measurement that the site's uplink model does not use is what is returned, the first of them.
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
                                      const Config& config, double tx_power_w, MonotonicTime now,
                                      std::vector<LinkMeasurement>* decoded);
 
+// REQUIRES: meta->model is the session's.
 std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,
                                      std::shared_ptr<const PromptBody>* inline_prompt);
 

@@ -36,6 +36,15 @@ int64_t SizeOf(std::FILE* file) {
   return fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : 0;
 }
 
+void AddSaid(const LocalModel& model, json* line) {
+  const UncertaintySource& source = model.uncertainty;
+  if (!model.name.empty()) (*line)["model"] = model.name;
+  if (!source.prompt_form.empty()) (*line)["prompt_form"] = source.prompt_form;
+  if (source.tokens > 0) (*line)["uncertainty_tokens"] = source.tokens;
+  if (source.candidates > 0) (*line)["uncertainty_candidates"] = source.candidates;
+  if (!source.method.empty()) (*line)["uncertainty_method"] = source.method;
+}
+
 json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
 
 }  // namespace
@@ -114,12 +123,12 @@ void DecisionLog::Write(const EpochRecord& record) {
     if (record.held[i]) continue;
     const sched::Decision& d = record.result.decisions[i];
     const sched::Candidate& c = record.snapshot.candidates[i];
-    WriteDecision(record, record.query_ids[i], d, c.uncertainty, c.local_delay_s);
+    WriteDecision(record, record.query_ids[i], d, c.uncertainty, c.local_delay_s, record.models[i]);
   }
   for (const EarlyDecline& early : record.early) {
     sched::Decision decision;
     decision.reason = early.reason;
-    WriteDecision(record, early.query_id, decision, early.uncertainty, early.local_delay_s);
+    WriteDecision(record, early.query_id, decision, early.uncertainty, early.local_delay_s, early.model);
   }
   if (record.snapshot.candidates.empty()) return;
   if (config_.snapshot_every > 0 && epochs_++ % static_cast<uint64_t>(config_.snapshot_every) == 0) {
@@ -128,18 +137,20 @@ void DecisionLog::Write(const EpochRecord& record) {
 }
 
 void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
-                                double uncertainty, double local_delay_s) {
-  WriteLine(json{{"kind", "decision"},
-                 {"epoch", record.snapshot.epoch},
-                 {"query_id", query_id},
-                 {"verdict", sched::ToString(decision.verdict)},
-                 {"reason", sched::ToString(decision.reason)},
-                 {"site", record.SiteName(decision.site)},
-                 {"uncertainty", uncertainty},
-                 {"local_s", local_delay_s},
-                 {"upload_s", NumberOrNull(decision.predicted_upload_s)},
-                 {"compute_s", NumberOrNull(decision.predicted_compute_s)}}
-                .dump(-1, ' ', false, json::error_handler_t::replace));
+                                double uncertainty, double local_delay_s, const LocalModelPtr& model) {
+  json line = json{{"kind", "decision"},
+                   {"epoch", record.snapshot.epoch},
+                   {"query_id", query_id},
+                   {"verdict", sched::ToString(decision.verdict)},
+                   {"reason", sched::ToString(decision.reason)},
+                   {"site", record.SiteName(decision.site)},
+                   {"uncertainty", uncertainty},
+                   {"local_s", local_delay_s},
+                   {"upload_s", NumberOrNull(decision.predicted_upload_s)},
+                   {"compute_s", NumberOrNull(decision.predicted_compute_s)},
+                   {"metric", ToString(MetricOf(model))}};
+  if (model != nullptr) AddSaid(*model, &line);
+  WriteLine(line.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 void DecisionLog::Write(const OutcomeRecord& record) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "scheduler/types.h"
+#include "server/base/local_model.h"
 #include "server/config/config.h"
 
 namespace goad::server {
@@ -17,6 +18,7 @@ struct EarlyDecline {
   std::string query_id;
   sched::Reason reason = sched::Reason::kNoLink;
   double uncertainty = 0, local_delay_s = 0;
+  LocalModelPtr model;
 };
 
 struct EpochRecord {
@@ -27,6 +29,7 @@ struct EpochRecord {
   sched::EpochSnapshot snapshot;
   sched::EpochResult result;
   std::vector<std::string> query_ids;  // per candidate, the device's name of the query
+  std::vector<LocalModelPtr> models;   // per candidate, what its uncertainty is
   std::vector<bool> held;              // per candidate: forced, no eligible site, keeps waiting (no decision yet)
   std::vector<EarlyDecline> early;     // not in the snapshot
   double solver_s = 0;

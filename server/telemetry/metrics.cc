@@ -94,7 +94,9 @@ struct Metrics::Families {
   prometheus::Family<Histogram>& solver =
       BuildHistogram().Name("goad_solver_duration_seconds").Help("Time inside the policy.").Register(r);
   Histogram& epoch_candidates = OneHistogram(r, "goad_epoch_candidates", "Candidates per epoch.", kCandidates);
-  Histogram& uncertainty = OneHistogram(r, "goad_uncertainty", "Uncertainty of submitted queries.", kTenths);
+  prometheus::Family<Histogram>& uncertainties =
+      BuildHistogram().Name("goad_uncertainty").Help("Uncertainty of submitted queries, by its metric.").Register(r);
+  std::array<Histogram*, kUncertaintyMetrics> uncertainty{};
   Histogram& queue_wait = OneHistogram(r, "goad_queue_wait_seconds", "Query received to its decision.", kShortSeconds);
   Counter& tau_infeasible = OneCounter(
       r, "goad_tau_infeasible_total",
@@ -271,6 +273,10 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
     f_->local[static_cast<size_t>(reason)] = &f_->decisions.Add(
         {{"verdict", "LOCAL"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", ""}});
   }
+  for (size_t k = 0; k < f_->uncertainty.size(); ++k) {
+    const char* const metric = ToString(static_cast<UncertaintyMetric>(k + 1));
+    f_->uncertainty[k] = &f_->uncertainties.Add({{"metric", metric}}, kTenths);
+  }
   for (const char* part : kSnapshotParts) f_->snapshot_faults.Add({{"part", part}});
   // Zero from the start, so that a rate over them is right from the first one on.
   for (int k = 0; k < kRefusalCount; ++k) {
@@ -304,7 +310,9 @@ void Metrics::Epoch(const std::string& policy, size_t candidates, double solver_
   f_->epoch_duration.Observe(epoch_s);
   f_->solver.Add({{"policy", policy}}, kShortSeconds).Observe(solver_s);  // once per epoch: the look-up does not matter
 }
-void Metrics::Uncertainty(double uncertainty) { f_->uncertainty.Observe(uncertainty); }
+void Metrics::Uncertainty(UncertaintyMetric metric, double uncertainty) {
+  f_->uncertainty[static_cast<size_t>(metric) - 1]->Observe(uncertainty);
+}
 void Metrics::QueueWait(double wait_s) { f_->queue_wait.Observe(wait_s); }
 void Metrics::TauInfeasible() { f_->tau_infeasible.Increment(); }
 void Metrics::StaleLink() { f_->stale_links.Increment(); }

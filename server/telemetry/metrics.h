@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "scheduler/snapshot_check.h"
 #include "scheduler/types.h"
+#include "server/base/local_model.h"
 #include "server/base/refusal.h"
 #include "server/config/config.h"
 
@@ -67,7 +68,7 @@ class Metrics {
   void QueryLostWithStream(double age_s) { TerminalEvent(Terminal::kLost, age_s); }
   void LateTerminal();
   void Epoch(const std::string& policy, size_t candidates, double solver_s, double epoch_s);
-  void Uncertainty(double uncertainty);
+  void Uncertainty(UncertaintyMetric metric, double uncertainty);
   void QueueWait(double wait_s);
   void TauInfeasible();
   void TenantDecision(const std::string& tenant, double uncertainty, bool offloaded);  // engine thread only

@@ -3,10 +3,22 @@
 #ifndef GOAD_SERVER_WIRE_ENUMS_H_
 #define GOAD_SERVER_WIRE_ENUMS_H_
 
+#include "goad/uncertainty_source.h"
 #include "goad/v1/offload.pb.h"
 #include "scheduler/types.h"
 
 namespace goad::server {
+
+inline v1::UncertaintyMetric ToWire(UncertaintyMetric metric) {
+  switch (metric) {
+    case UncertaintyMetric::kMargin: return v1::UNCERTAINTY_METRIC_MARGIN;
+    case UncertaintyMetric::kMaxProbability: return v1::UNCERTAINTY_METRIC_MAX_PROBABILITY;
+    case UncertaintyMetric::kMeanLogprob: return v1::UNCERTAINTY_METRIC_MEAN_LOGPROB;
+    case UncertaintyMetric::kLowQuantile: return v1::UNCERTAINTY_METRIC_LOW_QUANTILE;
+    case UncertaintyMetric::kDeclared: return v1::UNCERTAINTY_METRIC_DECLARED;
+  }
+  return v1::UNCERTAINTY_METRIC_UNSPECIFIED;
+}
 
 inline v1::Verdict ToWire(sched::Verdict verdict) {
   switch (verdict) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "client_sdk/src/checks.h"
+#include "client_sdk/src/wire.h"
 #include "gtest/gtest.h"
 
 namespace goad::internal {
@@ -284,6 +286,44 @@ TEST_F(ClientCoreTest, AGoadThatNeverGreetsIsLeft) {
   EXPECT_EQ(problems_[0].detail, "no greeting within 20s");
   Advance(absl::Seconds(1));
   EXPECT_EQ(generation_, before + 1);
+}
+
+TEST_F(ClientCoreTest, HelloSaysHowTheUncertaintyIsMade) {
+  const v1::Hello& usual = sent_[0].hello();
+  EXPECT_EQ(usual.uncertainty_metric(), v1::UNCERTAINTY_METRIC_MARGIN);
+  EXPECT_EQ(usual.uncertainty_version(), 1u);
+  EXPECT_EQ(usual.uncertainty_tokens() + usual.uncertainty_candidates(), 0u);
+  ClientOptions options = Options();
+  options.local_model = "small-1b";
+  options.uncertainty = {UncertaintyMetric::kLowQuantile, 16, 10, "", "chat"};
+  const v1::Hello hello = HelloFrame(options).hello();
+  EXPECT_EQ(hello.uncertainty_metric(), v1::UNCERTAINTY_METRIC_LOW_QUANTILE);
+  EXPECT_EQ(hello.uncertainty_tokens(), 16u);
+  EXPECT_EQ(hello.uncertainty_candidates(), 10u);
+  EXPECT_EQ(hello.prompt_form(), "chat");
+  options.uncertainty = {.metric = UncertaintyMetric::kDeclared, .method = "vote-5"};
+  EXPECT_EQ(HelloFrame(options).hello().uncertainty_metric(), v1::UNCERTAINTY_METRIC_DECLARED);
+  EXPECT_EQ(HelloFrame(options).hello().uncertainty_method(), "vote-5");
+}
+
+// Candidates go to goad only where goad can make the session's number of them.
+TEST(Confidence, FirstTokenIsOfTheMetricsThatAreMadeFromIt) {
+  Query query;
+  query.id = "q";
+  query.prompt = "why?";
+  query.first_token = {{"a", 0.6}, {"b", 0.4}};
+  for (const UncertaintyMetric metric : {UncertaintyMetric::kMargin, UncertaintyMetric::kMaxProbability}) {
+    EXPECT_TRUE(CheckQuery(query, metric, std::nullopt).ok());
+    EXPECT_EQ(QueryFrame(query, metric, {}).query().first_token().top_size(), 2);
+  }
+  EXPECT_EQ(CheckQuery(query, UncertaintyMetric::kMeanLogprob, std::nullopt).message(),
+            "first_token: MEAN_LOGPROB is not made from it; want uncertainty");
+  query.uncertainty = 0.5;
+  EXPECT_TRUE(CheckQuery(query, UncertaintyMetric::kMeanLogprob, std::nullopt).ok());
+  query.uncertainty.reset();
+  query.first_token[0].token = "\xe4";  // travels as the number that goad would compute
+  EXPECT_NEAR(QueryFrame(query, UncertaintyMetric::kMargin, {}).query().uncertainty(), 0.8, 1e-12);
+  EXPECT_NEAR(QueryFrame(query, UncertaintyMetric::kMaxProbability, {}).query().uncertainty(), 0.4, 1e-12);
 }
 
 TEST_F(ClientCoreTest, WhatGoadCannotReadIsNotSentAndCostsNobodyElse) {

@@ -67,6 +67,12 @@ TEST(Client, OptionsThatCannotWorkAreNamed) {
             "INVALID_OPTIONS device_name: is not UTF-8 at byte 3");
   EXPECT_EQ(Refused({.address = kNobody, .device_name = std::string(129, 'x')}),
             "INVALID_OPTIONS device_name: 129 bytes, want 0..128");
+  EXPECT_EQ(Refused({.address = kNobody, .uncertainty = {.metric = UncertaintyMetric::kMeanLogprob}}),
+            "INVALID_OPTIONS uncertainty.tokens: 0 is not in 1..256 with MEAN_LOGPROB");
+  EXPECT_EQ(Refused({.address = kNobody, .uncertainty = {.metric = UncertaintyMetric::kDeclared, .method = "a\nb"}}),
+            "INVALID_OPTIONS uncertainty.method: holds a control character at byte 2");
+  EXPECT_EQ(Refused({.address = kNobody, .uncertainty = {.prompt_form = "\xff"}}),
+            "INVALID_OPTIONS uncertainty.prompt_form: is not UTF-8 at byte 0");
   EXPECT_EQ(Refused({.address = kNobody, .decision_budget = absl::InfiniteDuration()}),
             "INVALID_OPTIONS decision_budget: inf is not in 0..1h");
   EXPECT_EQ(Refused({.address = kNobody, .certificate_file = "a.pem"}),

@@ -1,7 +1,10 @@
 #include "goad/uncertainty.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
+#include <limits>
+#include <random>
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -48,6 +51,139 @@ TEST(MarginUncertainty, AgreesWithTheRecordedWorkload) {
     ++rows;
   }
   EXPECT_EQ(rows, 2000);
+}
+
+// The same tau cuts another share of the questions with fewer candidates: they are renormalised.
+TEST(MarginUncertainty, DependsOnTheNumberOfCandidates) {
+  std::ifstream in(std::string(GOAD_SOURCE_DIR) + "/deploy/llm/workload.jsonl");
+  std::string line;
+  int above_of_10 = 0, above_of_3 = 0;
+  while (std::getline(in, line)) {
+    const auto row = nlohmann::json::parse(line);
+    std::vector<TokenProbability> top;
+    for (const auto& entry : row["slm"]["top10"]) top.push_back({entry[0], entry[1]});
+    above_of_10 += *MarginUncertainty(top) > 0.8;
+    top.resize(3);  // the best first
+    above_of_3 += *MarginUncertainty(top) > 0.8;
+  }
+  EXPECT_EQ(above_of_10, 876);  // 44 % of 2000
+  EXPECT_EQ(above_of_3, 394);   // 20 %
+}
+
+TEST(MaxProbabilityUncertainty, HandWorked) {
+  EXPECT_NEAR(*MaxProbabilityUncertainty({{"a", 0.6}, {"b", 0.4}}), 0.4, 1e-12);
+  EXPECT_NEAR(*MaxProbabilityUncertainty({{"a", 1}, {"b", 1e-300}}), 0, 1e-12);
+  EXPECT_NEAR(*MaxProbabilityUncertainty({{" Yes", 0.3}, {"yes", 0.3}, {"no", 0.2}}), 0.25, 1e-12);
+  std::vector<TokenProbability> many;
+  for (int k = 0; k < 12; ++k) many.push_back({std::string(1, static_cast<char>('a' + k)), k < 10 ? 0.09 : 0.04});
+  EXPECT_NEAR(*MaxProbabilityUncertainty(many), 0.9, 1e-12);  // only the best ten count
+  EXPECT_EQ(MaxProbabilityUncertainty({{"a", 1}}).status(), MarginUncertainty({{"a", 1}}).status());
+}
+
+TEST(FirstTokenUncertainty, IsTheMetricAskedForOrNone) {
+  const std::vector<TokenProbability> top = {{"a", 0.6}, {"b", 0.4}};
+  EXPECT_NEAR(*FirstTokenUncertainty(UncertaintyMetric::kMargin, top), 0.8, 1e-12);
+  EXPECT_NEAR(*FirstTokenUncertainty(UncertaintyMetric::kMaxProbability, top), 0.4, 1e-12);
+  for (const auto& [metric, name] : {std::pair(UncertaintyMetric::kMeanLogprob, "MEAN_LOGPROB"),
+                                     std::pair(UncertaintyMetric::kLowQuantile, "LOW_QUANTILE"),
+                                     std::pair(UncertaintyMetric::kDeclared, "DECLARED")}) {
+    EXPECT_EQ(FirstTokenUncertainty(metric, top).status().message(),
+              std::string("first_token: ") + name + " is not made from it; want uncertainty");
+  }
+}
+
+TEST(MeanLogprobUncertainty, HandWorked) {
+  const double half = std::log(0.5), eighth = std::log(0.125);
+  EXPECT_NEAR(*MeanLogprobUncertainty({half}), 0.5, 1e-12);
+  EXPECT_NEAR(*MeanLogprobUncertainty({half, eighth}), 0.75, 1e-12);  // 1 - sqrt(1/16)
+  EXPECT_EQ(*MeanLogprobUncertainty({0, 0, 0}), 0);
+  EXPECT_EQ(*MeanLogprobUncertainty({0.01}), 0);  // rounding
+  EXPECT_NEAR(*MeanLogprobUncertainty({-1e-12}), 1e-12, 1e-24);
+  EXPECT_EQ(*MeanLogprobUncertainty({0, -std::numeric_limits<double>::infinity()}), 1);
+  EXPECT_EQ(*MeanLogprobUncertainty(std::vector<double>(256, -9999)), 1);
+}
+
+TEST(LowQuantileUncertainty, HandWorked) {
+  std::vector<double> eleven, one = {std::log(0.3)};
+  for (int k = 11; k >= 1; --k) eleven.push_back(std::log(0.05 * k));
+  EXPECT_NEAR(*LowQuantileUncertainty(one), 0.7, 1e-12);
+  EXPECT_NEAR(*LowQuantileUncertainty(eleven), 0.9, 1e-12);  // place 0.1 * 10 is the second least, 0.1
+  // Place 0.1 of two: a tenth of the way from the least.
+  EXPECT_NEAR(*LowQuantileUncertainty({-1, -2}), 1 - std::exp(-1.9), 1e-12);
+  EXPECT_EQ(*LowQuantileUncertainty({0, 0, 0}), 0);
+  // What a mean hides: one guess in eight sure tokens.
+  const std::vector<double> guess = {0, 0, 0, std::log(0.01), 0, 0, 0, 0};
+  EXPECT_NEAR(*MeanLogprobUncertainty(guess), 1 - std::pow(0.01, 1.0 / 8), 1e-12);  // 0.44
+  EXPECT_NEAR(*LowQuantileUncertainty(guess), 1 - std::pow(0.01, 0.3), 1e-12);      // 0.75
+}
+
+TEST(LogprobUncertainties, RefuseWhatIsNone) {
+  for (const auto uncertainty : {+[](std::vector<double> l) { return MeanLogprobUncertainty(l); },
+                                 +[](std::vector<double> l) { return LowQuantileUncertainty(std::move(l)); }}) {
+    EXPECT_EQ(uncertainty({}).status().message(), "logprobs: 0 tokens, want 1..256");
+    EXPECT_EQ(uncertainty(std::vector<double>(257, -1)).status().message(), "logprobs: 257 tokens, want 1..256");
+    EXPECT_EQ(uncertainty({-1, 0.02}).status().message(),
+              "logprobs[1]: 0.02 is no natural logarithm of a probability, want at most 0");
+    EXPECT_EQ(uncertainty({std::nan("")}).status().message(),
+              "logprobs[0]: nan is no natural logarithm of a probability, want at most 0");
+  }
+}
+
+// All in 0..1, and never lower when the model is less sure of something.
+TEST(Uncertainties, StayInRangeAndAreMonotone) {
+  const char* const given = std::getenv("GOAD_TEST_SEED");
+  const auto seed = given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
+  SCOPED_TRACE("GOAD_TEST_SEED=" + std::to_string(seed));
+  std::mt19937 random(seed);
+  const auto uniform = [&] { return std::uniform_real_distribution<double>()(random); };
+  for (int run = 0; run < 2000; ++run) {
+    std::vector<TokenProbability> top(2 + random() % 12);
+    for (size_t k = 0; k < top.size(); ++k) top[k] = {std::string(1, static_cast<char>('a' + k)), uniform()};
+    const double margin = *MarginUncertainty(top), max = *MaxProbabilityUncertainty(top);
+    EXPECT_TRUE(0 <= max && max <= margin && margin <= 1) << max << " " << margin;
+    auto best = std::max_element(top.begin(), top.end(),
+                                 [](const auto& a, const auto& b) { return a.probability < b.probability; });
+    best->probability = std::min(1.0, best->probability + 0.1);
+    EXPECT_LE(*MarginUncertainty(top), margin + 1e-12);
+    EXPECT_LE(*MaxProbabilityUncertainty(top), max + 1e-12);
+
+    std::vector<double> logprobs(1 + random() % 40);
+    for (double& logprob : logprobs) logprob = random() % 20 == 0 ? -9999 : std::log(1 - uniform());
+    const double mean = *MeanLogprobUncertainty(logprobs), low = *LowQuantileUncertainty(logprobs);
+    EXPECT_TRUE(0 <= mean && mean <= 1 && 0 <= low && low <= 1) << mean << " " << low;
+    double& one = logprobs[random() % logprobs.size()];
+    one = std::min(0.0, one + uniform());
+    EXPECT_LE(*MeanLogprobUncertainty(logprobs), mean + 1e-12);
+    EXPECT_LE(*LowQuantileUncertainty(logprobs), low + 1e-12);
+  }
+}
+
+TEST(CheckUncertaintySource, NamesWhatDoesNotBelongToTheMetric) {
+  const auto wrong = [](const UncertaintySource& source) {
+    return std::string(CheckUncertaintySource(source).message());
+  };
+  using Metric = UncertaintyMetric;
+  EXPECT_EQ(wrong({}), "");
+  EXPECT_EQ(wrong({.metric = static_cast<Metric>(6)}),
+            "metric: 6 is not MARGIN (1), MAX_PROBABILITY (2), MEAN_LOGPROB (3), LOW_QUANTILE (4) or DECLARED (5)");
+  EXPECT_EQ(wrong({.tokens = 1}), "tokens: 1 is not 0 with MARGIN");
+  EXPECT_EQ(wrong({.metric = Metric::kDeclared, .tokens = -1, .method = "m"}), "tokens: -1 is not 0 with DECLARED");
+  for (const Metric metric : {Metric::kMeanLogprob, Metric::kLowQuantile}) {
+    EXPECT_EQ(wrong({.metric = metric, .tokens = 1}), "");
+    EXPECT_EQ(wrong({.metric = metric, .tokens = 256}), "");
+    EXPECT_EQ(wrong({.metric = metric}), std::string("tokens: 0 is not in 1..256 with ") + ToString(metric));
+    EXPECT_EQ(wrong({.metric = metric, .tokens = 257}),
+              std::string("tokens: 257 is not in 1..256 with ") + ToString(metric));
+  }
+  EXPECT_EQ(wrong({.candidates = 1}), "candidates: 1 is not 0 or in 2..100");
+  EXPECT_EQ(wrong({.candidates = 101}), "candidates: 101 is not 0 or in 2..100");
+  EXPECT_EQ(wrong({.candidates = 100}), "");
+  EXPECT_EQ(wrong({.metric = Metric::kMaxProbability, .method = "m"}), "method: 1 bytes, want 0 with MAX_PROBABILITY");
+  EXPECT_EQ(wrong({.metric = Metric::kDeclared}), "method: 0 bytes, want 1..64 with DECLARED");
+  EXPECT_EQ(wrong({.metric = Metric::kDeclared, .method = std::string(65, 'm')}),
+            "method: 65 bytes, want 1..64 with DECLARED");
+  EXPECT_EQ(wrong({.metric = Metric::kDeclared, .method = std::string(64, 'm')}), "");
+  EXPECT_EQ(wrong({.prompt_form = std::string(65, 'p')}), "prompt_form: 65 bytes, want 0..64");
 }
 
 TEST(FirstTokenFromJson, ReadsEveryForm) {

@@ -265,9 +265,15 @@ TEST_F(RecordFrames, Raw) {
   raw.Read(FrameCase::kProtocolError);
   raw.Send(FrameOf("hello { protocol_version: 9 }"));
   raw.Read(FrameCase::kProtocolError);
+  raw.Send(FrameOf(
+      "hello { protocol_version: 1 uncertainty_metric: UNCERTAINTY_METRIC_MEAN_LOGPROB uncertainty_tokens: 257 }"));
+  raw.Read(FrameCase::kProtocolError);
+  raw.Send(FrameOf("hello { protocol_version: 1 uncertainty_method: 'm' }"));
+  raw.Read(FrameCase::kProtocolError);
   raw.Send(
       FrameOf("hello { protocol_version: 1 device_name: 'raw' local_model: 'm' uncertainty_metric: "
-              "UNCERTAINTY_METRIC_MARGIN uncertainty_version: 1 tx_power_dbm: 23 }"));
+              "UNCERTAINTY_METRIC_MAX_PROBABILITY uncertainty_version: 1 tx_power_dbm: 23 uncertainty_candidates: 10 "
+              "prompt_form: 'chat' }"));
   raw.Read(FrameCase::kWelcome);
   raw.Send(FrameOf("hello { protocol_version: 1 }"));
   raw.Read(FrameCase::kProtocolError);
@@ -288,6 +294,8 @@ TEST_F(RecordFrames, Raw) {
   raw.Send(FrameOf("query { query_id: 'poem' uncertainty: 0.5 prompt_bits: 8 kind: 'poem' }"));
   raw.Read(FrameCase::kProtocolError);
   raw.Send(FrameOf("query { query_id: 'none' prompt_bits: 8 }"));
+  raw.Read(FrameCase::kProtocolError);
+  raw.Send(FrameOf("query { query_id: 'one' prompt_bits: 8 first_token { top { token: 'a' probability: 1 } } }"));
   raw.Read(FrameCase::kProtocolError);
   const std::string q =
       "query { query_id: 'q' uncertainty: 0.95 prompt_kind: PROMPT_KIND_TEXT prompt_bits: 800 local_delay_s: 0.5 "

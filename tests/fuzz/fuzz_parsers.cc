@@ -102,7 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const char c : bytes) piecewise += pieces.Push(std::string(1, c));
   if (at_once != piecewise + pieces.Finish()) abort();
 #elif GOAD_FUZZ_LOGPROBS
-  // Every number that is read is one, and so is every uncertainty. Lines are the chunks of a stream.
+  // Every number that is read is one, and candidates and content make an uncertainty. Lines are the chunks of a stream.
   const std::string strict = goad::openai::StrictJson(bytes);
   if (goad::openai::StrictJson(strict) != strict) abort();
   if (!goad::openai::IsValidUtf8(strict)) abort();
@@ -116,15 +116,30 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   goad::FirstTokenReader reader;
+  goad::ContentReader content(4), all_content(256);
   for (size_t from = 0; from < bytes.size();) {
     const size_t end = std::min(bytes.find('\n', from), bytes.size());
     (void)reader.Push(bytes.substr(from, end - from));
+    (void)content.Push(bytes.substr(from, end - from));
+    (void)all_content.Push(bytes.substr(from, end - from));
     from = end + 1;
   }
   if (const auto top = reader.Candidates(); top.ok()) {
     if (top->size() < 2 || top->size() > 10) abort();
     const auto margin = goad::MarginUncertainty(*top);
-    if (margin.ok() && !(*margin >= 0 && *margin <= 1)) abort();  // refused: one answer alone says nothing
+    if (margin.ok() && !(*margin >= 0 && *margin <= 1)) abort();
+    const auto max = goad::MaxProbabilityUncertainty(*top);
+    if (max.ok() != margin.ok() || (max.ok() && !(*max >= 0 && *max <= *margin))) abort();
+  }
+  for (goad::ContentReader* const few : {&content, &all_content}) {
+    few->End();
+    const auto logprobs = few->Logprobs();
+    const goad::LeftOut out = few->left_out();
+    if (out.begins.size() > 60 || out.blanks < 0 || out.special < 0 || out.thoughts < 0 || out.tool_calls < 0) abort();
+    if (!logprobs.ok()) continue;
+    if (logprobs->empty() || logprobs->size() > (few == &content ? 4 : 256)) abort();
+    const auto mean = goad::MeanLogprobUncertainty(*logprobs), low = goad::LowQuantileUncertainty(*logprobs);
+    if (!mean.ok() || !low.ok() || !(*mean >= 0 && *mean <= 1 && *low >= 0 && *low <= 1)) abort();
   }
 #elif GOAD_FUZZ_CONFIG
   (void)goad::server::ParseConfig("fuzz.yaml", std::string(bytes));

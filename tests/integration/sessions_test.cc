@@ -105,6 +105,40 @@ TEST_F(SessionsTest, AnOperatorEndsOneSession) {
   EXPECT_EQ(second.Read().decision().verdict(), v1::VERDICT_OFFLOAD);
 }
 
+// From an app's options to what operators see, and to the number that goad makes.
+TEST_F(SessionsTest, OperatorsSeeWhatASessionsUncertaintyIs) {
+  config_.policy.tau = 0.5;
+  StartDaemon();
+  const auto client = Client::Connect({.address = address_,
+                                       .device_name = "d",
+                                       .local_model = "small-1b",
+                                       .uncertainty = {UncertaintyMetric::kMaxProbability, 0, 10, "", "chat"}});
+  WaitUntil([&] { return client->connected(); });
+  const v1::SessionsResponse sessions = Sessions();
+  ASSERT_EQ(sessions.sessions_size(), 1);
+  const v1::SessionInfo& session = sessions.sessions(0);
+  EXPECT_EQ(session.uncertainty_metric(), v1::UNCERTAINTY_METRIC_MAX_PROBABILITY);
+  EXPECT_EQ(session.uncertainty_candidates(), 10u);
+  EXPECT_EQ(session.local_model(), "small-1b");
+  EXPECT_EQ(session.prompt_form(), "chat");
+  client->ReportLinks({{.site = "a", .gain_db = -80}});
+  Query query;
+  query.prompt = "why?";
+  query.first_token = {{"a", 0.6}, {"b", 0.4}};  // 0.4; the margin is 0.8 and above tau
+  const Answer answer = client->Ask(query, [] { return std::string("local"); });
+  EXPECT_EQ(answer.decision.reason, "NO_GAIN");
+
+  const auto declares = Client::Connect({.address = address_,
+                                         .device_name = "e",
+                                         .uncertainty = {.metric = UncertaintyMetric::kDeclared, .method = "m"}});
+  WaitUntil([&] { return declares->connected(); });
+  EXPECT_EQ(declares->Ask(query, [] { return std::string("local"); }).why_local, "INVALID_QUERY");
+  const v1::SessionsResponse both = Sessions();
+  std::set<std::string> methods;
+  for (const v1::SessionInfo& other : both.sessions()) methods.insert(other.uncertainty_method());
+  EXPECT_EQ(methods, (std::set<std::string>{"", "m"}));
+}
+
 TEST_F(SessionsTest, AnOldSessionGetsAGoodbyeFinishesWhatRunsAndAnswersWhatCrossesIt) {
   config_.limits.session_max_age = absl::Seconds(1);
   backend_.set_script([](FakeLlmServer::Exchange& e) {

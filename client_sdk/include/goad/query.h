@@ -16,8 +16,8 @@ namespace goad {
 
 struct Query {
   std::string id;                                         // 1..64 bytes of UTF-8, unique; empty = a random UUID
-  std::optional<double> uncertainty;                      // 0..1; or
-  std::vector<TokenProbability> first_token;              // from which it is computed: 2..100 entries
+  std::optional<double> uncertainty;                      // 0..1; ClientOptions::uncertainty says what it is; or
+  std::vector<TokenProbability> first_token;              // the candidates of kMargin, kMaxProbability: 2..100
   bool must_offload = false;                              // the device has no local model
   std::string prompt;                                     // text, UTF-8, at most Limits::prompt_bytes; or
   std::vector<std::pair<std::string, std::string>> chat;  // (system|user|assistant, content); not empty = a chat prompt
@@ -111,6 +111,7 @@ struct Problem {
 struct ClientOptions {
   std::string address = "127.0.0.1:7443";  // any gRPC target; a port is 1..65535
   std::string device_name, local_model;    // at most 128 bytes of UTF-8 each
+  UncertaintySource uncertainty;           // what all of this client's uncertainties are; goad is told
   std::optional<double> tx_power_dbm;      // -60..60; default 23 dBm
   // Nothing heard for this long after Ask: answer locally. At least twice the server's epoch period is sensible. At
   // most 1 h.

@@ -317,6 +317,38 @@ TEST_F(SessionCoreTest, ABadHelloIsRefusedAndMayBeSaidAgain) {
   Greet();
 }
 
+// The Hello says what a session's numbers are; queries, operators and logs go by it.
+TEST_F(SessionCoreTest, TheMetricOfAHelloHoldsForItsSession) {
+  v1::DeviceFrame hello = HelloFrame();
+  hello.mutable_hello()->set_local_model("small-1b");
+  hello.mutable_hello()->set_uncertainty_metric(v1::UNCERTAINTY_METRIC_MEAN_LOGPROB);
+  Send(hello);
+  ExpectError("OUT_OF_RANGE", v1::ERROR_CODE_INVALID_ARGUMENT, "hello.uncertainty_tokens");
+  EXPECT_FALSE(device_->core->greeted());
+  hello.mutable_hello()->set_uncertainty_tokens(16);
+  Send(hello);
+  ASSERT_TRUE(Next().has_welcome());
+  v1::DeviceFrame query = QueryFrame("q");
+  for (const char* token : {"a", "b"}) {
+    v1::TokenProbability* top = query.mutable_query()->mutable_first_token()->add_top();
+    top->set_token(token);
+    top->set_probability(0.5);
+  }
+  Send(query);
+  ExpectError("OUT_OF_RANGE", v1::ERROR_CODE_INVALID_ARGUMENT, "query.first_token", "q");
+  Send(QueryFrame("q"));
+  const std::vector<SubmitQuery> submitted = Got<SubmitQuery>();
+  ASSERT_EQ(submitted.size(), 1u);
+  const LocalModelPtr model = submitted[0].meta.model;
+  ASSERT_NE(model, nullptr);
+  EXPECT_EQ(MetricOf(model), UncertaintyMetric::kMeanLogprob);
+  const std::vector<SessionRow> rows = registry_.List(10);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].model, model) << "one copy of the strings per session";
+  EXPECT_EQ(model->name, "small-1b");
+  EXPECT_EQ(model->uncertainty.tokens, 16);
+}
+
 TEST_F(SessionCoreTest, AnEmptyFrameAndOneOfTheFutureAreRefusedAndTheSessionGoesOn) {
   Greet();
   Send(v1::DeviceFrame());

@@ -165,25 +165,9 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
 TEST(Names, HoldNoControlCharacters) {
   for (const char* bad : {"a\nb", "\x1b[2J", "tab\t", "del\x7f", "c1\xc2\x9b"}) {
     EXPECT_TRUE(CheckQueryId(bad, "query.query_id")) << bad;
-    v1::Hello hello;
-    hello.set_protocol_version(1);
-    hello.set_device_name(bad);
-    double power = 0;
-    EXPECT_TRUE(DecodeHello(hello, &power)) << bad;
   }
   EXPECT_TRUE(CheckQueryId(std::string("nul\0", 4), "query.query_id"));
   EXPECT_FALSE(CheckQueryId("Gerät 7", "query.query_id"));
-}
-
-TEST(DecodeHello, RefusesWhatItDoesNotSpeak) {
-  double power = 0;
-  v1::Hello hello;
-  EXPECT_EQ(DecodeHello(hello, &power)->message, "hello.protocol_version: 0 is not 1");
-  hello.set_protocol_version(1);
-  EXPECT_FALSE(DecodeHello(hello, &power));
-  EXPECT_NEAR(power, 0.2, 1e-9);
-  hello.set_uncertainty_metric(static_cast<v1::UncertaintyMetric>(5));
-  EXPECT_EQ(DecodeHello(hello, &power)->message, "hello.uncertainty_metric: 5 is not MARGIN (1)");
 }
 
 }  // namespace

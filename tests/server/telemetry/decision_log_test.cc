@@ -98,6 +98,37 @@ TEST_F(DecisionLogTest, OutcomesThatTheDiskCannotKeepUpWithAreCounted) {
   EXPECT_GE(std::count(text.begin(), text.end(), '\n'), 16384) << "what waits is written";
 }
 
+TEST_F(DecisionLogTest, ADecisionSaysWhatItsUncertaintyIs) {
+  Open();
+  auto record = std::make_shared<EpochRecord>();
+  LocalModel model{"small-1b", {UncertaintyMetric::kLowQuantile, 16, 10, "", "chat"}};
+  LocalModel declared{"", {UncertaintyMetric::kDeclared, 0, 0, "vote-5", ""}};
+  record->snapshot.candidates.resize(1);
+  record->result.decisions.resize(1);
+  record->query_ids = {"a"};
+  record->held = {false};
+  record->models = {std::make_shared<const LocalModel>(model)};
+  record->early = {{"b", sched::Reason::kNoLink, 0.5, 1, std::make_shared<const LocalModel>(declared)},
+                   {"c", sched::Reason::kNoLink, 0.5, 1}};
+  feed_.Publish(std::move(record));
+  log_.reset();
+  std::istringstream lines(Text());
+  std::vector<nlohmann::json> read;
+  for (std::string line; std::getline(lines, line);) read.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(read.size(), 3u);
+  EXPECT_EQ(read[0].at("query_id"), "a");
+  EXPECT_EQ(read[0].at("metric"), "LOW_QUANTILE");
+  EXPECT_EQ(read[0].at("model"), "small-1b");
+  EXPECT_EQ(read[0].at("uncertainty_tokens"), 16);
+  EXPECT_EQ(read[0].at("uncertainty_candidates"), 10);
+  EXPECT_EQ(read[0].at("prompt_form"), "chat");
+  EXPECT_FALSE(read[0].contains("uncertainty_method"));
+  EXPECT_EQ(read[1].at("metric"), "DECLARED");
+  EXPECT_EQ(read[1].at("uncertainty_method"), "vote-5");
+  EXPECT_EQ(read[2].at("metric"), "MARGIN");
+  EXPECT_FALSE(read[2].contains("model"));
+}
+
 TEST_F(DecisionLogTest, BeginsAgainWhenItsFolderIsBack) {
   Open();
   Decide("first");

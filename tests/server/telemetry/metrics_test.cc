@@ -61,6 +61,7 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
   metrics.Backend(sched::SiteIndex{0}, 0, 2, 0);
   metrics.Compute(sched::SiteIndex{0}, 2, 1.1);  // 45 % of it was not foreseen
   metrics.Compute(sched::SiteIndex{0}, 0, 1);
+  metrics.Uncertainty(UncertaintyMetric::kDeclared, 0.55);
   sched::SiteState state;
   state.prefill_tokens_per_s = 4;
   metrics.ServiceTimes(sched::SiteIndex{0}, state, 7);
@@ -72,7 +73,10 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
         "goad_prediction_relative_error_bucket{part=\"compute\",site=\"cell-a\",le=\"0.5\"} 1\n",
         "goad_prediction_relative_error_count{part=\"compute\",site=\"cell-a\"} 1\n",
         "goad_service_seconds{part=\"prompt_token\",site=\"cell-a\"} 0.25\n",
-        "goad_service_samples{site=\"cell-a\"} 7\n", "goad_backend_up{backend=\"http://x\",site=\"cell-a\"} 0\n",
+        "goad_uncertainty_bucket{metric=\"DECLARED\",le=\"0.5\"} 0\n",
+        "goad_uncertainty_bucket{metric=\"DECLARED\",le=\"0.6\"} 1\n", "goad_uncertainty_count{metric=\"MARGIN\"} 0\n",
+        "goad_uncertainty_count{metric=\"LOW_QUANTILE\"} 0\n", "goad_service_samples{site=\"cell-a\"} 7\n",
+        "goad_backend_up{backend=\"http://x\",site=\"cell-a\"} 0\n",
         "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"loading\"} 1\n",
         "goad_backend_state{backend=\"http://x\",site=\"cell-a\",state=\"unknown\"} 0\n"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line;

@@ -25,5 +25,14 @@ TEST(EnumsTest, EveryVerdictIsTheOneOfTheSameNameAndTheProtocolHasNoOther) {
   EXPECT_EQ(v1::Verdict_descriptor()->value_count(), 3);
 }
 
+TEST(EnumsTest, EveryMetricIsTheOneOfTheSameNameAndNumberAndTheProtocolHasNoOther) {
+  for (int k = 1; k <= kUncertaintyMetrics; ++k) {
+    const auto metric = static_cast<UncertaintyMetric>(k);
+    EXPECT_EQ(v1::UncertaintyMetric_Name(ToWire(metric)), absl::StrCat("UNCERTAINTY_METRIC_", ToString(metric)));
+    EXPECT_EQ(static_cast<int>(ToWire(metric)), k);  // clients send the number
+  }
+  EXPECT_EQ(v1::UncertaintyMetric_descriptor()->value_count(), kUncertaintyMetrics + 1);
+}
+
 }  // namespace
 }  // namespace goad::server
