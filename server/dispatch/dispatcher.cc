@@ -143,7 +143,7 @@ void Dispatcher::Take(Query& query, AnswerPart part, MonotonicTime now) {
     attempt.last_alive = now;
     pool_.Heard(sched::ToIndex(query.request.site), attempt.backend, now);
   }
-  if ((part.tokens > 0 || !part.text.empty()) && !Emit(query, std::move(part), now)) return Abandon(query, now);
+  if (!part.empty() && !Emit(query, std::move(part), now)) return Abandon(query, now);
   if (failed) return AttemptFailed(query, ServerError(attempt.reader.error()), now);
   if (attempt.reader.state() == AnswerReader::State::kWhole) Complete(query, now);
 }
@@ -161,6 +161,9 @@ bool Dispatcher::Emit(Query& query, AnswerPart part, MonotonicTime now) {
   event.text_offset = query.text_bytes;
   event.tokens = part.tokens;
   event.logprobs = std::move(part.logprobs);
+  event.reasoning = std::move(part.reasoning);
+  event.tool_calls = std::move(part.tool_calls);
+  event.refusal = part.refusal;
   query.text_bytes += part.text.size();
   event.text = std::move(part.text);
   const Delivery delivery = sink_->Deliver(query.request.session, std::move(event));

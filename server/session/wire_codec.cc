@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client_sdk/openai/app_request.h"
 #include "goad/uncertainty.h"
 #include "server/base/clip.h"
 #include "server/session/wire_checks.h"
@@ -130,30 +131,69 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
   return first;
 }
 
+namespace {
+
+// As it was uploaded, but for what frames it.
+size_t TextBytes(const v1::Prompt& prompt) {
+  size_t bytes = prompt.text().size() + prompt.options_json().size();
+  for (const v1::ChatMessage& message : prompt.chat().messages()) bytes += message.content().size() + message.json().size();
+  return bytes;
+}
+
+// "PATH: what" of the OpenAI wire, below a field of ours.
+ErrorInfo InvalidJson(const std::string& field, const absl::Status& status) {
+  return Invalid(field, std::string(status.message()));
+}
+
+std::optional<ErrorInfo> DecodeMessage(const v1::ChatMessage& message, const std::string& field,
+                                       const LimitsConfig& limits, openai::Message* decoded) {
+  if (!message.json().empty()) {
+    if (!message.role().empty() || !message.content().empty()) {
+      return Invalid(field + ".json", "stands beside a role or a content; want one or the other");
+    }
+    auto read = openai::ReadAppMessage(message.json(), static_cast<size_t>(limits.prompt_bytes), limits.remote_images);
+    if (!read.ok()) return InvalidJson(field + ".json", read.status());
+    *decoded = *std::move(read);
+    return std::nullopt;
+  }
+  constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant"};
+  if (std::find(std::begin(kRoles), std::end(kRoles), message.role()) == std::end(kRoles)) {
+    return Invalid(field + ".role",
+                   absl::StrCat("\"", Clip(message.role()), "\" is not system, developer, user or assistant"));
+  }
+  decoded->role = message.role();
+  decoded->content = message.content();
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* field, bool chat, int64_t max_bytes,
-                                      std::shared_ptr<const PromptBody>* body) {
+                                      const LimitsConfig& limits, std::shared_ptr<const PromptBody>* body) {
   const auto name = [&](const char* leaf) { return absl::StrCat(field, ".", leaf); };
   auto decoded = std::make_shared<PromptBody>();
-  size_t bytes = 0;
+  decoded->chat = chat;
+  if (chat && prompt.body_case() != v1::Prompt::kChat) return Invalid(name("chat"), "is missing; prompt_kind is CHAT");
+  if (!chat && prompt.body_case() != v1::Prompt::kText) return Invalid(name("text"), "is missing; prompt_kind is TEXT");
+  GOAD_REFUSE_IF(CheckLength(name(chat ? "chat" : "text"), TextBytes(prompt), 1, static_cast<size_t>(max_bytes)));
   if (chat) {
-    if (prompt.body_case() != v1::Prompt::kChat) return Invalid(name("chat"), "is missing; prompt_kind is CHAT");
     const int count = prompt.chat().messages_size();
     if (count < 1 || count > 256) return Invalid(name("chat.messages"), absl::StrCat(count, " entries, want 1..256"));
-    decoded->chat = true;
     for (const v1::ChatMessage& message : prompt.chat().messages()) {
-      if (message.role() != "system" && message.role() != "user" && message.role() != "assistant") {
-        return Invalid(name("chat.messages.role"),
-                       absl::StrCat("\"", Clip(message.role()), "\" is not system, user or assistant"));
-      }
-      bytes += message.content().size();
-      decoded->messages.emplace_back(message.role(), message.content());
+      GOAD_REFUSE_IF(
+          DecodeMessage(message, name("chat.messages"), limits, &decoded->messages.emplace_back()));
     }
   } else {
-    if (prompt.body_case() != v1::Prompt::kText) return Invalid(name("text"), "is missing; prompt_kind is TEXT");
-    bytes = prompt.text().size();
     decoded->text = prompt.text();
   }
-  GOAD_REFUSE_IF(CheckLength(name(chat ? "chat" : "text"), bytes, 1, static_cast<size_t>(max_bytes)));
+  if (!prompt.options_json().empty()) {
+    auto options = openai::ReadAppOptions(prompt.options_json(), limits.prompt_options);
+    if (!options.ok()) return InvalidJson(name("options_json"), options.status());
+    if (options->tools && !chat) return Invalid(name("options_json"), "tools: only with prompt_kind CHAT");
+    decoded->tools = options->tools;
+    decoded->options = std::move(options->json);
+  }
+  decoded->reasoning = prompt.reasoning();
   if (prompt.has_temperature()) {
     GOAD_REFUSE_IF(CheckRange(name("temperature").c_str(), prompt.temperature(), 0, 2));
     decoded->temperature = prompt.temperature();
@@ -209,7 +249,7 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& confi
   meta->chat = query.prompt_kind() == v1::PROMPT_KIND_CHAT;
   if (query.has_inline_prompt()) {
     GOAD_REFUSE_IF(
-        DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes, inline_prompt));
+        DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes, limits, inline_prompt));
   } else {
     GOAD_REFUSE_IF(CheckRange("query.prompt_bits", static_cast<double>(query.prompt_bits()), 1,
                               8.0 * static_cast<double>(limits.prompt_bytes)));
@@ -284,6 +324,23 @@ void EncodeLogprob(const TokenLogprob& from, v1::TokenLogprob* to) {
   }
 }
 
+}  // namespace
+
+void EncodeToolCalls(std::vector<openai::ToolCallPiece> pieces, v1::Tokens* tokens) {
+  for (openai::ToolCallPiece& piece : pieces) {
+    const int last = tokens->tool_calls_size() - 1;
+    const bool goes_on = last >= 0 && piece.id.empty() && piece.name.empty() &&
+                         static_cast<int>(tokens->tool_calls(last).index()) == piece.index;
+    v1::ToolCallPiece& wire = goes_on ? *tokens->mutable_tool_calls(last) : *tokens->add_tool_calls();
+    wire.set_index(static_cast<uint32_t>(piece.index));
+    wire.mutable_id()->append(piece.id);
+    wire.mutable_name()->append(piece.name);
+    wire.mutable_arguments()->append(piece.arguments);
+  }
+}
+
+namespace {
+
 struct Encoder {
   v1::ServerFrame& frame;
   const std::string& query_id;
@@ -310,6 +367,9 @@ struct Encoder {
     tokens.set_text(std::move(event.text));
     tokens.set_tokens(static_cast<uint32_t>(event.tokens));
     for (const TokenLogprob& logprob : event.logprobs) EncodeLogprob(logprob, tokens.add_logprobs());
+    tokens.set_reasoning(std::move(event.reasoning));
+    tokens.set_refusal(event.refusal);
+    EncodeToolCalls(std::move(event.tool_calls), &tokens);
   }
   void operator()(const CompletedEvent& event) const {
     v1::Completed& completed = *frame.mutable_completed();
