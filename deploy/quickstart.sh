@@ -73,7 +73,6 @@ sites=''
 add_site() {  # NAME URL
   sites+="  - name: $1
     uplink: {model: shannon, bandwidth: 100MHz}
-    compute: {model: batching, prefill_rate: 3000, token_time: 1ms, token_time_per_query: 1ms}
     backends: [{url: \"$2\", model: \"$model\", api: $api}]
 "
 }
@@ -108,6 +107,7 @@ policy: {name: goa, tau: 0.8}
 sites:
 ${sites}decision_log: {path: $run/decisions.jsonl, snapshots: 1/100}
 CONFIG
+rm -f "$run"/decisions.jsonl*  # of an earlier run
 build/goad --config "$run/goad.yaml" > "$run/goad.log" 2>&1 < /dev/null &
 goad=$!
 pids=($goad "${pids[@]}")  # stopped first, so that it drains while its backends live
@@ -123,6 +123,15 @@ step "50 devices, $questions questions, about $((questions / 25)) s"
 status=0
 build/goad-loadgen --address "127.0.0.1:$listen" --workload deploy/llm/workload.jsonl --devices 50 \
   --questions "$questions" --rate 25 --device_factor 8 || status=$?
+
+# How far off the predicted compute was: goad was told nothing of these servers.
+build/goad-sim fit --after 100 "$run/decisions.jsonl" | awk '
+  /^\(uploads\)/ { exit }
+  / the daemon, when it decided / { site = $1 }
+  / (configured|learned) +[0-9]/ {
+    if (!head++) printf "\n  predicted compute of an answer, after the first 100   median error     bias\n"
+    printf "  %-22s %-30s %10s %% %6s %%\n", site, $1 == "learned" ? "learned by goad" : "where it started (defaults)", $2, $4
+  }'
 
 cat <<WHERE
 

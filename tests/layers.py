@@ -40,7 +40,7 @@ RULES = [
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h",
                           r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO, GRPC]),
     (r"server/planner/.*", [r"server/planner/.*", r"server/base/mutex\.h", CORE, WIRE, PROTO, GRPC]),
-    (r"server/sim/.*", [CORE, r"server/(base|engine|sim|telemetry)/.*", r"scheduler/(sim|workload)/.*",
+    (r"server/sim/.*", [CORE, ESTIMATE, r"server/(base|engine|sim|telemetry)/.*", r"server/config/config\.h", r"scheduler/(sim|workload)/.*",
                         r"client_sdk/openai/json_text\.h", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"server/ctl/.*", [r"server/ctl/.*", r"server/base/(read_file|clip)\.h", r"server/config/config_loader\.h", PROTO, GRPC]),
@@ -54,6 +54,7 @@ RULES = [
     (r"client_sdk/src/stream_connection\.cc", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, GRPC]),
     (r"client_sdk/src/.*", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, OPENAI]),
     (r"client_sdk/examples/.*", [r"goad/[a-z_]+\.h"]),
+    (r"client_sdk/loadgen/policy_trial\.(h|cc)", [r"client_sdk/loadgen/.*", PROTO, GRPC]),
     (r"client_sdk/loadgen/.*", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/.*", r"scheduler/workload/.*"]),
 ]
 RESTRICTED = re.compile(r"(scheduler|server|client_sdk|goad|tests|grpcpp|prometheus|nlohmann|yaml-cpp|curl|spdlog)/|simdjson\.h")

@@ -18,20 +18,6 @@ double Wilson(double share, int n, double sign) {
   return (share + z2 / 2 + sign * kZ * std::sqrt(share * (1 - share) / n + z2 / (4 * n))) / (1 + z2);
 }
 
-PairedDifference Difference(const std::vector<int>& differences) {
-  PairedDifference result;
-  const double n = static_cast<double>(differences.size());
-  if (n < 2) return result;
-  double sum = 0, squares = 0;
-  for (const int d : differences) {
-    sum += d;
-    squares += d * d;
-  }
-  result.mean = sum / n;
-  result.half_width = kZ * std::sqrt(std::max(0.0, squares / n - result.mean * result.mean) / (n - 1));
-  return result;
-}
-
 std::string Row(const char* name, const Proportion& p) {
   return absl::StrFormat("  %-22s %5.1f %%   (95 %%: %.1f .. %.1f)\n", name, 100 * p.value(), 100 * p.low(),
                          100 * p.high());
@@ -52,6 +38,17 @@ std::string Reasons(const std::map<std::string, int>& reasons) {
 double Proportion::low() const { return Wilson(value(), total, -1); }
 double Proportion::high() const { return Wilson(value(), total, +1); }
 
+PairedDifference DifferenceOf(const std::vector<double>& differences) {
+  PairedDifference result;
+  const double n = static_cast<double>(differences.size());
+  if (n < 2) return result;
+  result.mean = std::accumulate(differences.begin(), differences.end(), 0.0) / n;
+  double squares = 0;
+  for (const double d : differences) squares += (d - result.mean) * (d - result.mean);
+  result.half_width = kZ * std::sqrt(squares / (n - 1) / n);
+  return result;
+}
+
 Quantiles QuantilesOf(std::vector<double> seconds) {
   Quantiles q;
   q.count = static_cast<int>(seconds.size());
@@ -69,8 +66,7 @@ Quantiles QuantilesOf(std::vector<double> seconds) {
 
 Report MakeReport(const std::vector<Outcome>& outcomes) {
   Report report;
-  std::vector<double> delay, local_delay, edge_delay, ttft, tpot;
-  std::vector<int> over_local, under_edge;
+  std::vector<double> delay, local_delay, edge_delay, ttft, tpot, over_local, under_edge;
   report.asked = static_cast<int>(outcomes.size());
   for (const Outcome& outcome : outcomes) {
     if (outcome.answers == 0) ++report.lost;
@@ -99,8 +95,8 @@ Report MakeReport(const std::vector<Outcome>& outcomes) {
     under_edge.push_back(right - edge);
   }
   report.accuracy.total = report.all_local.total = report.all_edge.total = report.local + report.edge;
-  report.over_local = Difference(over_local);
-  report.under_edge = Difference(under_edge);
+  report.over_local = DifferenceOf(over_local);
+  report.under_edge = DifferenceOf(under_edge);
   report.delay = QuantilesOf(std::move(delay));
   report.local_delay = QuantilesOf(std::move(local_delay));
   report.edge_delay = QuantilesOf(std::move(edge_delay));
@@ -109,15 +105,18 @@ Report MakeReport(const std::vector<Outcome>& outcomes) {
   return report;
 }
 
+std::string WhatIsEmulated(const FleetOptions& options) {
+  return absl::StrFormat(
+      "Emulated: local answers are recorded and take their recorded time times %.4g (independently of\n"
+      "each other); the radio fades by Rayleigh and an upload takes the time that goad's granted share\n"
+      "gives. Real: goad, its decisions, and every offloaded answer (from the live backend).\n",
+      options.device_factor);
+}
+
 std::string FormatReport(const Report& r, const FleetOptions& o) {
   std::string text = absl::StrFormat("%d devices, %d questions, %.4g a second (open loop, Poisson)\n", o.devices,
                                      r.asked, o.rate_per_s);
-  absl::StrAppendFormat(
-      &text,
-      "Emulated: local answers are recorded and take their recorded time times %.4g (independently of\n"
-      "each other); the radio fades by Rayleigh and an upload takes the time that goad's granted share\n"
-      "gives. Real: goad, its decisions, and every offloaded answer (from the live backend).\n\n",
-      o.device_factor);
+  absl::StrAppend(&text, WhatIsEmulated(o), "\n");
   absl::StrAppendFormat(&text, "  %-22s %6d\n", "asked", r.asked);
   absl::StrAppendFormat(&text, "  %-22s %6d   %s\n", "answered locally", r.local, Reasons(r.local_by_reason));
   absl::StrAppendFormat(&text, "  %-22s %6d   %s\n", "offloaded", r.edge, Reasons(r.edge_by_reason));

@@ -18,10 +18,11 @@ struct Proportion {
   double high() const;
 };
 
-// Mean difference of paired 0/1 outcomes with its 95 % normal interval.
+// Mean difference of paired outcomes with its 95 % normal interval.
 struct PairedDifference {
   double mean = 0, half_width = 0;
 };
+PairedDifference DifferenceOf(const std::vector<double>& differences);
 
 struct Quantiles {
   int count = 0;
@@ -38,6 +39,7 @@ struct Report {
 };
 
 Report MakeReport(const std::vector<Outcome>& outcomes);
+std::string WhatIsEmulated(const FleetOptions& options);  // for the head of every report
 std::string FormatReport(const Report& report, const FleetOptions& options);
 
 }  // namespace goad::loadgen

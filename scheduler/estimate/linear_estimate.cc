@@ -1,6 +1,7 @@
 #include "scheduler/estimate/linear_estimate.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace goad::estimate {
 namespace {
@@ -8,6 +9,9 @@ namespace {
 constexpr double kRidge = 0.3;          // samples that the coefficients' being as they are is worth
 constexpr double kMostRise = 3;         // a sample counts as at most so many times what was predicted
 constexpr double kMostFall = 3;         // and weighs as if it were at least the prediction divided by this
+constexpr double kFarOff = 2;           // a sample above so many times what was predicted, or below its inverse,
+constexpr int kChanged = 4;             // so many times in a row
+constexpr double kOutdated = 0.5;       // makes what was before count so much less with each
 constexpr double kLeastSeconds = 1e-6;  // predictions below count as this: from 0 there is no way up
 constexpr double kLeastSquare = 1e-12;  // of a feature that was always 0: any ridge above 0 keeps its prior
 
@@ -34,7 +38,9 @@ void LinearEstimate::Add(const Vector& features, double seconds, const Vector& p
   const double weight = 1 / (predicted_s * std::max(value_s, predicted_s / kMostFall));
   samples_ = trust > 0 ? samples_ + 1 : 1;
   last_s_ = now_s;
-  const double kept = keep_ * trust;
+  const bool above = seconds > kFarOff * predicted_s, below = kFarOff * seconds < predicted_s;
+  streak_ = above ? std::max(streak_, 0) + 1 : below ? std::min(streak_, 0) - 1 : 0;
+  const double kept = keep_ * trust * (std::abs(streak_) >= kChanged ? kOutdated : 1);
   const double newest = std::max(1 / static_cast<double>(samples_), 1 - keep_);
   for (size_t k = 0; k < kFeatures; ++k) {
     square_[k] += newest * (weight * features[k] * features[k] - square_[k]);

@@ -13,6 +13,8 @@ namespace goad::estimate {
 // - Coefficients are never below 0.
 // - A sample weighs by its value: relative errors count, of what is measured and what was predicted in equal parts.
 // - A sample counts as at most 3 times what was predicted: a wild one moves little, a doubling passes.
+// - Four in a row that took more than twice, or less than half, of what was predicted are no wild samples any more:
+//   what was before counts half with each of them, and with each that follows.
 // - Older samples fade: a new one leaves `keep` of their weight. What fades is made up by a ridge towards the present
 // coefficients: along
 //   what the samples do not tell apart the coefficients stay as they are, at first as the prior has them, while their
@@ -45,6 +47,7 @@ class LinearEstimate {
   Vector square_ = {};        // running mean of each feature's weighted square: the scale of its ridge
   Vector coefficients_ = {};  // at the last sample
   double last_s_ = 0;         // when that was
+  int streak_ = 0;            // samples in a row above twice the prediction; negative: below half of it
   uint64_t samples_ = 0;
 };
 

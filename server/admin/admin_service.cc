@@ -20,6 +20,8 @@ namespace {
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
+constexpr double kLongestTrial_s = 86400;
+
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
 }
@@ -142,6 +144,7 @@ class AdminService final : public v1::Admin::CallbackService {
       response->set_uptime_s(SecondsBetween(ports_.started, MonotonicTime::Now()));
       response->set_policy(engine.policy);
       response->set_policy_overridden(engine.policy_overridden);
+      response->set_policy_trial_left_s(engine.policy_trial_left_s);
       response->set_tau(engine.tau);
       response->set_tau_overridden(engine.tau_overridden);
       response->set_config_version(ports_.config->Current()->version);
@@ -300,8 +303,13 @@ class AdminService final : public v1::Admin::CallbackService {
   ServerUnaryReactor* SetPolicy(CallbackServerContext* context, const v1::SetPolicyRequest* request,
                                 v1::SetPolicyResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    const absl::Status status = ports_.check_policy(request->policy());
-    if (status.ok()) ports_.inbox->Push(goad::server::SetPolicy{request->policy()});
+    const double trial_s = request->trial_s();
+    const bool ends_trial = request->policy().empty() && trial_s > 0;
+    absl::Status status = ends_trial ? absl::OkStatus() : ports_.check_policy(request->policy());
+    if (status.ok() && !(trial_s >= 0 && trial_s <= kLongestTrial_s)) {
+      status = absl::InvalidArgumentError(absl::StrCat("trial_s: ", trial_s, " is not in 0..", kLongestTrial_s));
+    }
+    if (status.ok()) ports_.inbox->Push(goad::server::SetPolicy{request->policy(), absl::Seconds(trial_s)});
     reactor->Finish(ToGrpc(status));
     return reactor;
   }

@@ -53,15 +53,20 @@ std::string Reasons(const v1::EpochSummary& epoch) {
   return absl::StrJoin(words, ", ");
 }
 
+std::string Ago(double seconds) { return absl::FormatDuration(absl::Seconds(std::round(seconds))); }
+
 int Status(const Context& context, const std::string&) {
   v1::StatusResponse status;
   if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
   if (context.json) return PrintJson(status), kOk;
-  const auto overridden = [](bool is) { return is ? "  (set by hand, until the next reload)" : ""; };
+  const auto overridden = [](bool is) -> std::string { return is ? "  (set by hand, until the next reload)" : ""; };
   std::cout << "goad " << status.version() << "  "
             << Coloured(context, !status.draining(), status.draining() ? "draining" : "serving") << "  up "
             << absl::FormatDuration(absl::Seconds(std::round(status.uptime_s()))) << "\n"
-            << "policy   " << status.policy() << overridden(status.policy_overridden()) << "\n"
+            << "policy   " << status.policy()
+            << (status.policy_trial_left_s() > 0 ? "  (on trial, for another " + Ago(status.policy_trial_left_s()) + ")"
+                                                 : overridden(status.policy_overridden()))
+            << "\n"
             << "tau      " << status.tau() << overridden(status.tau_overridden()) << "\n"
             << "config   version " << status.config_version() << "\n"
             << "epochs   " << status.epochs() << "\n"
@@ -70,8 +75,6 @@ int Status(const Context& context, const std::string&) {
             << " for their prompt, " << status.running_queries() << " running\n";
   return kOk;
 }
-
-std::string Ago(double seconds) { return absl::FormatDuration(absl::Seconds(std::round(seconds))); }
 
 int Sites(const Context& context, const std::string&) {
   v1::SitesResponse sites;
@@ -206,9 +209,15 @@ int Policy(const Context& context, const std::string& name) {
   }
   v1::SetPolicyRequest request;
   request.set_policy(name);
+  request.set_trial_s(absl::ToDoubleSeconds(context.trial));
   v1::SetPolicyResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::SetPolicy, request, &response)) return failed;
-  std::cout << "policy is " << name << " until the next reload\n";
+  std::cout << "policy is " << name;
+  if (context.trial > absl::ZeroDuration()) {
+    std::cout << " for " << absl::FormatDuration(context.trial) << ", then what it was before\n";
+  } else {
+    std::cout << " until the next reload\n";
+  }
   return kOk;
 }
 
@@ -325,7 +334,7 @@ const std::vector<Command>& Commands() {
       {"top", "", "a live full-screen view; q or Ctrl-C ends it", true, &Top},
       {"explain", "QUERY", "the costs that led to a recent decision", true, &Explain},
       {"tau", "[TAU]", "show tau, or set it (0..1) until the next reload", true, &Tau},
-      {"policy", "[NAME]", "show the policy, or set it until the next reload", true, &Policy},
+      {"policy", "[NAME]", "show the policy, or set it until the next reload or --for a time", true, &Policy},
       {"kick", "SESSION", "end one session (its name as in sessions); the device may come again", true, &Kick},
       {"site", "SITE drain|resume", "nothing new to a site, what runs there is finished; or take it back", true, &Site},
       {"backend", "SITE URL drain|resume", "the same for one of its LLM servers, by URL or number from 0", true,

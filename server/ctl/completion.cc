@@ -14,7 +14,7 @@ std::string Completion(const std::string& shell) {
     described.push_back(absl::StrCat("'", command.name, ":", command.help, "'"));
   }
   const std::string flags =
-      "--address= --json --watch --limit= --timeout= --ca= --certificate= --key= --help --version";
+      "--address= --json --watch --limit= --for= --timeout= --ca= --certificate= --key= --help --version";
   if (shell == "bash") {
     return absl::StrCat(
         "_goadctl() {\n"

@@ -25,6 +25,7 @@ struct Context {
   bool watch = false;
   bool colours = false;  // standard output is a terminal
   uint32_t limit = 0;
+  absl::Duration trial;                // 0 = none
   std::vector<std::string> arguments;  // of the command, all of them
 };
 

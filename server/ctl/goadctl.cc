@@ -20,6 +20,7 @@ ABSL_FLAG(bool, json, false, "print JSON: the messages of admin.proto; with --wa
 ABSL_FLAG(bool, watch, false, "epochs: go on, as they are decided");
 ABSL_FLAG(uint32_t, limit, 0,
           "sessions, epochs: at most so many, up to 1000; 0 = 100 sessions, 20 epochs, no end with --watch");
+ABSL_FLAG(absl::Duration, for, absl::ZeroDuration(), "policy NAME: try it for so long, 10m or 45s; then what it was before");
 ABSL_FLAG(absl::Duration, timeout, absl::Seconds(5), "longest wait for an answer of goad");
 ABSL_FLAG(std::string, ca, "", "PEM file; set = speak TLS with an admin listener behind a TLS proxy");
 ABSL_FLAG(std::string, certificate, "", "PEM file with a client certificate, for --ca");
@@ -86,6 +87,7 @@ int main(int argc, char** argv) {
   context.json = absl::GetFlag(FLAGS_json);
   context.watch = absl::GetFlag(FLAGS_watch);
   context.limit = absl::GetFlag(FLAGS_limit);
+  context.trial = absl::GetFlag(FLAGS_for);
   context.colours = isatty(STDOUT_FILENO) != 0;
   context.arguments.assign(words.begin() + 2, words.end());
   if (command->remote) {

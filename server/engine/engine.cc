@@ -31,9 +31,13 @@ MonotonicTime Engine::NextEpoch() const {
   return std::min({held_wake_, last_arrival_ + config_->epoch.min_period, oldest_fresh_ + config_->epoch.period});
 }
 
-MonotonicTime Engine::NextWake() const { return std::min(NextEpoch(), life_.queries().next_expiry()); }
+MonotonicTime Engine::NextWake() const { return std::min({NextEpoch(), life_.queries().next_expiry(), trial_end_}); }
 
 void Engine::Tick(MonotonicTime now) {
+  if (trial_end_ <= now) {
+    EndTrial();
+    UsePolicy();
+  }
   WakeHeld(life_.Expire(now), now);
   if (NextEpoch() <= now) RunEpoch(now);
 }
@@ -74,8 +78,12 @@ void Engine::On(Drain&, MonotonicTime now) {
 void Engine::On(ApplyConfig& event, MonotonicTime now) {
   config_ = std::move(event.config);
   life_.SetConfig(config_);
-  if (!event.keep_overrides) policy_overridden_ = tau_overridden_ = false;
-  if (!policy_overridden_) UsePolicy(config_->policy.name);  // validated by the config room
+  if (!event.keep_overrides) {
+    tau_overridden_ = false;
+    policy_override_.clear();
+    EndTrial();
+  }
+  UsePolicy();
   if (!tau_overridden_) tau_ = config_->policy.tau;
   ports_.metrics->Tau(tau_);
   WakeHeld(Wake::kSoon, now);
@@ -89,21 +97,35 @@ void Engine::On(SetTau& event, MonotonicTime now) {
 }
 
 void Engine::On(SetPolicy& event, MonotonicTime now) {
-  UsePolicy(event.name);  // checked by Admin
-  policy_overridden_ = true;
+  EndTrial();
+  if (event.trial > absl::ZeroDuration()) {
+    policy_trial_ = event.name;
+    if (!event.name.empty()) trial_end_ = now + event.trial;
+  } else {
+    policy_override_ = event.name;
+  }
+  UsePolicy();
   WakeHeld(Wake::kSoon, now);
 }
 
-void Engine::UsePolicy(const std::string& name) {
-  policy_name_ = name;
-  policy_ = *sched::MakePolicy(name, {.lambda_s = config_->policy.lambda_s});
+void Engine::EndTrial() {
+  policy_trial_.clear();
+  trial_end_ = MonotonicTime::Infinite();
+}
+
+void Engine::UsePolicy() {  // names were checked by the configuration or by Admin
+  policy_name_ = !policy_trial_.empty()      ? policy_trial_
+                 : !policy_override_.empty() ? policy_override_
+                                             : config_->policy.name;
+  policy_ = *sched::MakePolicy(policy_name_, {.lambda_s = config_->policy.lambda_s});
 }
 
 void Engine::On(Inspect& event, MonotonicTime now) {
   EngineStatus status;
   status.policy = policy_name_;
   status.tau = tau_;
-  status.policy_overridden = policy_overridden_;
+  status.policy_overridden = !policy_override_.empty() || !policy_trial_.empty();
+  if (!policy_trial_.empty()) status.policy_trial_left_s = std::max(0.0, SecondsBetween(now, trial_end_));
   status.tau_overridden = tau_overridden_;
   status.epochs = epoch_;
   status.draining = draining_;

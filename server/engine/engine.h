@@ -54,7 +54,8 @@ class Engine {
   void On(Other& event, MonotonicTime now) {
     WakeHeld(life_.On(event, now), now);
   }
-  void UsePolicy(const std::string& name);
+  void UsePolicy();  // on trial, else the operator's, else the configuration's
+  void EndTrial();
   MonotonicTime NextEpoch() const;              // when it is due; Infinite() when nobody waits
   void WakeHeld(Wake wake, MonotonicTime now);  // those that an epoch left without an answer
 
@@ -89,8 +90,10 @@ class Engine {
   std::shared_ptr<const Config> config_;
   std::unique_ptr<const sched::OffloadPolicy> policy_;
   std::string policy_name_;
-  std::atomic<double> tau_{1};  // atomic for tau() only
-  bool policy_overridden_ = false, tau_overridden_ = false;
+  std::atomic<double> tau_{1};                  // atomic for tau() only
+  std::string policy_override_, policy_trial_;  // empty = none
+  MonotonicTime trial_end_ = MonotonicTime::Infinite();
+  bool tau_overridden_ = false;
   bool draining_ = false;
 
   QueryLife life_;

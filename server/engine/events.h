@@ -162,7 +162,8 @@ struct SetTau {
   double tau = 1;
 };
 struct SetPolicy {
-  std::string name;  // REQUIRES: known to sched::MakePolicy
+  std::string name;  // REQUIRES: known to sched::MakePolicy; or empty, with a trial: the one that runs is over
+  absl::Duration trial = absl::ZeroDuration();  // what was in force before is so again after it; 0 = until a reload
 };
 
 struct Inspect {

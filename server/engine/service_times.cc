@@ -29,8 +29,33 @@ void ServiceEstimate::Add(const ComputeConfig& compute, const ServedSample& samp
   declared_ = keep * declared_ + declared;
   computed_ = keep * computed_ + sample.prompt_tokens;
   const double output = sample.output_tokens;
-  estimate_.Add({1, static_cast<double>(sample.prompt_tokens), output, output * queries}, sample.compute_s,
-                Prior(compute), Seconds(now));
+  const estimate::Vector features = {1, static_cast<double>(sample.prompt_tokens), output, output * queries};
+  const estimate::Vector start = Start(compute);
+  estimate_.Add(features, sample.compute_s, start, Seconds(now));
+  Remember(features, estimate_.At(start, Seconds(now)));
+}
+
+void ServiceEstimate::Remember(const estimate::Vector& features, const estimate::Vector& learned) {
+  ++answers_;
+  const double newest = std::max(1.0 / static_cast<double>(answers_), 1.0 / (kEvery * kRemembered));
+  for (size_t k = 0; k < features.size(); ++k) mean_question_[k] += newest * (features[k] - mean_question_[k]);
+  if (answers_ % kEvery != 0) return;
+  const uint64_t times = answers_ / kEvery;
+  remembered_[(times - 1) % kRemembered] = learned;
+  auto sorted = remembered_;
+  const auto quarter = sorted.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(times, kRemembered) / 4);
+  std::nth_element(sorted.begin(), quarter,
+                   sorted.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(times, kRemembered)),
+                   [this](const estimate::Vector& a, const estimate::Vector& b) {
+                     return estimate::Dot(a, mean_question_) < estimate::Dot(b, mean_question_);
+                   });
+  usual_ = *quarter;
+}
+
+estimate::Vector ServiceEstimate::Start(const ComputeConfig& compute) const {
+  const estimate::Vector configured = Prior(compute);
+  if (answers_ < kEvery) return configured;
+  return estimate::Dot(usual_, mean_question_) < estimate::Dot(configured, mean_question_) ? usual_ : configured;
 }
 
 double ServiceEstimate::ComputedPerDeclared() const {
@@ -41,9 +66,14 @@ double ServiceEstimate::ComputedPerDeclared() const {
 ServiceTimes ServiceEstimate::At(const ComputeConfig& compute, MonotonicTime now) const {
   ServiceTimes times{compute.overhead_s, compute.prefill_tokens_per_s, compute.token_time_s,
                      compute.token_time_per_query_s};
-  times.samples = Learns(compute) ? estimate_.SamplesAt(Seconds(now)) : 0;
-  if (times.samples == 0) return times;  // to the last bit
-  const estimate::Vector learned = estimate_.At(Prior(compute), Seconds(now));
+  if (!Learns(compute)) return times;
+  const estimate::Vector start = Start(compute);
+  times.samples = estimate_.SamplesAt(Seconds(now));
+  if (times.samples == 0) {
+    if (start == Prior(compute)) return times;  // to the last bit
+    times.samples = answers_;
+  }
+  const estimate::Vector learned = estimate_.At(start, Seconds(now));
   times.overhead_s = learned[0];
   times.prefill_tokens_per_s = 1 / std::max(learned[1] * ComputedPerDeclared(), kLeastTokenSeconds);
   times.token_time_s = learned[2];

@@ -29,6 +29,7 @@ struct EngineStatus {
   std::string policy;
   double tau = 1;
   bool policy_overridden = false, tau_overridden = false;
+  double policy_trial_left_s = 0;  // 0 = no policy is on trial
   uint64_t epochs = 0;
   int pending = 0, granted = 0, running = 0;
   bool draining = false;

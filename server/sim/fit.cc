@@ -50,22 +50,24 @@ absl::Status Fit::Read(std::istream& in, const std::string& source) {
 
 void Fit::AddUpload(const OutcomeRecord& record, MonotonicTime at) {
   ++upload_.answers;
-  upload_.decided.Add(record.predicted_upload_s, *record.upload_s);
+  if (upload_.answers > after_) upload_.decided.Add(record.predicted_upload_s, *record.upload_s);
   if (!record.sharers) return;
   ++upload_.samples;
   uplinks_->Refresh(at);
   const auto predicted_s = [&](const UplinkTimes& times) {
     return times.round_trip_s + record.prompt_bits * *record.sharers / times.uplink_bps;
   };
-  upload_.configured.Add(predicted_s(UplinkTable::kFirst), *record.upload_s);
-  upload_.learned.Add(predicted_s(uplinks_->Of(record.device, at)), *record.upload_s);
+  if (upload_.samples > after_) {
+    upload_.configured.Add(predicted_s(UplinkTable::kFirst), *record.upload_s);
+    upload_.learned.Add(predicted_s(uplinks_->Of(record.device, at)), *record.upload_s);
+  }
   uplinks_->Add(record.device, record.prompt_bits, *record.sharers, *record.upload_s, at);
 }
 
 void Fit::AddAnswer(const OutcomeRecord& record, MonotonicTime at) {
   Site& site = sites_[record.site];
   ++site.answers;
-  site.decided.Add(record.predicted_compute_s, *record.compute_s);
+  if (site.answers > after_) site.decided.Add(record.predicted_compute_s, *record.compute_s);
   if (!record.computed_tokens || !record.output_tokens || !record.queries || !record.configured) return;
   ++site.samples;
   SiteConfig config;
@@ -75,6 +77,7 @@ void Fit::AddAnswer(const OutcomeRecord& record, MonotonicTime at) {
   const ComputeConfig& compute = config.compute;
   const ServiceTimes start = ServiceEstimate().At(compute, at), learned = site.estimate.At(compute, at);
   const auto add = [&](const ServiceTimes& times, double output_tokens, FitErrors* errors) {
+    if (site.samples <= after_) return;
     errors->Add(Predicted(times, record.prompt_tokens, output_tokens, *record.queries), *record.compute_s);
   };
   add(start, *record.output_tokens, &site.configured);

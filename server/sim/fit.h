@@ -30,6 +30,9 @@ struct FitErrors {
 // learned from. Thread-compatible.
 class Fit {
  public:
+  // `after`: the first so many samples of a site, and uploads, are learned from but count for no error.
+  explicit Fit(size_t after = 0) : after_(after) {}
+
   // Adds the outcomes of `in`; the files of a rotated log come oldest first. Lines of other kinds are passed over.
   // INVALID_ARGUMENT names the line of `source` that is no JSON object, or the field of an outcome that cannot be.
   absl::Status Read(std::istream& in, const std::string& source);
@@ -58,6 +61,7 @@ class Fit {
   void AddAnswer(const OutcomeRecord& record, MonotonicTime at);
   static nlohmann::json Row(const Part& part);
 
+  const size_t after_;
   size_t outcomes_ = 0;
   double last_s_ = 0;
   std::map<std::string, Site> sites_;

@@ -30,6 +30,7 @@
 #include "server/sim/fit.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
+#include "server/sim/run_report.h"
 
 ABSL_FLAG(std::string, policy, "",
           "policy that decides; bench and sweep take a list: goa,min-delay. solve, run: goa when not given");
@@ -50,11 +51,26 @@ ABSL_FLAG(std::string, workload, "",
 ABSL_FLAG(std::string, sweep, "sweep.jsonl",
           "sweep writes this file (and goes on where it stopped), plot and report read it");
 ABSL_FLAG(std::string, out, "sweep-report", "plot, report: the folder to write to");
-ABSL_FLAG(double, rate, 2000, "run: questions per second, Poisson");
-ABSL_FLAG(double, seconds, 10, "run: of virtual time");
+ABSL_FLAG(absl::optional<double>, rate, absl::nullopt, "run: questions per second, Poisson [2000]");
+ABSL_FLAG(absl::optional<double>, seconds, absl::nullopt, "run: of virtual time [10; all --arrivals]");
 ABSL_FLAG(int, max_queries, 100, "run: queries at a site at once");
 ABSL_FLAG(std::string, log, "", "run: write the snapshot of every epoch and every outcome there, for replay and fit");
-ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; fit: print an object");
+ABSL_FLAG(std::string, arrivals, "",
+          "run: questions of a trace at batching sites: CSV with columns time_s, prompt_tokens, output_tokens");
+ABSL_FLAG(std::vector<std::string>, uplink, std::vector<std::string>(),
+          "run with --arrivals: traces of uplinks, a list of CSV files with columns time_s, uplink_bps; devices take "
+          "shifted pieces of them in turn");
+ABSL_FLAG(double, time_scale, 1, "run with --arrivals: they come so much faster; see the slots held");
+ABSL_FLAG(int, devices, 200, "run with --uplink: devices that the questions come from");
+ABSL_FLAG(std::string, learn, "on",
+          "run with --arrivals: on: goad learns as the daemon does; off: the configured numbers count; true: the right "
+          "ones do, to compare with");
+ABSL_FLAG(double, configured_error, 1,
+          "run with --arrivals: the configured numbers say that the sites are so much faster than they are");
+ABSL_FLAG(std::vector<std::string>, compare, std::vector<std::string>(),
+          "run: a list of policies, each with the same questions: one table");
+ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; run, fit: print an object");
+ABSL_FLAG(uint32_t, after, 0, "fit: the first so many answers of a site are learned from, but count for no error");
 ABSL_FLAG(bool, csv, false, "bench: print comma-separated values");
 
 namespace {
@@ -74,12 +90,15 @@ constexpr char kUsage[] =
     "  goad-sim report [--sweep FILE] [--out DIR]\n"
     "                                           what the sweep shows, as one page: DIR/index.html\n"
     "  goad-sim plot [--sweep FILE] [--out DIR] its pictures alone, as SVG\n"
-    "  goad-sim run [--policy NAME] [--rate R] [--seconds S] [--log FILE]\n"
+    "  goad-sim run [--policy NAME | --compare NAME,...] [--rate R] [--seconds S] [--log FILE] [--json]\n"
     "                                           questions over virtual time through the daemon's engine\n"
+    "  goad-sim run --arrivals FILE [--uplink FILE,...] [--time-scale X] [--learn on|off|true] ...\n"
+    "                                           the same with recorded arrivals and uplinks, and sites that goad has "
+    "to learn\n"
     "  goad-sim replay [--policy NAME] FILE...  decide the snapshots of a decision log again, bit for bit, or by "
     "another\n"
     "                                           policy; exit status 1 when they differ from the log\n"
-    "  goad-sim fit [--json] FILE...            how well the outcomes of a decision log (rotated ones oldest first) "
+    "  goad-sim fit [--json] [--after N] FILE... how well the outcomes of a decision log (rotated ones oldest first) "
     "are\n"
     "                                           predicted by the configured numbers, and by what goad learns\n"
     "\n"
@@ -229,24 +248,46 @@ int PlotOrReport(bool report) {
 }
 
 int RunCommand() {
-  goad::server::RunOptions options;
+  namespace server = goad::server;
+  server::RunOptions options;
   options.policy = OnePolicy();
   const auto tau = OneTau();
   if (!tau.ok()) return Fail(std::string(tau.status().message()));
   options.tau = *tau;
   options.lambda_s = Lambda();
-  options.rate = absl::GetFlag(FLAGS_rate);
-  options.seconds = absl::GetFlag(FLAGS_seconds);
+  if (const auto rate = absl::GetFlag(FLAGS_rate)) options.rate = *rate;
+  if (const auto seconds = absl::GetFlag(FLAGS_seconds)) options.seconds = *seconds;
   options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
   options.max_queries = absl::GetFlag(FLAGS_max_queries);
   options.seed = absl::GetFlag(FLAGS_seed);
   options.workload = absl::GetFlag(FLAGS_workload);
   options.log = absl::GetFlag(FLAGS_log);
+  options.arrivals = absl::GetFlag(FLAGS_arrivals);
+  options.time_scale = absl::GetFlag(FLAGS_time_scale);
+  options.uplinks = absl::GetFlag(FLAGS_uplink);
+  options.devices = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_devices)));
+  options.configured_error = absl::GetFlag(FLAGS_configured_error);
+  const std::map<std::string, server::Learn> ways = {
+      {"on", server::Learn::kOn}, {"off", server::Learn::kOff}, {"true", server::Learn::kTrue}};
+  const auto learn = ways.find(absl::GetFlag(FLAGS_learn));
+  if (learn == ways.end())
+    return Fail(absl::StrCat("learn: \"", absl::GetFlag(FLAGS_learn), "\" is not one of on, off, true"));
+  options.learn = learn->second;
   if (Watched()) options.progress = [](double share) { ShowProgress("virtual time", share); };
-  const auto result = goad::server::SimulateRun(options);
+  const std::vector<std::string> policies = absl::GetFlag(FLAGS_compare);
+  if (!policies.empty() && !absl::GetFlag(FLAGS_policy).empty()) return Fail("policy: not with --compare");
+  const bool one = policies.empty();
+  const auto reports = server::SimulateRuns(options, one ? std::vector{options.policy} : policies);
   EndProgress();
-  if (!result.ok()) return Fail(std::string(result.status().message()));
-  std::cout << goad::server::FormatRun(*result, options);
+  if (!reports.ok()) return Fail(std::string(reports.status().message()));
+  if (absl::GetFlag(FLAGS_json)) {
+    const nlohmann::json json =
+        one ? server::RunJson(reports->front(), options) : server::ComparisonJson(*reports, policies, options);
+    std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+  } else {
+    std::cout << (one ? server::FormatRun(reports->front(), options)
+                      : server::FormatComparison(*reports, policies, options));
+  }
   return std::cout.flush() ? 0 : Fail("standard output cannot be written");
 }
 
@@ -273,7 +314,7 @@ int ReplayCommand(const std::vector<std::string>& files) {
 
 int FitCommand(const std::vector<std::string>& files) {
   if (files.empty()) return Fail("fit: which decision log? want: goad-sim fit FILE...");
-  goad::server::Fit fit;
+  goad::server::Fit fit(absl::GetFlag(FLAGS_after));
   for (const std::string& file : files) {
     std::ifstream in(file, std::ios::binary);
     if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
@@ -300,7 +341,15 @@ int main(int argc, char** argv) {
   usage.version_string = [] { return std::string("goad-sim ") + GOAD_VERSION + "\n"; };
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(absl::StrCat(kUsage, absl::StrJoin(goad::sched::PolicyNames(), ", "), "."));
-  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  std::vector<std::string> spelled(argv, argv + argc);  // --time-scale is --time_scale
+  std::vector<char*> words;
+  for (std::string& word : spelled) {
+    if (absl::StartsWith(word, "--")) {
+      std::replace(word.begin() + 2, std::find(word.begin(), word.end(), '='), '-', '_');
+    }
+    words.push_back(word.data());
+  }
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, words.data());
   constexpr char kCommands[] = "solve, bench, sweep, report, plot, run, replay or fit";
   if (rest.size() < 2) return Fail(absl::StrCat("which command? want: ", kCommands, " (see goad-sim --help)"));
   const std::string command = rest[1];

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "client_sdk/loadgen/comparison.h"
 #include "gtest/gtest.h"
 
 namespace goad::loadgen {
@@ -43,6 +44,36 @@ TEST(Report, CountsScoresAndIntervalsByHand) {
   EXPECT_NEAR((Proportion{50, 100}).low(), 0.4038, 1e-4);  // Wilson, from the textbook
   EXPECT_NEAR((Proportion{50, 100}).high(), 0.5962, 1e-4);
   EXPECT_NE(FormatReport(report, {}).find("Emulated"), std::string::npos);
+}
+
+// Three questions under two policies; the third was lost under the second, so that two pairs are left:
+// right - right 0 and 1, delay 20 - 10 and 30 - 40 ms. Mean 50 points +-1.96 * 70.71/sqrt(2), 0 ms +-1.96
+// * 14.14/sqrt(2).
+TEST(Comparison, IsPairedByQuestion) {
+  const sched::RecordedQuestion question;
+  std::vector<Played> played(2);
+  const auto add = [&](Played& to, bool correct, double ms, int answers) {
+    Outcome& outcome = to.outcomes.emplace_back();
+    outcome.question = &question;
+    outcome.correct = correct;
+    outcome.delay = absl::Milliseconds(ms);
+    outcome.answers = answers;
+  };
+  played[0].policy = "goa";
+  add(played[0], true, 10, 1);
+  add(played[0], false, 40, 1);
+  add(played[0], false, 100, 1);
+  played[1].policy = "all-edge";
+  add(played[1], true, 20, 1);
+  add(played[1], true, 30, 1);
+  add(played[1], true, 0, 0);
+  const std::string text = FormatComparison(played, {}, 1);
+  const std::string row =
+      text.substr(text.find("all-edge"), text.find("\n\n", text.find("all-edge")) - text.find("all-edge"));
+  EXPECT_NE(row.find(" 1      0 "), std::string::npos) << row << ": one lost, none twice";
+  EXPECT_NE(row.find("+50.0 +-98.0"), std::string::npos) << row;
+  EXPECT_NE(row.find("+0.0 +-19.6"), std::string::npos) << row;
+  EXPECT_NE(text.find("Emulated"), std::string::npos);
 }
 
 TEST(Workload, SaysWhichLineIsBad) {

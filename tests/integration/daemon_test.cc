@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "absl/strings/escaping.h"
+#include "client_sdk/loadgen/policy_trial.h"
 #include "goad/v1/admin.grpc.pb.h"
 #include "goad/v1/planner.grpc.pb.h"
 #include "tests/support/daemon_fixture.h"
@@ -614,8 +615,8 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   const std::string file = testing::TempDir() + "/goad_admin_test.yaml";
   const auto write = [&](const std::string& text) { std::ofstream(file) << text; };
   StartDaemon({file, [&] { drain_asked = true; }});
-  auto channel =
-      grpc::CreateChannel(absl::StrCat("127.0.0.1:", daemon_->admin_port()), grpc::InsecureChannelCredentials());
+  const std::string admin_address = absl::StrCat("127.0.0.1:", daemon_->admin_port());
+  auto channel = grpc::CreateChannel(admin_address, grpc::InsecureChannelCredentials());
   auto admin = v1::Admin::NewStub(channel);
   const auto status = [&] {
     grpc::ClientContext context;
@@ -656,6 +657,23 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   policy.set_policy("nonsense");
   v1::SetPolicyResponse policy_response;
   EXPECT_EQ(admin->SetPolicy(&c3, policy, &policy_response).error_code(), grpc::INVALID_ARGUMENT);
+  policy.set_policy("all-local");
+  for (const double trial_s : {-1.0, 86401.0, std::nan("")}) {
+    grpc::ClientContext context;
+    policy.set_trial_s(trial_s);
+    EXPECT_EQ(admin->SetPolicy(&context, policy, &policy_response).error_code(), grpc::INVALID_ARGUMENT) << trial_s;
+  }
+  EXPECT_EQ(status().policy(), "goa");
+  {
+    const auto trial = loadgen::PolicyTrial::Begin(admin_address, "all-local");
+    ASSERT_TRUE(trial.ok()) << trial.status();
+    EXPECT_EQ(status().policy(), "all-local");
+    EXPECT_GT(status().policy_trial_left_s(), 0);
+    EXPECT_EQ(loadgen::PolicyTrial::Begin(admin_address, "goa").status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(status().policy(), "all-local") << "another's trial is left alone";
+  }
+  EXPECT_EQ(status().policy(), "goa");
+  EXPECT_EQ(loadgen::PolicyTrial::Begin(admin_address, "nonsense").status().code(), absl::StatusCode::kInvalidArgument);
 
   v1::SitesResponse sites;
   EXPECT_TRUE(admin->Sites(&c4, {}, &sites).ok());

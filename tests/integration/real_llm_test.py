@@ -182,6 +182,20 @@ def main():
     after = {v: metric(metrics, "goad_decisions_total", f'verdict="{v}"') for v in ("LOCAL", "OFFLOAD")}
     check(after["LOCAL"] - before["LOCAL"] == local and after["OFFLOAD"] - before["OFFLOAD"] == edge,
           f"decisions_total adds up to what the fleet saw ({local} local, {edge} offloaded)")
+    def compare(*flags):
+        return subprocess.run([f"{BUILD}/goad-loadgen", "--address", f"127.0.0.1:{port}", "--workload", f"{ROOT}/deploy/llm/workload.jsonl",
+                               "--devices", "10", "--questions", "60", "--rate", "30", "--rounds", "2", "--admin", f"unix:{WORK}/admin.sock",
+                               *flags], capture_output=True, text=True)
+    def policy():
+        return subprocess.run([f"{BUILD}/goadctl", "--address", f"unix:{WORK}/admin.sock", "policy"], capture_output=True, text=True).stdout.strip()
+    was = policy()
+    compared = compare("--compare", "goa-relocate,all-local")
+    print(compared.stdout)
+    check(compared.returncode == 0, f"goad-loadgen --compare: nothing lost, nothing twice {compared.stderr[-300:]}")
+    check(re.search(r"all-local +0\.0 % +0 +0 ", compared.stdout) is not None, "all-local offloads nothing")
+    check(policy() == was, f"the policy is {was} again")
+    wrong = compare("--compare", "goa,nonsense")
+    check(wrong.returncode == 2 and "nonsense" in wrong.stderr and policy() == was, f"a policy that is none: {wrong.stderr.strip()}")
     total = metric(metrics, "goad_decisions_total")
     ended = metric(metrics, "goad_request_duration_seconds_count")
     check(total == ended, f"every decided query ended once ({total:.0f} decisions, {ended:.0f} terminals)")

@@ -232,6 +232,17 @@ TEST(LinearEstimate, WhatHasDoubledIsRightAgainWithinFiftyAnswers) {
   }
 }
 
+TEST(LinearEstimate, WhatIsTenTimesAsSlowOrFastIsNoticedAfterTwentyAnswers) {
+  for (const double factor : {10.0, 0.1}) {
+    const auto errors = ErrorsOverSeeds(10, [&](Server& server) {
+      server.Errors(200);
+      server.Slower(factor);
+      server.Errors(20);
+    });
+    EXPECT_LT(Median(errors), 0.25) << "x " << factor;
+  }
+}
+
 TEST(LinearEstimate, AWildSampleMovesLittle) {
   std::vector<double> rises;
   for (uint64_t seed = FirstSeed(); seed < FirstSeed() + 40; ++seed) {

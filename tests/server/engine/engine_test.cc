@@ -363,6 +363,33 @@ TEST_F(EngineTest, TauAndPolicyOverridesHoldUntilTheNextReload) {
   EXPECT_FALSE(Status().tau_overridden || Status().policy_overridden);
 }
 
+TEST_F(EngineTest, APolicyOnTrialGivesWayToWhatWasBefore) {
+  engine_->Handle(SetPolicy{"goa-relocate"}, now_);
+  engine_->Handle(SetPolicy{"all-local", absl::Seconds(10)}, now_);
+  EXPECT_EQ(Status().policy, "all-local");
+  EXPECT_EQ(Status().policy_trial_left_s, 10);
+  Advance(absl::Seconds(9));
+  engine_->Handle(SetPolicy{"all-edge", absl::Seconds(10)}, now_);  // another one, from now on
+  Advance(absl::Seconds(9));
+  EXPECT_EQ(Status().policy, "all-edge");
+  EXPECT_LE(engine_->NextWake(), now_ + absl::Seconds(1));
+  Advance(absl::Seconds(1));
+  EXPECT_EQ(Status().policy, "goa-relocate") << "the operator's, which a trial does not take away";
+  EXPECT_EQ(Status().policy_trial_left_s, 0);
+  EXPECT_TRUE(Status().policy_overridden);
+
+  engine_->Handle(SetPolicy{"all-local", absl::Seconds(10)}, now_);
+  engine_->Handle(SetPolicy{"", absl::Seconds(1)}, now_);  // over before its time
+  EXPECT_EQ(Status().policy, "goa-relocate");
+  engine_->Handle(SetPolicy{"", absl::Seconds(1)}, now_);  // none runs: nothing happens
+  EXPECT_EQ(Status().policy, "goa-relocate");
+
+  engine_->Handle(SetPolicy{"all-local", absl::Seconds(10)}, now_);
+  engine_->Handle(ApplyConfig{std::make_shared<const Config>(config_)}, now_);
+  EXPECT_EQ(Status().policy, "goa");
+  EXPECT_FALSE(Status().policy_overridden);
+}
+
 // A site's last backend fails before the first token: another site takes the query, its slot before the old one's.
 class TwoSitesTest : public EngineTest {
  protected:
@@ -471,6 +498,32 @@ TEST_F(LearningTest, PredictsWhatQueriesTookAndSaysWhereFrom) {
   EXPECT_EQ(Status().sites[0].service.samples, 0u);
   Run();
   EXPECT_DOUBLE_EQ(Predicted(), kConfigured_s);
+}
+
+// Who configured nothing has a start that is slower than the site: what it usually took is what is believed again.
+TEST_F(LearningTest, ASiteThatWasSlowIsTriedAgainAsFastAsItUsuallyWas) {
+  const auto run_one = [this](double compute_s) {
+    const QueryId id = Run();
+    Advance(absl::Seconds(compute_s));
+    Done(id, compute_s);
+  };
+  const auto predicted = [this] {
+    const QueryId id = Run();
+    engine_->Handle(QueryDone{id, DispatchOutcome::kFailed}, now_);  // nothing is learned from it
+    return Predicted();
+  };
+  constexpr double kUsual_s = 0.004;
+  for (int k = 0; k < 80; ++k) run_one(kUsual_s);
+  for (int k = 0; k < 10; ++k) run_one(10 * kUsual_s);
+  EXPECT_GT(predicted(), 4 * kUsual_s);
+  Advance(absl::Seconds(60));
+  EXPECT_EQ(Status().sites[0].service.samples, 90u);
+  EXPECT_NEAR(predicted() / kUsual_s, 1, 0.05);
+
+  for (int k = 0; k < 120; ++k) run_one(0.9);  // no more what it usually takes
+  Advance(absl::Seconds(60));
+  EXPECT_EQ(Status().sites[0].service.samples, 0u);
+  EXPECT_DOUBLE_EQ(predicted(), kConfigured_s);
 }
 
 // The mean over its life, per backend: here two for the first half of it and one for the rest.

@@ -60,6 +60,25 @@ refused '"nan" is not in 0..1' run --tau nan
 refused "rate: 0" run --rate 0
 refused "rate: nan" run --rate nan
 refused "cannot be written" run --seconds 0.01 --log nowhere/x.jsonl
+
+printf 'time_s,prompt_tokens,output_tokens\n0,100,20\n0.5,200,30\n1,300,10\n' > arrivals.csv
+printf 'time_s,uplink_bps\n0,1000000\n0.1,0\n' > uplink.csv
+printf 'time_s,prompt_tokens\n0,100\n' > narrow.csv
+printf 'time_s,prompt_tokens,output_tokens\n2,100,20\n1,100,20\n' > backwards.csv
+printf 'time_s,uplink_bps\n0,-1\n' > negative.csv
+printf 'time_s,uplink_bps\n0,0\n1,0\n' > dead.csv
+: > empty.csv
+refused "arrivals: nowhere.csv: cannot be read" run --arrivals nowhere.csv
+refused "empty.csv: is empty" run --arrivals empty.csv
+refused "narrow.csv:1: output_tokens: no such column" run --arrivals narrow.csv
+refused 'backwards.csv:3: time_s: "1" runs backwards' run --arrivals backwards.csv
+refused 'negative.csv:2: uplink_bps: "-1" is not in' run --arrivals arrivals.csv --uplink uplink.csv,negative.csv
+refused "dead.csv: uplink_bps: is 0 in every row" run --arrivals arrivals.csv --uplink dead.csv
+refused "uplink: only with arrivals" run --uplink uplink.csv
+refused 'learn: "maybe" is not one of on, off, true' run --arrivals arrivals.csv --learn maybe
+refused "policy: \"best\" is not one" run --compare goa,best
+refused "policy: not with --compare" run --compare goa --policy goa
+refused "log: is of one policy" run --compare goa,random --log x.jsonl
 refused "which decision log?" replay
 refused "nowhere.jsonl: cannot be read" replay nowhere.jsonl
 refused "broken.jsonl:1: is no JSON object" replay broken.jsonl
@@ -86,6 +105,15 @@ for file in index.html accuracy.svg delay.svg accuracy-delay.svg computation-tim
   [ -s "sweep-report/$file" ] || { echo "FAILED: sweep-report/$file was not written"; failures=$((failures + 1)); }
 done
 works 0 run --seconds 0.1 --log epochs.jsonl
+works 0 run --json --seconds 0.1
+grep -q '"policy":"goa"' out.txt || { echo "FAILED: run --json: $(cat out.txt)"; failures=$((failures + 1)); }
+works 0 run --json --arrivals arrivals.csv --uplink uplink.csv --time-scale 0.5 --learn true --configured-error 2
+grep -q '"prediction_error":{"compute":{"answers":' out.txt || {
+  echo "FAILED: run --json --arrivals: $(cat out.txt)"
+  failures=$((failures + 1))
+}
+works 0 run --arrivals arrivals.csv --compare goa,all-local
+grep -q '^all-local' out.txt || { echo "FAILED: run --compare: $(cat out.txt)"; failures=$((failures + 1)); }
 works 0 replay epochs.jsonl
 works 0 replay --policy goa-relocate epochs.jsonl
 works 0 fit epochs.jsonl

@@ -12,6 +12,7 @@
 #include "server/sim/log_lines.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
+#include "server/sim/run_report.h"
 #include "server/telemetry/outcome_json.h"
 
 namespace goad::server {
@@ -191,9 +192,9 @@ class FitTest : public testing::Test {
     outcome_.predicted_upload_s = *outcome_.upload_s;
     log_ += ToJson(outcome_).dump() + "\n";
   }
-  nlohmann::json Fitted() const {
+  nlohmann::json Fitted(size_t after = 0) const {
     std::istringstream in(log_);
-    Fit fit;
+    Fit fit(after);
     const absl::Status status = fit.Read(in, "log");
     EXPECT_TRUE(status.ok()) << status;
     return fit.Json();
@@ -231,6 +232,21 @@ TEST_F(FitTest, LearnsAsTheDaemonDoes) {
   EXPECT_EQ(site.at("learned"), site.at("assumed_lengths").at("learned"));
   EXPECT_GT(fit.at("upload").at("configured").at("median_relative_error"), 0.5);
   EXPECT_LT(fit.at("upload").at("learned").at("median_relative_error"), 0.02);
+}
+
+TEST_F(FitTest, CanLeaveTheFirstAnswersOut) {
+  Answer(10, 10, 4000);  // 0.09 of 0.15
+  Answer(95, 95, 4000);  // 0.685 of 1, of which one answer tells something
+  const nlohmann::json all = Fitted(), second = Fitted(1), none = Fitted(2);
+  const auto bias = [](const nlohmann::json& fit, const char* way) {
+    return fit.at("sites").at(0).at(way).at("bias").get<double>();
+  };
+  EXPECT_NEAR(bias(all, "configured"), (0.09 / 0.15 + 0.685) / 2 - 1, 1e-9);
+  EXPECT_NEAR(bias(second, "configured"), 0.685 - 1, 1e-9);
+  EXPECT_GT(bias(second, "learned"), 0.685 - 1 + 0.01) << "the first one is learned from";
+  EXPECT_EQ(second.at("upload").at("samples"), 2);
+  EXPECT_TRUE(none.at("sites").at(0).at("learned").is_null());
+  EXPECT_TRUE(none.at("upload").at("decided").is_null());
 }
 
 TEST_F(FitTest, WhatIsNoSampleIsPredictedOnlyAsItWas) {

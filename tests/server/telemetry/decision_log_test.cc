@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -82,6 +83,19 @@ TEST_F(DecisionLogTest, AnOutcomeIsALineWithItsWallTime) {
   EXPECT_TRUE(line.at("upload_s").is_null());
   EXPECT_EQ(line.at("time").get<std::string>().size(), std::string("2026-01-01T00:00:00.000Z").size());
   EXPECT_EQ(Lost(), 0);
+}
+
+// Far more than wait for the disk at most: each is a line or counted.
+TEST_F(DecisionLogTest, OutcomesThatTheDiskCannotKeepUpWithAreCounted) {
+  Open();
+  constexpr int kAtOnce = 100000;
+  OutcomeRecord outcome;
+  outcome.site = "a";
+  for (int k = 0; k < kAtOnce; ++k) log_->Outcome(outcome);
+  log_.reset();
+  const std::string text = Text();
+  EXPECT_EQ(static_cast<double>(std::count(text.begin(), text.end(), '\n')) + Lost(), kAtOnce) << Lost() << " lost";
+  EXPECT_GE(std::count(text.begin(), text.end(), '\n'), 16384) << "what waits is written";
 }
 
 TEST_F(DecisionLogTest, BeginsAgainWhenItsFolderIsBack) {
