@@ -34,7 +34,7 @@ RULES = [
     (r"server/listener/.*", [r"server/(base|listener|telemetry)/.*", r"spdlog/.*"]),
     (r"server/session/offload_service\.(h|cc)", [r"server/(base|session|telemetry)/.*", r"server/listener/connection_table\.h", r"server/config/(config|config_store|certificates)\.h",
                                              EVENTS, PROTO, GRPC]),
-    (r"server/session/wire_codec\.cc", [r"client_sdk/openai/app_request\.h", r"server/(base|session)/.*", EVENTS, r"server/wire/enums\.h", PROTO, r"goad/uncertainty\.h"]),
+    (r"server/session/prompt_codec\.cc", [r"client_sdk/openai/app_request\.h", r"server/(base|session)/.*", r"server/config/config\.h", EVENTS, PROTO]),
     (r"server/session/.*", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO,
                             r"goad/uncertainty\.h"]),
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h",

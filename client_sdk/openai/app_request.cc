@@ -52,7 +52,8 @@ absl::Status CheckFields(const std::string& path, const json& object, const std:
   if (!object.is_object()) return Bad(path, absl::StrCat("is ", object.type_name(), ", want an object"));
   for (const auto& [name, value] : object.items()) {
     if (std::find(fields.begin(), fields.end(), name) != fields.end()) continue;
-    return Bad(path.empty() ? "" : path, absl::StrCat("field ", Quoted(name), " is not one of ", absl::StrJoin(fields, ", ")));
+    return Bad(path.empty() ? "" : path,
+               absl::StrCat("field ", Quoted(name), " is not one of ", absl::StrJoin(fields, ", ")));
   }
   return absl::OkStatus();
 }
@@ -120,8 +121,9 @@ absl::Status CheckToolCalls(const json& calls) {
 absl::StatusOr<Message> ReadAppMessage(std::string_view text, size_t most_bytes, bool remote_images) {
   absl::StatusOr<json> message = ReadObject(text, most_bytes);
   if (!message.ok()) return message.status();
-  GOAD_RETURN_IF_BAD(CheckFields("", *message, std::array{"role", "content", "name", "tool_call_id", "tool_calls",
-                                                          "refusal", "reasoning_content"}));
+  GOAD_RETURN_IF_BAD(
+      CheckFields("", *message,
+                  std::array{"role", "content", "name", "tool_call_id", "tool_calls", "refusal", "reasoning_content"}));
   Message read;
   read.role = Text(*message, "role");
   constexpr std::array kRoles = {"system", "developer", "user", "assistant", "tool"};
@@ -144,7 +146,8 @@ absl::StatusOr<Message> ReadAppMessage(std::string_view text, size_t most_bytes,
     if (read.role != "assistant") return Bad("tool_calls", "are the assistant's");
     GOAD_RETURN_IF_BAD(CheckToolCalls(calls));
   }
-  if (read.role == "tool" && Text(*message, "tool_call_id").empty()) return Bad("tool_call_id", "is missing; role is tool");
+  if (read.role == "tool" && Text(*message, "tool_call_id").empty())
+    return Bad("tool_call_id", "is missing; role is tool");
   if (read.role != "assistant" && Get(*message, "content").is_null()) return Bad("content", "is missing");
   read.json = message->dump();
   return read;
@@ -161,7 +164,8 @@ absl::StatusOr<Options> ReadAppOptions(std::string_view text, const std::vector<
   Options read;
   for (const char* field : {"tools", "functions"}) {
     const json& tools = Get(*options, field);
-    if (!tools.is_null() && !tools.is_array()) return Bad(field, absl::StrCat("is ", tools.type_name(), ", want a list"));
+    if (!tools.is_null() && !tools.is_array())
+      return Bad(field, absl::StrCat("is ", tools.type_name(), ", want a list"));
     read.tools |= !tools.empty();
   }
   if (!options->empty()) read.json = options->dump();

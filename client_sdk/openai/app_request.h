@@ -17,9 +17,9 @@ inline constexpr int kMostAppDepth = 16;  // arrays and objects within each othe
 // Errors are INVALID_ARGUMENT, "PATH: what is wrong", the path beginning within the object; texts are clipped.
 
 // A message of the chat API: role in system, developer, user, assistant, tool; content a text, null, or 1..64 parts of
-// text or image_url; name, tool_call_id, tool_calls, refusal, reasoning_content. An image's URL begins with "data:", for
-// a server would fetch another one from where only it can reach; `remote_images` allows that. `json` of the result is
-// the same message, written anew; `content` its texts one after the other.
+// text or image_url; name, tool_call_id, tool_calls, refusal, reasoning_content. An image's URL begins with "data:",
+// for a server would fetch another one from where only it can reach; `remote_images` allows that. `json` of the result
+// is the same message, written anew; `content` its texts one after the other.
 absl::StatusOr<Message> ReadAppMessage(std::string_view json, size_t most_bytes, bool remote_images);
 
 struct Options {

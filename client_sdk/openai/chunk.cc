@@ -130,8 +130,9 @@ void ReadToolCall(const json& call, size_t place, Chunk* chunk) {
   const std::optional<int> at = index.is_null() ? static_cast<int>(place) : Count(index, kMostToolCalls - 1);
   if (!at) return;
   const json &function = Get(call, "function"), &arguments = Get(function, "arguments");
-  ToolCallPiece piece{*at, Text(call, "id"), Text(function, "name"),
-                      arguments.is_object() ? arguments.dump(-1, ' ', false, json::error_handler_t::replace) : Text(arguments)};
+  ToolCallPiece piece{
+      *at, Text(call, "id"), Text(function, "name"),
+      arguments.is_object() ? arguments.dump(-1, ' ', false, json::error_handler_t::replace) : Text(arguments)};
   if (piece.id.empty() && piece.name.empty() && piece.arguments.empty()) return;
   chunk->tool_calls.push_back(std::move(piece));
 }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/jitter.h"
+#include "server/session/prompt_codec.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
@@ -228,7 +229,8 @@ std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
   };
   if (slot->state == Outbox::SlotState::kPrompted) return twice();  // whatever is in it: the answer that runs goes on
   std::shared_ptr<const PromptBody> body;
-  if (const auto error = DecodePrompt(prompt, "prompt", slot->chat, slot->prompt_bytes, ports_.config->Current()->limits, &body)) {
+  if (const auto error =
+          DecodePrompt(prompt, "prompt", slot->chat, slot->prompt_bytes, ports_.config->Current()->limits, &body)) {
     ports_.metrics->Refused(Refusal::kBadPrompt);
     FailedEvent failed;
     failed.id = slot->id;

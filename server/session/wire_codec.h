@@ -26,11 +26,6 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
 std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,
                                      std::shared_ptr<const PromptBody>* inline_prompt);
 
-// `max_bytes` bounds the sum of all text and JSON. `field` names the prompt in errors.
-std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* field, bool chat, int64_t max_bytes,
-                                      const LimitsConfig& limits,
-                                      std::shared_ptr<const PromptBody>* body);
-
 std::optional<ErrorInfo> DecodeOutcome(const v1::Outcome& outcome);
 
 // 1..64 bytes of valid UTF-8 without control characters.
