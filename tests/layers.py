@@ -12,6 +12,7 @@ GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 WIRE = r"server/wire/enums\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
 SOURCE = r"goad/uncertainty_source\.h"
+MESSAGE = r"client_sdk/openai/message\.h"
 OPENAI = r"client_sdk/openai/[a-z0-9_]+\.h"
 
 # (files, what they may include of ours and of the restricted libraries). The first match counts.
@@ -27,7 +28,7 @@ RULES = [
                               r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/config/(config_loader\.cc|yaml_section\..*)", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),
     (r"server/config/.*", [r"server/(base|config)/.*", r"scheduler/(types|policy)\.h"]),
-    (r"server/engine/.*", [r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, ESTIMATE, r"spdlog/.*"]),
+    (r"server/engine/.*", [MESSAGE, r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, ESTIMATE, r"spdlog/.*"]),
     (r"server/dispatch/.*\.h", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI]),
     (r"server/dispatch/.*", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI, r"curl/.*",
                              r"nlohmann/.*", r"spdlog/.*"]),
@@ -35,6 +36,7 @@ RULES = [
     (r"server/listener/.*", [r"server/(base|listener|telemetry)/.*", r"spdlog/.*"]),
     (r"server/session/offload_service\.(h|cc)", [r"server/(base|session|telemetry)/.*", r"server/listener/connection_table\.h", r"server/config/(config|config_store|certificates)\.h",
                                              EVENTS, PROTO, GRPC]),
+    (r"server/session/prompt_codec\.cc", [r"client_sdk/openai/app_request\.h", r"server/(base|session)/.*", r"server/config/config\.h", EVENTS, PROTO]),
     (r"server/session/.*", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO,
                             r"goad/uncertainty\.h"]),
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h",

@@ -124,17 +124,39 @@ std::string ContentText(const json& content, bool* thought) {
   return text;
 }
 
+// A piece of a call, or a whole one. Ollama and some gateways write arguments as an object.
+void ReadToolCall(const json& call, size_t place, Chunk* chunk) {
+  const json& index = Get(call, "index");
+  const std::optional<int> at = index.is_null() ? static_cast<int>(place) : Count(index, kMostToolCalls - 1);
+  if (!at) return;
+  const json &function = Get(call, "function"), &arguments = Get(function, "arguments");
+  ToolCallPiece piece{
+      *at, Text(call, "id"), Text(function, "name"),
+      arguments.is_object() ? arguments.dump(-1, ' ', false, json::error_handler_t::replace) : Text(arguments)};
+  if (piece.id.empty() && piece.name.empty() && piece.arguments.empty()) return;
+  chunk->tool_calls.push_back(std::move(piece));
+}
+
 // An answer or a part of one: a chat's delta or message, or the choice itself.
 void ReadMessage(const json& message, Chunk* chunk) {
   if (const json& content = Get(message, "content"); !content.is_null()) {
     chunk->text = ContentText(content, &chunk->thought);
   }
-  if (chunk->text.empty()) chunk->text = Text(message, "refusal");  // the model's words for the user, too
+  if (chunk->text.empty()) {
+    chunk->text = Text(message, "refusal");  // the model's words for the user, too
+    chunk->refusal = !chunk->text.empty();
+  }
   for (const char* field : {"reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks"}) {
     const json& at = Get(message, field);
     chunk->thought |= (at.is_string() || at.is_object() || at.is_array()) && at != "" && !at.empty();
+    if (chunk->reasoning.empty()) chunk->reasoning = Text(at);  // some say it under two names
   }
+  const json& calls = Get(message, "tool_calls");
   for (const char* field : {"tool_calls", "function_call"}) chunk->tool_call |= !Get(message, field).empty();
+  if (calls.is_array()) {
+    for (size_t k = 0; k < std::min<size_t>(calls.size(), kMostToolCalls); ++k) ReadToolCall(calls[k], k, chunk);
+  }
+  if (const json& call = Get(message, "function_call"); call.is_object()) ReadToolCall({{"function", call}}, 0, chunk);
 }
 
 // The positions that a choice's log-probabilities have, whether they are wanted or not.
@@ -203,7 +225,13 @@ absl::StatusOr<Chunk> ParseAnyChunk(const std::string& data, bool logprobs_wante
   const json& delta = Get(choice, "delta");
   ReadMessage(delta.is_null() ? Get(choice, "message") : delta, &chunk);
   if (chunk.text.empty()) chunk.text = Text(choice, "text");
-  if (hidden) chunk.text = RestoreRawBytes(chunk.text);
+  if (hidden) {
+    chunk.text = RestoreRawBytes(chunk.text);
+    chunk.reasoning = RestoreRawBytes(chunk.reasoning);
+    for (ToolCallPiece& piece : chunk.tool_calls) {
+      for (std::string* part : {&piece.id, &piece.name, &piece.arguments}) *part = RestoreRawBytes(*part);
+    }
+  }
   if (const std::string reason = Text(choice, "finish_reason"); !reason.empty()) {
     chunk.finish_reason = CleanFinishReason(reason);
   }

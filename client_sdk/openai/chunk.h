@@ -9,10 +9,12 @@
 
 #include "absl/status/statusor.h"
 #include "client_sdk/openai/logprobs.h"
+#include "client_sdk/openai/message.h"
 
 namespace goad::openai {
 
 inline constexpr int kMaxUsageTokens = 10'000'000;  // of a prompt or an answer; a server that says more is not believed
+inline constexpr int kMostToolCalls = 128;          // of an answer; a piece of a later one is not read
 inline constexpr size_t kMaxFinishReason = 32;  // bytes; a longer one, or one that is not printable ASCII, is "other"
 
 struct Usage {
@@ -21,11 +23,14 @@ struct Usage {
 };
 // One event of a streamed answer, or a whole one that was not streamed. Of several choices the one with index 0.
 struct Chunk {
-  std::string text;      // raw bytes, possibly a part of a code point, or one half of a UTF-16 pair (utf8.h)
-  int tokens = 0;        // tokens in `text`; 1 where the server does not say
-  bool thought = false;  // the model thinks: reasoning beside or instead of text
-  bool tool_call = false;
-  bool has_choice = false;  // the one that counts
+  std::string text;       // raw bytes, possibly a part of a code point, or one half of a UTF-16 pair (utf8.h)
+  int tokens = 0;         // tokens in `text`; 1 where the server does not say
+  bool thought = false;   // the model thinks: reasoning beside or instead of text
+  bool refusal = false;   // `text` is the model's refusal
+  std::string reasoning;  // what it thinks, where that is text: raw bytes as `text` is
+  std::vector<ToolCallPiece> tool_calls;  // at most kMostToolCalls; raw bytes likewise
+  bool tool_call = false;                 // there was one, perhaps in a form that is read into none of these
+  bool has_choice = false;                // the one that counts
   bool has_other_choices = false;
   std::optional<std::string> finish_reason;
   std::optional<Usage> usage;          // nothing when a number in it is out of range

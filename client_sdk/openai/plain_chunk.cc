@@ -41,6 +41,9 @@ bool ReadMessage(const object& message, Chunk* chunk) {
       if (!seen.IsFirst(name == "reasoning_content" ? 1 : name == "reasoning" ? 2 : 3)) return false;
       if (!TakeText(value, &thought)) return false;
       chunk->thought |= !thought.empty();
+      if (thought.empty()) continue;
+      if (!chunk->reasoning.empty()) return false;  // under two names
+      chunk->reasoning = std::move(thought);
     } else if (name == "refusal" || name == "reasoning_details" || name == "thinking_blocks" || name == "tool_calls" ||
                name == "function_call") {
       if (!value.is_null()) return false;

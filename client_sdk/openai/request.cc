@@ -12,7 +12,11 @@ const char* RequestPath(bool chat) { return chat ? "/v1/chat/completions" : "/v1
 
 std::string RequestBody(Request request, const RequestDialect& dialect) {
   using Temperature = RequestDialect::Temperature;
-  json body = {{"model", std::move(request.model)}, {"stream", true}};
+  json body = json::object();
+  if (!request.options.empty()) body = json::parse(request.options, nullptr, /*allow_exceptions=*/false);
+  if (!body.is_object()) body = json::object();
+  if (!body.contains("model")) body["model"] = std::move(request.model);  // there only where the operator allows it
+  body["stream"] = true;
   body[dialect.max_completion_tokens ? "max_completion_tokens" : "max_tokens"] = request.max_tokens;
   if (dialect.stream_options) body["stream_options"] = {{"include_usage", true}};
   const bool no_temperature = dialect.temperature == Temperature::kOmitted ||
@@ -23,8 +27,12 @@ std::string RequestBody(Request request, const RequestDialect& dialect) {
   }
   if (request.chat) {
     json messages = json::array();
-    for (auto& [role, content] : request.messages) {
-      messages.push_back({{"role", std::move(role)}, {"content", std::move(content)}});
+    for (Message& message : request.messages) {
+      if (message.json.empty()) {
+        messages.push_back({{"role", std::move(message.role)}, {"content", std::move(message.content)}});
+      } else {
+        messages.push_back(json::parse(message.json, nullptr, /*allow_exceptions=*/false));
+      }
     }
     body["messages"] = std::move(messages);
   } else {

@@ -7,21 +7,24 @@
 #include <limits>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "client_sdk/openai/message.h"
 
 namespace goad::openai {
 
 struct Request {
   std::string model;
   bool chat = false;
-  std::string prompt;                                         // when not chat
-  std::vector<std::pair<std::string, std::string>> messages;  // role, content; when chat
+  std::string prompt;             // when not chat
+  std::vector<Message> messages;  // when chat
   double temperature = 0;
   std::vector<std::string> stop;
   std::optional<int64_t> seed;
   int top_logprobs = 0;  // 0 = no log-probabilities
   int max_tokens = 0;    // of the answer
+  std::string
+      options;  // an object with more fields (app_request.h), which none of the above gives way to; empty = none
 };
 
 // How a server wants its requests: all as they are, until it has refused a field by name.

@@ -8,6 +8,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client_sdk/openai/app_request.h"
+#include "client_sdk/openai/json_text.h"
 #include "client_sdk/openai/utf8.h"
 
 namespace goad::internal {
@@ -90,20 +92,47 @@ absl::Status CheckFirstToken(UncertaintyMetric metric, const std::vector<TokenPr
   return FirstTokenUncertainty(metric, top).status();
 }
 
+absl::Status CheckBytes(const char* field, size_t bytes, size_t most) {
+  if (bytes < 1 || bytes > most) return Bad(field, absl::StrCat(bytes, " bytes, want 1..", most));
+  return absl::OkStatus();
+}
+
+// What goad will parse; what is in it, is goad's to say.
+absl::Status CheckJsonText(const std::string& field, const std::string& text, size_t most) {
+  GOAD_RETURN_IF_BAD(CheckText(field, text, 1, most));
+  const absl::Status bounded = openai::CheckJson(text, most, openai::kMostAppDepth);
+  return bounded.ok() ? bounded : Bad(field, std::string(bounded.message()));
+}
+
 absl::Status CheckPrompt(const Query& query, size_t most) {
-  if (query.chat.empty()) return CheckText("prompt", query.prompt, 1, most);
+  size_t bytes = query.options_json.size();
+  if (!query.options_json.empty())
+    GOAD_RETURN_IF_BAD(CheckJsonText("options_json", query.options_json, openai::kMostOptionsBytes));
+  if (!query.messages_json.empty()) {
+    if (!query.chat.empty()) return Bad("messages_json", "stands beside chat; want one or the other");
+    if (query.messages_json.size() > 256) {
+      return Bad("messages_json", absl::StrCat(query.messages_json.size(), " messages, want at most 256"));
+    }
+    for (size_t k = 0; k < query.messages_json.size(); ++k) {
+      GOAD_RETURN_IF_BAD(CheckJsonText(absl::StrCat("messages_json[", k, "]"), query.messages_json[k], most));
+      bytes += query.messages_json[k].size();
+    }
+    return CheckBytes("messages_json", bytes, most);
+  }
+  if (query.chat.empty()) {
+    GOAD_RETURN_IF_BAD(CheckText("prompt", query.prompt, 1, most));
+    return CheckBytes("prompt", bytes + query.prompt.size(), most);
+  }
   if (query.chat.size() > 256) return Bad("chat", absl::StrCat(query.chat.size(), " messages, want at most 256"));
-  size_t bytes = 0;
   for (size_t k = 0; k < query.chat.size(); ++k) {
     const auto& [role, content] = query.chat[k];
-    if (role != "system" && role != "user" && role != "assistant") {
-      return Bad(absl::StrCat("chat[", k, "].role"), "is not system, user or assistant");
+    if (role != "system" && role != "developer" && role != "user" && role != "assistant") {
+      return Bad(absl::StrCat("chat[", k, "].role"), "is not system, developer, user or assistant");
     }
     GOAD_RETURN_IF_BAD(CheckText(absl::StrCat("chat[", k, "].content"), content, 0, most));
     bytes += content.size();
   }
-  if (bytes < 1 || bytes > most) return Bad("chat", absl::StrCat(bytes, " bytes, want 1..", most));
-  return absl::OkStatus();
+  return CheckBytes("chat", bytes, most);
 }
 
 // Text of which goad takes no control characters either: C0, DEL, and C1 (U+0080 to U+009F).
@@ -142,6 +171,8 @@ absl::Status CheckOptions(const ClientOptions& options) {
   GOAD_RETURN_IF_BAD(CheckName("uncertainty.prompt_form", options.uncertainty.prompt_form, 0, 64));
   if (options.tx_power_dbm) GOAD_RETURN_IF_BAD(CheckRange("tx_power_dbm", *options.tx_power_dbm, -60, 60));
   GOAD_RETURN_IF_BAD(CheckDuration("decision_budget", options.decision_budget, absl::ZeroDuration(), absl::Hours(1)));
+  GOAD_RETURN_IF_BAD(
+      CheckDuration("between_tokens_budget", options.between_tokens_budget, absl::Milliseconds(1), absl::Hours(24)));
   GOAD_RETURN_IF_BAD(CheckDuration("answer_budget", options.answer_budget, absl::ZeroDuration(), absl::Hours(24)));
   GOAD_RETURN_IF_BAD(CheckDuration("backoff_first", options.backoff_first, absl::Milliseconds(1), absl::Hours(1)));
   GOAD_RETURN_IF_BAD(CheckDuration("backoff_most", options.backoff_most, options.backoff_first, absl::Hours(1)));

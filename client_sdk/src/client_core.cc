@@ -44,8 +44,10 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
     why = "QUEUE_FULL";
     detail = absl::StrCat(kMostWaiting, " queries of this client are waiting");
   }
+  Answer answer;
+  answer.query_id = id;
+  answer.uncertainty = UncertaintyOf(query, options_.uncertainty.metric);
   if (!why.empty()) {
-    Answer answer;
     answer.why_local = why;
     answer.detail = detail;
     answer.retry_after = not_now_.HoldLeft(now);
@@ -56,6 +58,7 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
   }
   Live& live = queries_[id];
   live.query = std::move(query);
+  live.answer = std::move(answer);
   live.callbacks = std::make_shared<AskCallbacks>(std::move(callbacks));
   live.send_later = std::move(send_later);
   live.number = next_number_++;
@@ -93,6 +96,7 @@ void ClientCore::SendQuery(Live& live, Instant now) {
     live.expires = std::min(now + options_.decision_budget, live.asked_at + live.query.deadline);
   }
   ++live.asks;
+  live.answer.waited = now - live.asked_at;
   live.phase = Phase::kAsked;
   Send(QueryFrame(live.query, options_.uncertainty.metric, now - live.asked_at));
 }
@@ -167,7 +171,7 @@ void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Insta
   std::vector<Live*> given_up;
   for (auto& [id, live] : queries_) {
     if (live.phase == Phase::kWaiting) continue;
-    if (!live.answer.text.empty() || live.asks >= options_.asks_per_query || !retries_.Take()) {
+    if (live.begun || live.asks >= options_.asks_per_query || !retries_.Take()) {
       given_up.push_back(&live);
     } else {
       live.phase = Phase::kWaiting;  // asked again on the next stream, within the same budget
@@ -272,16 +276,13 @@ void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
     not_now_.Hold(decision.reason, now + decision.retry_after);
     live.answer.retry_after = decision.retry_after;
   }
-  if (live.callbacks->on_decision) {
-    actions_.push_back(Notify{[to = live.callbacks, decision] { to->on_decision(decision); }, live.query.id});
-  }
+  if (live.callbacks->on_decision) Call(live, [to = live.callbacks, decision] { to->on_decision(decision); });
   if (decision.offload) {
     live.phase = Phase::kGranted;
     live.expires = live.query.deadline != absl::InfiniteDuration() ? live.asked_at + live.query.deadline
                                                                    : now + options_.answer_budget;
     if (live.callbacks->on_grant) {
-      actions_.push_back(Notify{
-          [to = live.callbacks, decision, send = live.send_later] { to->on_grant(decision, send); }, live.query.id});
+      Call(live, [to = live.callbacks, decision, send = live.send_later] { to->on_grant(decision, send); });
     } else {
       SendPrompt(live);
     }
@@ -297,13 +298,17 @@ void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
     return GiveUp(live, "INCOMPLETE",
                   absl::StrCat("text at ", tokens.text_offset(), " after ", live.answer.text.size(), " bytes"), now);
   }
-  if (live.answer.text.size() + tokens.text().size() > kMostAnswerBytes) {
+  AnswerPiece piece = ReadTokens(tokens);
+  if (!AddPiece(piece, kMostAnswerBytes, &live.answer)) {
     return GiveUp(live, "INCOMPLETE", absl::StrCat("an answer of more than ", kMostAnswerBytes, " bytes"), now);
   }
-  if (live.answer.text.empty()) live.answer.first_token_after = now - live.asked_at;
-  live.answer.text += tokens.text();
-  if (live.callbacks->on_text) {
-    actions_.push_back(Notify{[to = live.callbacks, text = tokens.text()] { to->on_text(text); }, live.query.id});
+  if (!std::exchange(live.begun, true)) live.answer.first_token_after = now - live.asked_at;
+  live.silent = now + options_.between_tokens_budget;
+  if (live.callbacks->on_text && !piece.text.empty()) {
+    Call(live, [to = live.callbacks, text = piece.text] { to->on_text(text); });
+  }
+  if (live.callbacks->on_piece) {
+    Call(live, [to = live.callbacks, piece = std::move(piece)] { to->on_piece(piece); });
   }
 }
 
@@ -328,7 +333,8 @@ void ClientCore::GiveUp(Live& live, const std::string& why, const std::string& d
 // The caller answers locally.
 void ClientCore::FinishLocally(Live& live, const std::string& why, const std::string& detail, Instant now) {
   live.answer.source = Answer::Source::kNone;
-  live.answer.text.clear();
+  live.answer.text.clear(), live.answer.reasoning.clear(), live.answer.tool_calls.clear();
+  live.answer.refusal = false;
   live.answer.why_local = why;
   live.answer.detail = detail;
   if (const auto left = not_now_.HoldLeft(now); left > absl::ZeroDuration()) live.answer.retry_after = left;
@@ -337,10 +343,8 @@ void ClientCore::FinishLocally(Live& live, const std::string& why, const std::st
 
 void ClientCore::Finish(Live& live, Instant now) {
   live.answer.delay = now - live.asked_at;
-  if (live.callbacks->on_done) {
-    actions_.push_back(
-        Notify{[to = live.callbacks, answer = std::move(live.answer)] { to->on_done(answer); }, live.query.id});
-  }
+  if (live.callbacks->on_done)
+    Call(live, [to = live.callbacks, answer = std::move(live.answer)] { to->on_done(answer); });
   waiting_.erase(live.number);
   queries_.erase(queries_.find(live.query.id));
 }
@@ -371,7 +375,7 @@ void ClientCore::Tick(Instant now) {
   if (state_ == StreamState::kDown && reconnect_.at() <= now) Open(now);
   std::vector<Live*> late;
   for (auto& [id, live] : queries_) {
-    if (live.expires <= now) late.push_back(&live);
+    if (live.due() <= now) late.push_back(&live);
   }
   for (Live* live : late) {
     const char* why = live->phase == Phase::kAsked     ? "NO_DECISION"
@@ -389,7 +393,7 @@ Instant ClientCore::NextWake() const {
   Instant wake = state_ == StreamState::kDown || Leaves() ? reconnect_.at() : absl::InfiniteDuration();
   if (state_ == StreamState::kGreeting) wake = greet_by_;
   if (state_ == StreamState::kReady) wake = links_.due();
-  for (const auto& [id, live] : queries_) wake = std::min(wake, live.expires);
+  for (const auto& [id, live] : queries_) wake = std::min(wake, live.due());
   return wake;
 }
 

@@ -77,7 +77,10 @@ class ClientCore {
     bool queued = false;  // waits for others of this session
     int asks = 0;
     Instant asked_at, expires;
-    Answer answer;  // grows
+    Instant silent = absl::InfiniteDuration();  // when the next piece of the answer is too late
+    bool begun = false;                         // there was a first one
+    Answer answer;                              // grows
+    Instant due() const { return std::min(expires, silent); }
   };
 
   void Open(Instant now);
@@ -102,6 +105,9 @@ class ClientCore {
   Live* Find(const std::string& query_id);
   bool Leaves() const { return state_ == StreamState::kLeaving && queries_.size() == waiting_.size(); }
   void Tell(const std::string& code, const std::string& detail, Instant now);
+  void Call(const Live& live, std::function<void()> call) {
+    actions_.push_back(Notify{std::move(call), live.query.id});
+  }
   void Send(v1::DeviceFrame frame) { actions_.push_back(SendFrame{std::move(frame)}); }
 
   const ClientOptions options_;

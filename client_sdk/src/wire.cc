@@ -8,9 +8,12 @@
 namespace goad::internal {
 namespace {
 
+bool IsChat(const Query& query) { return !query.chat.empty() || !query.messages_json.empty(); }
+
 uint64_t PromptBits(const Query& query) {
-  size_t bytes = query.chat.empty() ? query.prompt.size() : 0;
+  size_t bytes = (IsChat(query) ? 0 : query.prompt.size()) + query.options_json.size();
   for (const auto& [role, content] : query.chat) bytes += content.size();
+  for (const std::string& message : query.messages_json) bytes += message.size();
   return 8 * bytes;
 }
 
@@ -62,7 +65,7 @@ v1::DeviceFrame QueryFrame(const Query& query, UncertaintyMetric metric, absl::D
   wire.set_query_id(query.id);
   SetConfidence(query, metric, &wire);
   wire.set_must_offload(query.must_offload);
-  wire.set_prompt_kind(query.chat.empty() ? v1::PROMPT_KIND_TEXT : v1::PROMPT_KIND_CHAT);
+  wire.set_prompt_kind(IsChat(query) ? v1::PROMPT_KIND_CHAT : v1::PROMPT_KIND_TEXT);
   wire.set_prompt_bits(PromptBits(query));
   wire.set_prompt_tokens(static_cast<uint32_t>(query.prompt_tokens));
   wire.set_max_output_tokens(static_cast<uint32_t>(query.max_output_tokens));
@@ -79,18 +82,18 @@ v1::DeviceFrame PromptFrame(const Query& query) {
   v1::DeviceFrame frame;
   v1::Prompt* prompt = frame.mutable_prompt();
   prompt->set_query_id(query.id);
-  if (query.chat.empty()) {
-    prompt->set_text(query.prompt);
-  } else {
-    for (const auto& [role, content] : query.chat) {
-      v1::ChatMessage* message = prompt->mutable_chat()->add_messages();
-      message->set_role(role);
-      message->set_content(content);
-    }
+  if (!IsChat(query)) prompt->set_text(query.prompt);
+  for (const auto& [role, content] : query.chat) {
+    v1::ChatMessage* message = prompt->mutable_chat()->add_messages();
+    message->set_role(role);
+    message->set_content(content);
   }
+  for (const std::string& json : query.messages_json) prompt->mutable_chat()->add_messages()->set_json(json);
   prompt->set_temperature(query.temperature);
   for (const std::string& stop : query.stop) prompt->add_stop(stop);
   if (query.seed) prompt->set_seed(*query.seed);
+  prompt->set_options_json(query.options_json);
+  prompt->set_reasoning(query.reasoning);
   return frame;
 }
 
@@ -151,6 +154,41 @@ std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInf
     sites.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
   }
   return sites;
+}
+
+AnswerPiece ReadTokens(const v1::Tokens& wire) {
+  AnswerPiece piece{wire.text(), wire.reasoning(), {}, wire.refusal()};
+  for (const v1::ToolCallPiece& call : wire.tool_calls()) {
+    piece.tool_calls.push_back({ToInt(call.index()), {call.id(), call.name(), call.arguments()}});
+  }
+  return piece;
+}
+
+bool AddPiece(const AnswerPiece& piece, size_t most_bytes, Answer* answer) {
+  constexpr int kMostToolCalls = 128;
+  size_t bytes = answer->text.size() + answer->reasoning.size() + piece.text.size() + piece.reasoning.size();
+  for (const ToolCall& call : answer->tool_calls) bytes += call.arguments.size();
+  for (const auto& [index, call] : piece.tool_calls) {
+    if (index < 0 || index >= kMostToolCalls) return false;
+    bytes += call.arguments.size() + call.id.size() + call.name.size();
+  }
+  if (bytes > most_bytes) return false;
+  answer->text += piece.text;
+  answer->reasoning += piece.reasoning;
+  answer->refusal |= piece.refusal;
+  for (const auto& [index, call] : piece.tool_calls) {
+    if (answer->tool_calls.size() <= static_cast<size_t>(index))
+      answer->tool_calls.resize(static_cast<size_t>(index) + 1);
+    ToolCall& to = answer->tool_calls[static_cast<size_t>(index)];
+    to.id += call.id, to.name += call.name, to.arguments += call.arguments;
+  }
+  return true;
+}
+
+double UncertaintyOf(const Query& query, UncertaintyMetric metric) {
+  if (query.uncertainty) return *query.uncertainty;
+  const auto computed = FirstTokenUncertainty(metric, query.first_token);
+  return computed.ok() ? *computed : 1;
 }
 
 void ReadCompleted(const v1::Completed& wire, Answer* answer) {

@@ -20,6 +20,11 @@ Decision ReadDecision(const v1::Decision& wire);
 Limits ReadLimits(const v1::Limits& wire);
 std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire);
 void ReadCompleted(const v1::Completed& wire, Answer* answer);  // what it says of the answer, of which the text is here
+AnswerPiece ReadTokens(const v1::Tokens& wire);
+// False, and nothing is added, when the answer would then have more bytes.
+bool AddPiece(const AnswerPiece& piece, size_t most_bytes, Answer* answer);
+// What goad is told, or computes itself of what it is told.
+double UncertaintyOf(const Query& query, UncertaintyMetric metric);
 // 0..1 h; 0 for what is no number.
 absl::Duration ReadSeconds(double s);
 // Never empty: "NO_GAIN", or "REASON_99" for one that this client does not know.

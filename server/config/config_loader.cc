@@ -128,6 +128,8 @@ void ReadRoot(YamlSection& root, Config* config) {
     limits.Bytes("outbox", &out.outbox_bytes);
     limits.Bytes("outboxes", &out.outboxes_bytes);
     limits.Integer("max_output_tokens", &out.max_output_tokens);
+    limits.Texts("prompt_options", 128, &out.prompt_options);
+    limits.Boolean("remote_images", &out.remote_images);
     limits.Duration("link_max_age", &out.link_max_age);
     limits.Duration("mandatory_wait", &out.mandatory_wait);
     limits.Duration("grant", &out.grant);

@@ -165,6 +165,16 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
     problems.Range(path + ".prompt_tokens_per_minute", tenant.prompt_tokens_per_minute, 0, 1e12);
     problems.Range(path + ".max_offloaded_share", tenant.max_offloaded_share, 0, 1);
   }
+  for (size_t k = 0; k < config.limits.prompt_options.size(); ++k) {
+    const std::string& name = config.limits.prompt_options[k];
+    const std::vector<std::string>& own = GoadsOwnOptions();
+    const std::string path = absl::StrCat("limits.prompt_options[", k, "]");
+    if (name.empty() || name.size() > 64 || HasControlCharacter(name)) {
+      problems.Add(path, absl::StrCat(Quoted(name), " is not 1 to 64 bytes without control characters"));
+    } else if (std::find(own.begin(), own.end(), name) != own.end()) {
+      problems.Add(path, absl::StrCat(Quoted(name), " is what goad says itself; it cannot be a device's"));
+    }
+  }
   std::set<std::string> kinds;
   for (size_t k = 0; k < config.kinds.size(); ++k) {
     const std::string path = absl::StrCat("kinds[", k, "]");

@@ -121,6 +121,7 @@ void YamlSection::Text(const char* key, std::string* out) {
 void YamlSection::Texts(const char* key, size_t most, std::vector<std::string>* out) {
   const YAML::Node* node = Find(key);
   if (node == nullptr) return;
+  out->clear();
   bool good = node->IsSequence() && node->size() <= most;
   for (size_t k = 0; good && k < node->size(); ++k) {
     good = (*node)[k].IsScalar() && (*node)[k].Scalar().size() <= kMostQuoted && !HasTag((*node)[k]);

@@ -29,20 +29,18 @@ constexpr std::string_view kBlank = " \t\r\n";
 bool IsBlank(std::string_view text) { return text.find_first_not_of(kBlank) == text.npos; }
 // Bytes of what somebody asks, as far as servers repeat it beside an answer.
 size_t RoomFor(const PromptBody& prompt) {
-  size_t bytes = prompt.text.size();
-  for (const auto& [role, content] : prompt.messages) bytes += role.size() + content.size();
-  return std::min(bytes * AnswerReader::kRoomPerPromptByte, AnswerReader::kMaxRoom);
+  return std::min(prompt.bytes() * AnswerReader::kRoomPerPromptByte, AnswerReader::kMaxRoom);
 }
-// Whole characters: a token may be a part of one.
+// Whole characters: a token, or a name, may end in a part of one.
+std::string WholeText(const std::string& bytes) {
+  openai::Utf8Assembler assembler;
+  std::string text = assembler.Push(bytes);
+  return text + assembler.Finish();
+}
 TokenLogprob ForDevice(const openai::TokenLogprob& token) {
-  const auto whole = [](const std::string& bytes) {
-    openai::Utf8Assembler assembler;
-    std::string text = assembler.Push(bytes);
-    return text + assembler.Finish();
-  };
-  TokenLogprob out{whole(token.token), token.logprob, {}};
+  TokenLogprob out{WholeText(token.token), token.logprob, {}};
   out.top.reserve(token.top.size());
-  for (const openai::TokenLogprob& other : token.top) out.top.push_back({whole(other.token), other.logprob});
+  for (const openai::TokenLogprob& other : token.top) out.top.push_back({WholeText(other.token), other.logprob});
   return out;
 }
 bool IsDone(std::string_view text) {
@@ -164,7 +162,7 @@ void AnswerReader::OnEvent(const openai::SseEvent& event, AnswerPart* part) {
 void AnswerReader::OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part) {
   if (chunk.usage) usage_ = chunk.usage;
   if (chunk.text.size() > kMaxEvent) return Fail(Blame::kBackend, "garbage", "an event has more than 64 KiB of text");
-  reason_ends_ &= finish_reason_.empty() || chunk.text.empty();
+  reason_ends_ &= finish_reason_.empty() || (chunk.text.empty() && chunk.tool_calls.empty());
   if (chunk.finish_reason) finish_reason_ = *chunk.finish_reason;
   if (std::find(kNoAnswer.begin(), kNoAnswer.end(), absl::AsciiStrToLower(finish_reason_)) != kNoAnswer.end()) {
     return Fail(Blame::kBackend, "unfinished",
@@ -179,11 +177,28 @@ void AnswerReader::OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part) 
   most_idle_bytes_ += kIdlePerEvent;
   has_thought_ |= chunk.thought;
   has_tool_call_ |= chunk.tool_call;
+  if (prompt_->reasoning && !chunk.reasoning.empty()) {
+    part->reasoning += reasoning_utf8_.Push(chunk.reasoning);
+    part->tokens += chunk.text.empty() ? 1 : 0;
+  }
+  if (prompt_->tools) OnToolCalls(std::move(chunk.tool_calls), part);
   if (chunk.text.empty()) return;
   has_text_ = true;
+  part->refusal = chunk.refusal;
   part->text += utf8_.Push(chunk.text);
   part->tokens += chunk.tokens;
   for (const openai::TokenLogprob& token : chunk.logprobs) part->logprobs.push_back(ForDevice(token));
+}
+
+void AnswerReader::OnToolCalls(std::vector<openai::ToolCallPiece> pieces, AnswerPart* part) {
+  for (openai::ToolCallPiece& piece : pieces) {
+    piece.id = WholeText(piece.id);
+    piece.name = WholeText(piece.name);
+    piece.arguments = arguments_utf8_[piece.index].Push(piece.arguments);
+    part->tool_calls.push_back(std::move(piece));
+    ++part->tokens;
+    has_called_ = true;
+  }
 }
 
 void AnswerReader::OnWholeJson(AnswerPart* part) {
@@ -200,7 +215,7 @@ void AnswerReader::OnWholeJson(AnswerPart* part) {
 
 // The server says that this is all. Without text there is nothing to show, and the device's own model may do better.
 void AnswerReader::BecomeWhole(AnswerPart* part) {
-  if (!has_text_) {
+  if (!has_text_ && !has_called_) {
     return Fail(Blame::kPrompt, "empty",
                 absl::StrCat("the answer ended (", finish_reason_, ") ",
                              has_thought_     ? "in thought"
@@ -209,6 +224,12 @@ void AnswerReader::BecomeWhole(AnswerPart* part) {
                              "; max_output_tokens ", max_output_tokens_));
   }
   part->text += utf8_.Finish();
+  part->reasoning += reasoning_utf8_.Finish();
+  for (auto& [index, arguments] : arguments_utf8_) {
+    if (std::string rest = arguments.Finish(); !rest.empty()) {
+      part->tool_calls.push_back({index, "", "", std::move(rest)});
+    }
+  }
   state_ = State::kWhole;
 }
 

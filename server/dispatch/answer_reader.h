@@ -2,6 +2,7 @@
 #ifndef GOAD_SERVER_DISPATCH_ANSWER_READER_H_
 #define GOAD_SERVER_DISPATCH_ANSWER_READER_H_
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +23,10 @@ struct AnswerPart {
   std::string text;  // whole code points
   int tokens = 0;
   std::vector<TokenLogprob> logprobs;
+  std::string reasoning;  // whole code points, as in the next; of those that are wanted
+  std::vector<openai::ToolCallPiece> tool_calls;
+  bool refusal = false;  // `text` is one
+  bool empty() const { return text.empty() && tokens == 0 && reasoning.empty() && tool_calls.empty(); }
   bool alive = false;  // something of it belonged to the answer, if only to what the model thought
 };
 
@@ -62,12 +67,13 @@ class AnswerReader {
 
   bool is_answer() const { return head_.status / 100 == 2; }
   // It has text and a finish_reason with nothing after it: whatever comes now takes nothing of it away.
-  bool has_ended() const { return has_text_ && reason_ends_ && !finish_reason_.empty(); }
+  bool has_ended() const { return (has_text_ || has_called_) && reason_ends_ && !finish_reason_.empty(); }
   bool IsChunk(const std::string& data) const;
   void OnEvent(const openai::SseEvent& event, AnswerPart* part);
   void OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part);
   void Refused(const std::string& body, bool is_whole = true);
   void TooLarge(const char* what);
+  void OnToolCalls(std::vector<openai::ToolCallPiece> pieces, AnswerPart* part);
   void OnWholeJson(AnswerPart* part);
   void BecomeWhole(AnswerPart* part);
   void Fail(Blame blame, std::string code, std::string words, std::string detail = "");
@@ -83,10 +89,12 @@ class AnswerReader {
   Form form_ = Form::kUnknown;
   std::string kept_;  // an error's body, or an answer's that is no stream
   openai::SseParser sse_;
-  openai::Utf8Assembler utf8_;
+  openai::Utf8Assembler utf8_, reasoning_utf8_;
+  std::map<int, openai::Utf8Assembler> arguments_utf8_;  // by call
   std::string finish_reason_;
   std::optional<openai::Usage> usage_;
   bool has_text_ = false, has_thought_ = false, has_tool_call_ = false;
+  bool has_called_ = false;  // a tool of those that the device offers
   bool reason_ends_ = true;  // no text came after a finish_reason, which some gateways write into every chunk
   size_t body_bytes_ = 0, idle_bytes_ = 0, most_idle_bytes_;
 };

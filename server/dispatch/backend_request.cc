@@ -19,12 +19,13 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
   request.chat = backend.api == BackendApi::kChat;
   request.prompt = prompt.text;
   request.messages = prompt.messages;
-  if (request.chat && !prompt.chat) request.messages = {{"user", std::move(request.prompt)}};
+  if (request.chat && !prompt.chat) request.messages = {{"user", std::move(request.prompt), ""}};
   request.temperature = prompt.temperature;
   request.stop = prompt.stop;
   request.seed = prompt.seed;
   request.top_logprobs = prompt.top_logprobs;
   request.max_tokens = max_output_tokens;
+  request.options = prompt.options;
   return openai::RequestBody(std::move(request), dialect);
 }
 

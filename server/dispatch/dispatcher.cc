@@ -143,7 +143,7 @@ void Dispatcher::Take(Query& query, AnswerPart part, MonotonicTime now) {
     attempt.last_alive = now;
     pool_.Heard(sched::ToIndex(query.request.site), attempt.backend, now);
   }
-  if ((part.tokens > 0 || !part.text.empty()) && !Emit(query, std::move(part), now)) return Abandon(query, now);
+  if (!part.empty() && !Emit(query, std::move(part), now)) return Abandon(query, now);
   if (failed) return AttemptFailed(query, ServerError(attempt.reader.error()), now);
   if (attempt.reader.state() == AnswerReader::State::kWhole) Complete(query, now);
 }
@@ -156,13 +156,9 @@ bool Dispatcher::Emit(Query& query, AnswerPart part, MonotonicTime now) {
   query.last_token = now;
   query.tokens += part.tokens;
   metrics_->Tokens(query.request.site, part.tokens);
-  TokensEvent event;
-  event.id = query.request.id;
-  event.text_offset = query.text_bytes;
-  event.tokens = part.tokens;
-  event.logprobs = std::move(part.logprobs);
-  query.text_bytes += part.text.size();
-  event.text = std::move(part.text);
+  TokensEvent event{query.request.id,         query.text_bytes,          std::move(part.text),       part.tokens,
+                    std::move(part.logprobs), std::move(part.reasoning), std::move(part.tool_calls), part.refusal};
+  query.text_bytes += event.text.size();
   const Delivery delivery = sink_->Deliver(query.request.session, std::move(event));
   Attempt& attempt = *query.attempt;
   if (delivery == Delivery::kPause && attempt.paused_since == MonotonicTime::Infinite()) {

@@ -64,9 +64,8 @@ std::string Letters(std::string_view text) {
 }
 
 std::string PromptLetters(const PromptBody& prompt) {
-  std::string letters = Letters(prompt.text);
-  for (const auto& [role, content] : prompt.messages) letters += Letters(content);
-  for (const std::string& stop : prompt.stop) letters += Letters(stop);
+  std::string letters;
+  prompt.ForEachText([&](std::string_view text) { letters += Letters(text); });
   return letters;
 }
 
@@ -290,9 +289,7 @@ std::string WithoutPrompt(std::string_view words, const PromptBody& prompt) {
       if (const auto run = runs.find(text.substr(k, kRun)); run != runs.end()) repeated.insert(*run);
     }
   };
-  look(prompt.text);
-  for (const auto& [role, content] : prompt.messages) look(content);
-  for (const std::string& stop : prompt.stop) look(stop);
+  prompt.ForEachText(look);
   std::string out;
   size_t end = 0;  // of what is the prompt's
   for (size_t k = 0; k < words.size(); ++k) {

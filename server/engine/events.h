@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "client_sdk/openai/message.h"
 #include "scheduler/types.h"
 #include "server/base/local_model.h"
 #include "server/base/monotonic_time.h"
@@ -27,12 +28,30 @@ enum class SessionId : uint64_t {};
 // The body of a query as it goes to a backend. Immutable once shared.
 struct PromptBody {
   bool chat = false;
-  std::string text;                                           // when not chat
-  std::vector<std::pair<std::string, std::string>> messages;  // role, content; when chat
+  std::string text;                   // when not chat
+  std::vector<openai::Message> messages;  // when chat
   double temperature = 0;
   std::vector<std::string> stop;
   std::optional<int64_t> seed;
   int top_logprobs = 0;
+  std::string options;     // a JSON object, the rest of an OpenAI request, as it may be passed on; empty = none
+  bool tools = false;      // in the options: an answer may be a tool call alone
+  bool reasoning = false;  // what the model thinks is wanted, too
+
+  // Everything that the device wrote.
+  template <typename F>
+  void ForEachText(const F& f) const {
+    f(text);
+    for (const openai::Message& message : messages) f(message.content), f(message.json);
+    for (const std::string& one : stop) f(one);
+    f(options);
+  }
+  // As it is uploaded, but for a few bytes.
+  size_t bytes() const {
+    size_t sum = text.size() + options.size();
+    for (const openai::Message& message : messages) sum += message.json.empty() ? message.content.size() : message.json.size();
+    return sum;
+  }
 };
 
 struct QueryMeta {

@@ -37,6 +37,9 @@ struct TokensEvent {
   std::string text;  // valid UTF-8, whole code points
   int tokens = 0;
   std::vector<TokenLogprob> logprobs;
+  std::string reasoning;  // as text is, the next too
+  std::vector<openai::ToolCallPiece> tool_calls;
+  bool refusal = false;  // `text` is one
 };
 struct CompletedEvent {
   QueryId id{};

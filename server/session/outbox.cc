@@ -90,7 +90,10 @@ void Outbox::Push(std::deque<Item>& queue, FramePtr frame) {
 
 Outbox::PutResult Outbox::PutTokens(Slot& slot, TokensEvent event) {
   PutResult result;
-  const auto text_bytes = static_cast<int64_t>(event.text.size());
+  int64_t text_bytes = static_cast<int64_t>(event.text.size() + event.reasoning.size());
+  for (const openai::ToolCallPiece& piece : event.tool_calls) {
+    text_bytes += 16 + static_cast<int64_t>(piece.id.size() + piece.name.size() + piece.arguments.size());
+  }
   int64_t bytes = text_bytes;
   for (const TokenLogprob& logprob : event.logprobs) bytes += 64 * static_cast<int64_t>(1 + logprob.top.size());
   if (Full(bytes)) {
@@ -105,8 +108,10 @@ Outbox::PutResult Outbox::PutTokens(Slot& slot, TokensEvent event) {
   }
   const bool joins = event.logprobs.empty();
   Item* last = queue_.empty() ? nullptr : &queue_.back();
-  if (last != nullptr && last->tokens_of == event.id && joins) {
+  if (last != nullptr && last->tokens_of == event.id && joins && last->tokens->refusal() == event.refusal) {
     last->tokens->mutable_text()->append(event.text);
+    last->tokens->mutable_reasoning()->append(event.reasoning);
+    EncodeToolCalls(std::move(event.tool_calls), last->tokens);
     last->tokens->set_tokens(last->tokens->tokens() + static_cast<uint32_t>(event.tokens));
     last->bytes += text_bytes;
     AddBytes(text_bytes);

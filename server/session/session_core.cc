@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/jitter.h"
 #include "server/session/hello_codec.h"
+#include "server/session/prompt_codec.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
@@ -200,8 +201,7 @@ absl::Duration SessionCore::TenantWait(const Config& config, int prompt_tokens, 
 // Counts the prompt's bytes for as long as anybody holds it; false when that is too much.
 bool SessionCore::HoldInlinePrompt(int64_t most, std::shared_ptr<const PromptBody>* prompt) {
   if (*prompt == nullptr) return true;
-  int64_t bytes = static_cast<int64_t>((*prompt)->text.size());
-  for (const auto& [role, content] : (*prompt)->messages) bytes += static_cast<int64_t>(content.size());
+  const auto bytes = static_cast<int64_t>((*prompt)->bytes());
   std::atomic<int64_t>* const held = ports_.inline_prompt_bytes;
   if (held->fetch_add(bytes) + bytes > most) {
     held->fetch_sub(bytes);
@@ -231,7 +231,8 @@ std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
   };
   if (slot->state == Outbox::SlotState::kPrompted) return twice();  // whatever is in it: the answer that runs goes on
   std::shared_ptr<const PromptBody> body;
-  if (const auto error = DecodePrompt(prompt, "prompt", slot->chat, slot->prompt_bytes, &body)) {
+  if (const auto error =
+          DecodePrompt(prompt, "prompt", slot->chat, slot->prompt_bytes, ports_.config->Current()->limits, &body)) {
     ports_.metrics->Refused(Refusal::kBadPrompt);
     FailedEvent failed;
     failed.id = slot->id;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "server/base/clip.h"
 #include "server/session/hello_codec.h"
+#include "server/session/prompt_codec.h"
 #include "server/session/wire_checks.h"
 #include "server/wire/enums.h"
 
@@ -109,48 +110,6 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
   return first;
 }
 
-std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* field, bool chat, int64_t max_bytes,
-                                      std::shared_ptr<const PromptBody>* body) {
-  const auto name = [&](const char* leaf) { return absl::StrCat(field, ".", leaf); };
-  auto decoded = std::make_shared<PromptBody>();
-  size_t bytes = 0;
-  if (chat) {
-    if (prompt.body_case() != v1::Prompt::kChat) return Invalid(name("chat"), "is missing; prompt_kind is CHAT");
-    const int count = prompt.chat().messages_size();
-    if (count < 1 || count > 256) return Invalid(name("chat.messages"), absl::StrCat(count, " entries, want 1..256"));
-    decoded->chat = true;
-    for (const v1::ChatMessage& message : prompt.chat().messages()) {
-      if (message.role() != "system" && message.role() != "user" && message.role() != "assistant") {
-        return Invalid(name("chat.messages.role"),
-                       absl::StrCat("\"", Clip(message.role()), "\" is not system, user or assistant"));
-      }
-      bytes += message.content().size();
-      decoded->messages.emplace_back(message.role(), message.content());
-    }
-  } else {
-    if (prompt.body_case() != v1::Prompt::kText) return Invalid(name("text"), "is missing; prompt_kind is TEXT");
-    bytes = prompt.text().size();
-    decoded->text = prompt.text();
-  }
-  GOAD_REFUSE_IF(CheckLength(name(chat ? "chat" : "text"), bytes, 1, static_cast<size_t>(max_bytes)));
-  if (prompt.has_temperature()) {
-    GOAD_REFUSE_IF(CheckRange(name("temperature").c_str(), prompt.temperature(), 0, 2));
-    decoded->temperature = prompt.temperature();
-  }
-  if (prompt.stop_size() > 4)
-    return Invalid(name("stop"), absl::StrCat(prompt.stop_size(), " entries, want at most 4"));
-  for (const std::string& stop : prompt.stop()) {
-    GOAD_REFUSE_IF(CheckLength(name("stop"), stop.size(), 1, 64));
-    decoded->stop.push_back(stop);
-  }
-  if (prompt.has_seed()) decoded->seed = prompt.seed();
-  GOAD_REFUSE_IF(CheckRange(name("top_logprobs").c_str(), prompt.top_logprobs(), 0, 10));
-  decoded->top_logprobs = static_cast<int>(prompt.top_logprobs());
-  if (prompt.has_upload_s()) GOAD_REFUSE_IF(CheckRange(name("upload_s").c_str(), prompt.upload_s(), 0, 3600));
-  *body = std::move(decoded);
-  return std::nullopt;
-}
-
 std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,
                                      std::shared_ptr<const PromptBody>* inline_prompt) {
   const LimitsConfig& limits = config.limits;
@@ -161,8 +120,8 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& confi
   }
   meta->chat = query.prompt_kind() == v1::PROMPT_KIND_CHAT;
   if (query.has_inline_prompt()) {
-    GOAD_REFUSE_IF(
-        DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes, inline_prompt));
+    GOAD_REFUSE_IF(DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes, limits,
+                                inline_prompt));
   } else {
     GOAD_REFUSE_IF(CheckRange("query.prompt_bits", static_cast<double>(query.prompt_bits()), 1,
                               8.0 * static_cast<double>(limits.prompt_bytes)));
@@ -237,6 +196,23 @@ void EncodeLogprob(const TokenLogprob& from, v1::TokenLogprob* to) {
   }
 }
 
+}  // namespace
+
+void EncodeToolCalls(std::vector<openai::ToolCallPiece> pieces, v1::Tokens* tokens) {
+  for (openai::ToolCallPiece& piece : pieces) {
+    const int last = tokens->tool_calls_size() - 1;
+    const bool goes_on = last >= 0 && piece.id.empty() && piece.name.empty() &&
+                         static_cast<int>(tokens->tool_calls(last).index()) == piece.index;
+    v1::ToolCallPiece& wire = goes_on ? *tokens->mutable_tool_calls(last) : *tokens->add_tool_calls();
+    wire.set_index(static_cast<uint32_t>(piece.index));
+    wire.mutable_id()->append(piece.id);
+    wire.mutable_name()->append(piece.name);
+    wire.mutable_arguments()->append(piece.arguments);
+  }
+}
+
+namespace {
+
 struct Encoder {
   v1::ServerFrame& frame;
   const std::string& query_id;
@@ -263,6 +239,9 @@ struct Encoder {
     tokens.set_text(std::move(event.text));
     tokens.set_tokens(static_cast<uint32_t>(event.tokens));
     for (const TokenLogprob& logprob : event.logprobs) EncodeLogprob(logprob, tokens.add_logprobs());
+    tokens.set_reasoning(std::move(event.reasoning));
+    tokens.set_refusal(event.refusal);
+    EncodeToolCalls(std::move(event.tool_calls), &tokens);
   }
   void operator()(const CompletedEvent& event) const {
     v1::Completed& completed = *frame.mutable_completed();

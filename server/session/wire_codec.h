@@ -25,10 +25,6 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
 std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,
                                      std::shared_ptr<const PromptBody>* inline_prompt);
 
-// `max_bytes` bounds the sum of all text. `field` names the prompt in errors.
-std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* field, bool chat, int64_t max_bytes,
-                                      std::shared_ptr<const PromptBody>* body);
-
 std::optional<ErrorInfo> DecodeOutcome(const v1::Outcome& outcome);
 
 // 1..64 bytes of valid UTF-8 without control characters.
@@ -39,6 +35,8 @@ uint64_t QueryFingerprint(const v1::Query& query);
 
 v1::Error EncodeError(const ErrorInfo& error);
 v1::ServerFrame EncodeSites(const Config& config);
+// Adds pieces after those that there are, as one where they go on with the last call.
+void EncodeToolCalls(std::vector<openai::ToolCallPiece> pieces, v1::Tokens* tokens);
 v1::ServerFrame EncodeEvent(SessionEvent event, const std::string& query_id, const std::vector<SiteConfig>& sites);
 v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau);
 v1::ServerFrame EncodeProtocolError(const ErrorInfo& error, uint64_t frame, const std::string& query_id);

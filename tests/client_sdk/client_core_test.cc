@@ -99,6 +99,94 @@ class ClientCoreTest : public testing::Test {
   std::vector<Problem> problems_;
 };
 
+TEST_F(ClientCoreTest, AnAnswerMayBeCallsOfTools) {
+  Welcome();
+  Query query = Unsure();
+  query.prompt.clear();
+  query.messages_json = {R"({"role":"user","content":"weather?"})"};
+  query.options_json = R"({"tools":[{"type":"function"}]})";
+  query.reasoning = true;
+  std::string streamed;
+  AskCallbacks callbacks;
+  callbacks.on_piece = [&](const AnswerPiece& piece) {
+    streamed += piece.reasoning;
+    for (const auto& [index, call] : piece.tool_calls) streamed += std::to_string(index) + call.name + call.arguments;
+  };
+  const std::string id = Ask(std::move(callbacks), query);
+  EXPECT_EQ(sent_.back().query().prompt_kind(), v1::PROMPT_KIND_CHAT);
+  EXPECT_EQ(sent_.back().query().prompt_bits(), 8 * (query.messages_json[0].size() + query.options_json.size()));
+  Decide(id, true);
+  EXPECT_EQ(sent_.back().prompt().chat().messages(0).json(), query.messages_json[0]);
+  EXPECT_EQ(sent_.back().prompt().options_json(), query.options_json);
+  EXPECT_TRUE(sent_.back().prompt().reasoning());
+  v1::ServerFrame frame;
+  v1::Tokens& tokens = *frame.mutable_tokens();
+  tokens.set_query_id(id);
+  tokens.set_reasoning("hm");
+  Frame(frame);
+  tokens.clear_reasoning();
+  v1::ToolCallPiece* piece = tokens.add_tool_calls();
+  piece->set_index(1);
+  piece->set_id("c");
+  piece->set_name("weather");
+  Frame(frame);
+  piece->Clear();
+  piece->set_index(1);
+  piece->set_arguments("{}");
+  Frame(frame);
+  Lose();  // something was seen: it is not asked again
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(answers_[0].why_local, "STREAM_LOST");
+  EXPECT_TRUE(answers_[0].tool_calls.empty() && answers_[0].reasoning.empty()) << "half an answer is none";
+  EXPECT_EQ(streamed, "hm1weather1{}");
+}
+
+TEST_F(ClientCoreTest, ToolCallsAreJoinedAndBounded) {
+  Welcome();
+  const std::string id = Ask();
+  EXPECT_EQ(answers_.size(), 0u);
+  Decide(id, true);
+  v1::ServerFrame frame;
+  frame.mutable_tokens()->set_query_id(id);
+  for (const char* arguments : {"{", "}"}) {
+    v1::ToolCallPiece& piece = *frame.mutable_tokens()->add_tool_calls();
+    piece.set_index(1);
+    piece.set_arguments(arguments);
+  }
+  Frame(frame);
+  Complete(id, 0);
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(answers_[0].source, Answer::Source::kEdge);
+  ASSERT_EQ(answers_[0].tool_calls.size(), 2u);
+  EXPECT_EQ(answers_[0].tool_calls[1].arguments, "{}");
+  EXPECT_EQ(answers_[0].query_id, id);
+  EXPECT_EQ(answers_[0].uncertainty, 0.9);
+
+  const std::string other = Ask();
+  Decide(other, true);
+  frame.mutable_tokens()->set_query_id(other);
+  frame.mutable_tokens()->mutable_tool_calls(0)->set_index(4000000000u);
+  Frame(frame);
+  EXPECT_EQ(answers_[1].why_local, "INCOMPLETE");
+}
+
+TEST_F(ClientCoreTest, SilenceWithinAnAnswerHasItsOwnBudget) {
+  Welcome();
+  const std::string id = Ask();
+  Decide(id, true);
+  Advance(absl::Seconds(5));
+  Text(id, 0, "a");
+  Advance(absl::Seconds(20));
+  Text(id, 1, "b");
+  Advance(absl::Seconds(29));
+  EXPECT_TRUE(answers_.empty());
+  EXPECT_EQ(core_.NextWake(), now_ + absl::Seconds(1));
+  Advance(absl::Seconds(1));
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(answers_[0].why_local, "TIMEOUT");
+  EXPECT_TRUE(sent_.back().has_cancel());
+}
+
 TEST_F(ClientCoreTest, SaysHelloThenAsksAfterWelcomeAndSendsThePromptOnlyAfterOffload) {
   ASSERT_EQ(sent_.size(), 1u);
   EXPECT_TRUE(sent_[0].has_hello());
@@ -343,7 +431,7 @@ TEST_F(ClientCoreTest, WhatGoadCannotReadIsNotSentAndCostsNobodyElse) {
   EXPECT_EQ(refused([](Query& q) { q.prompt = ""; }), "prompt: 0 bytes, want 1..3145728");
   EXPECT_EQ(refused([](Query& q) { q.prompt = std::string(4 << 20, 'x'); }), "prompt: 4194304 bytes, want 1..3145728");
   EXPECT_EQ(refused([](Query& q) { q.chat = {{"user", "\xff"}}; }), "chat[0].content: is not UTF-8 at byte 0");
-  EXPECT_EQ(refused([](Query& q) { q.chat = {{"us\xe9r", "a"}}; }), "chat[0].role: is not system, user or assistant");
+  EXPECT_EQ(refused([](Query& q) { q.chat = {{"us\xe9r", "a"}}; }), "chat[0].role: is not system, developer, user or assistant");
   EXPECT_EQ(refused([](Query& q) { q.stop = {"\n", "\xc3"}; }), "stop[1]: is not UTF-8 at byte 0");
   EXPECT_EQ(refused([](Query& q) { q.stop = {""}; }), "stop[0]: 0 bytes, want 1..64");
   EXPECT_EQ(refused([](Query& q) { q.stop.resize(5, "x"); }), "stop: 5 entries, want at most 4");

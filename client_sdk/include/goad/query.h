@@ -20,9 +20,12 @@ struct Query {
   std::vector<TokenProbability> first_token;              // the candidates of kMargin, kMaxProbability: 2..100
   bool must_offload = false;                              // the device has no local model
   std::string prompt;                                     // text, UTF-8, at most Limits::prompt_bytes; or
-  std::vector<std::pair<std::string, std::string>> chat;  // (system|user|assistant, content); not empty = a chat prompt
-  int prompt_tokens = 0;                                  // 0..1000000
-  int max_output_tokens = 0;                              // 0 = the server's limit
+  std::vector<std::pair<std::string, std::string>> chat;  // (role, content); not empty = a chat prompt. Roles are
+                                                          // system, developer, user and assistant; or
+  std::vector<std::string> messages_json;  // a chat prompt of whole OpenAI messages, a JSON object each: roles (tool,
+                                           // too), names, tool calls, parts of text and image_url with a data: URL
+  int prompt_tokens = 0;                   // 0..1000000
+  int max_output_tokens = 0;               // 0 = the server's limit
   std::optional<int> expected_output_tokens;
   std::string kind;            // one of the daemon's kinds, so that it can expect a length; empty = none
   absl::Duration local_delay;  // how long a local answer would take from now; at most 1 h
@@ -31,6 +34,26 @@ struct Query {
   double temperature = 0;                              // 0..2
   std::vector<std::string> stop;                       // at most 4, each 1..64 bytes of UTF-8
   std::optional<int64_t> seed;
+  // The rest of an OpenAI request as a JSON object, at most 64 KiB and 16 levels: top_p, response_format, tools,
+  // tool_choice, ... goad's operator says what of it is passed on; any other field fails the query by name.
+  std::string options_json;
+  bool reasoning = false;  // what the model thinks is wanted, too
+};
+
+struct ToolCall {
+  std::string id, name;
+  std::string arguments;  // JSON as the model wrote it
+};
+// A piece of an edge answer as it streams in; most of it is empty.
+struct AnswerPiece {
+  std::string text;       // whole code points, as are the next two
+  std::string reasoning;  // with Query::reasoning
+  struct ToolCallPiece {
+    int index = 0;  // of the call that this goes on with, from 0
+    ToolCall call;  // what is to be appended
+  };
+  std::vector<ToolCallPiece> tool_calls;  // with tools in Query::options_json
+  bool refusal = false;                   // `text` is the model's refusal
 };
 
 // One radio link, device to site. Set exactly one of the measurements.
@@ -72,6 +95,12 @@ struct Answer {
   enum class Source { kEdge, kLocal, kNone };
   Source source = Source::kNone;
   std::string text;  // complete; empty for kNone
+  // Of an edge answer: what it thought, and the tools that it calls; there may be no text then.
+  std::string reasoning;
+  std::vector<ToolCall> tool_calls;
+  bool refusal = false;    // `text` is, or ends in, the model's refusal
+  std::string query_id;    // also of a blocking Ask that came without one
+  double uncertainty = 0;  // that goad was asked with; 1 for must_offload without one
   // Why it is not the edge's; empty for kEdge, and for kEdge only. A reason of goad (NO_GAIN, OVERLOAD, ..., REASON_n),
   // the code of a failure, or one of the client's own:
   //   UNREACHABLE       goad cannot be reached: at once while that is known, else when the budget is spent
@@ -96,6 +125,7 @@ struct Answer {
   // As this client measured it.
   absl::Duration delay;              // Ask to the last token, or to the decision to answer locally
   absl::Duration first_token_after;  // Ask to the first token; 0 when none came
+  absl::Duration waited;             // of it, before goad was asked: for other queries, or for the connection
 };
 
 // Something that an operator or developer may want to know and that no single answer tells.
@@ -118,6 +148,8 @@ struct ClientOptions {
   absl::Duration decision_budget = absl::Seconds(1);
   // Longest wait for a whole answer after OFFLOAD, for queries without a deadline. At most 24 h.
   absl::Duration answer_budget = absl::Seconds(60);
+  // Longest silence between two pieces of an answer, at most 24 h: then the caller answers locally.
+  absl::Duration between_tokens_budget = absl::Seconds(30);
   // Reconnecting: the wait doubles from the first to the second value, jittered by half. 1 ms..1 h.
   absl::Duration backoff_first = absl::Milliseconds(100), backoff_most = absl::Seconds(10);
   int asks_per_query = 3;  // a query is asked again on a new stream while no token was seen,
@@ -143,6 +175,7 @@ struct AskCallbacks {
   // the client's end. Otherwise it goes at once.
   std::function<void(const Decision&, std::function<void()> send)> on_grant;
   std::function<void(const std::string& text)> on_text;
+  std::function<void(const AnswerPiece&)> on_piece;  // the same, with what is no text
   // Exactly once. source is kEdge, or kNone with why_local set: then the caller answers locally.
   std::function<void(const Answer&)> on_done;
 };

@@ -64,6 +64,43 @@ TEST(AnswerReader, AnEventOfAnotherNameCountsWhenItHoldsAChunk) {
   EXPECT_EQ(named.text, "hi ");
 }
 
+// What a llama-server sends for a call of a tool, after some thought; cut at every byte it is the same.
+TEST(AnswerReader, CallsOfToolsAndThoughtsAreReadWhereTheyAreWanted) {
+  const auto delta = [](const std::string& fields) {
+    return absl::StrCat("data: {\"choices\":[{\"index\":0,\"delta\":{", fields, "}}]}\n\n");
+  };
+  const std::string body =
+      delta(R"("reasoning_content":"hm\ud83d")") + delta(R"("reasoning_content":"\ude00")") +
+      delta(R"("tool_calls":[{"index":0,"id":"c1","type":"function","function":{"name":"weather","arguments":""}}])") +
+      delta(R"("tool_calls":[{"index":0,"function":{"arguments":"{\"city\":\"K\u00f6"}}])") +
+      delta(
+          R"("tool_calls":[{"index":1,"id":"c2","function":{"name":"time","arguments":"{}"}},{"index":0,"function":{"arguments":"ln\"}"}}])") +
+      Finish("tool_calls") + kDone;
+  const auto read = [&](bool tools, bool reasoning, size_t step) {
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->tools = tools;
+    prompt->reasoning = reasoning;
+    AnswerReader reader(prompt, 4);
+    reader.OnHead({.status = 200});
+    std::string text;
+    const auto add = [&](const AnswerPart& part) {
+      if (!part.reasoning.empty()) absl::StrAppend(&text, "[", part.reasoning, "]");
+      for (const auto& [index, id, name, arguments] : part.tool_calls)
+        absl::StrAppend(&text, index, id, name, arguments, "|");
+      EXPECT_EQ(part.empty(), part.reasoning.empty() && part.tool_calls.empty());
+    };
+    for (size_t at = 0; at < body.size(); at += step) add(reader.OnBody(body.substr(at, step)));
+    add(reader.OnEnd(TransportEnd::kComplete, ""));
+    return reader.state() == State::kWhole ? text : reader.error().code + text;
+  };
+  const std::string calls = "0c1weather|0{\"city\":\"K\xC3\xB6|1c2time{}|0ln\"}|";
+  for (size_t step = 1; step < 40; ++step) {
+    EXPECT_EQ(read(true, false, step), calls) << step;
+    EXPECT_EQ(read(true, true, step), "[hm][\xF0\x9F\x98\x80]" + calls) << step;
+    EXPECT_EQ(read(false, false, step), "empty") << "nobody offered a tool";
+  }
+}
+
 TEST(AnswerReader, WhenAnAnswerIsWhole) {
   const std::string said = kToken;
   EXPECT_EQ(Read(said + kStop + kDone).state, State::kWhole);

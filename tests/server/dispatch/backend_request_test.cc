@@ -24,6 +24,27 @@ TEST(MakeRequestBody, SaysEverything) {
   EXPECT_EQ(body["top_logprobs"], 3);
 }
 
+TEST(MakeRequestBody, CarriesWhatAnAppAsksForAndGivesWayInNothingOfItsOwn) {
+  BackendConfig backend;
+  backend.api = BackendApi::kChat;
+  PromptBody prompt;
+  prompt.chat = true;
+  prompt.messages = {{"developer", "be brief", ""},
+                     {"tool", "4", R"({"role":"tool","tool_call_id":"c","content":"4"})"}};
+  prompt.options = R"({"top_p":0.5,"stream":false,"max_tokens":99999,"messages":[],"tools":[{"type":"function"}]})";
+  const auto body = nlohmann::json::parse(MakeRequestBody(backend, prompt, 9));
+  EXPECT_EQ(body["top_p"], 0.5);
+  EXPECT_EQ(body["tools"], nlohmann::json::parse(R"([{"type":"function"}])"));
+  EXPECT_EQ(body["stream"], true);
+  EXPECT_EQ(body["max_tokens"], 9);
+  EXPECT_EQ(body["model"], "llm");
+  EXPECT_EQ(body["messages"],
+            nlohmann::json::parse(
+                R"([{"role":"developer","content":"be brief"},{"role":"tool","tool_call_id":"c","content":"4"}])"));
+  prompt.options = R"({"model":"adapter-7"})";  // where the operator allows it
+  EXPECT_EQ(nlohmann::json::parse(MakeRequestBody(backend, prompt, 9))["model"], "adapter-7");
+}
+
 TEST(OtherDialect, AStrictServerIsAskedInAnotherDialect) {
   PromptBody prompt;
   prompt.seed = 1;

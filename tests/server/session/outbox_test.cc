@@ -243,5 +243,33 @@ TEST(QueryMemory, RemembersForSixtySecondsAndForgetsLostStreams) {
   EXPECT_EQ(memory.Begin(QueryMemory::Key("me", "c"), 1, one, now).recall, Recall::kFinished);
 }
 
+TEST_F(OutboxTest, CallsOfToolsAndThoughtsJoinAndCount) {
+  Open(1, "q");
+  const int64_t before = outbox_.bytes();
+  const auto put = [&](const std::string& reasoning, std::vector<openai::ToolCallPiece> calls) {
+    TokensEvent event;
+    event.id = QueryId{1};
+    event.reasoning = reasoning;
+    event.tool_calls = std::move(calls);
+    return Put(event);
+  };
+  put("h", {});
+  put("m", {{0, "c1", "weather", ""}});
+  put("", {{0, "", "", "{\"a\":"}, {1, "c2", "time", ""}});
+  put("", {{0, "", "", "1}"}});
+  EXPECT_GE(outbox_.bytes() - before, 2 + 2 + 7 + 5 + 2 + 4 + 2);
+  const Outbox::Step step = outbox_.Next();
+  ASSERT_EQ(step.kind, Outbox::Step::kWrite);
+  const v1::Tokens& tokens = step.frame->tokens();
+  EXPECT_EQ(tokens.reasoning(), "hm");
+  ASSERT_EQ(tokens.tool_calls_size(), 3);
+  EXPECT_EQ(tokens.tool_calls(0).name() + tokens.tool_calls(0).arguments(), "weather{\"a\":");
+  EXPECT_EQ(tokens.tool_calls(1).id(), "c2");
+  EXPECT_EQ(tokens.tool_calls(2).arguments(), "1}") << "order is kept";
+  outbox_.WriteDone();
+  EXPECT_EQ(outbox_.Next().kind, Outbox::Step::kNothing) << "they joined";
+  EXPECT_EQ(put(std::string(20000, 'x'), {}), Delivery::kDropped);
+}
+
 }  // namespace
 }  // namespace goad::server

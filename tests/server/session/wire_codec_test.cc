@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "gtest/gtest.h"
+#include "server/session/prompt_codec.h"
 
 namespace goad::server {
 namespace {
@@ -88,7 +89,7 @@ TEST(DecodeQuery, TopKBecomesTheMarginUncertainty) {
 TEST(DecodePrompt, ChecksKindSizeAndOptions) {
   std::shared_ptr<const PromptBody> body;
   const auto wrong = [&](const v1::Prompt& prompt, bool chat) {
-    const auto error = DecodePrompt(prompt, "prompt", chat, 10, &body);
+    const auto error = DecodePrompt(prompt, "prompt", chat, 10, LimitsConfig(), &body);
     return error ? error->message : "";
   };
   v1::Prompt prompt;
@@ -105,6 +106,48 @@ TEST(DecodePrompt, ChecksKindSizeAndOptions) {
   EXPECT_EQ(wrong(prompt, false), "prompt.text: 20 bytes, want 1..10");
   prompt.set_text("");
   EXPECT_EQ(wrong(prompt, false), "prompt.text: 0 bytes, want 1..10");
+}
+
+TEST(DecodePrompt, WhatAnOpenAiRequestHoldsGoesThroughAsFarAsAllowed) {
+  std::shared_ptr<const PromptBody> body;
+  LimitsConfig limits;
+  limits.prompt_options = {"top_p", "tools"};
+  const auto wrong = [&](const v1::Prompt& prompt, bool chat, int64_t most = 1000) {
+    const auto error = DecodePrompt(prompt, "prompt", chat, most, limits, &body);
+    return error ? error->message : "";
+  };
+  v1::Prompt prompt;
+  prompt.set_text("hello");
+  prompt.set_options_json(R"({ "top_p": 0.5 })");
+  EXPECT_EQ(wrong(prompt, false), "");
+  EXPECT_EQ(body->options, R"({"top_p":0.5})");
+  EXPECT_FALSE(body->tools);
+  EXPECT_EQ(wrong(prompt, false, 20), "prompt.text: 21 bytes, want 1..20") << "options count";
+  prompt.set_options_json(R"({"top_p":0.5,"n":2})");
+  EXPECT_EQ(wrong(prompt, false), "prompt.options_json: \"n\" is not passed on; allowed are top_p, tools");
+  prompt.set_options_json(R"({"tools":[{}]})");
+  EXPECT_EQ(wrong(prompt, false), "prompt.options_json: tools: only with prompt_kind CHAT");
+
+  v1::ChatMessage* message = prompt.mutable_chat()->add_messages();
+  message->set_json(
+      R"({"role":"tool","tool_call_id":"c1","content":[{"type":"text","text":"4"},{"type":"text","text":"2"}]})");
+  prompt.mutable_chat()->add_messages()->set_role("developer");
+  prompt.set_reasoning(true);
+  EXPECT_EQ(wrong(prompt, true), "");
+  EXPECT_TRUE(body->tools && body->reasoning);
+  EXPECT_EQ(body->messages[0].content, "42");
+  EXPECT_NE(body->messages[0].json.find("tool_call_id"), std::string::npos);
+  EXPECT_EQ(body->messages[1].role, "developer");
+  message->set_role("user");
+  EXPECT_EQ(wrong(prompt, true), "prompt.chat.messages.json: stands beside a role or a content; want one or the other");
+  message->clear_role();
+  const std::string image =
+      R"({"role":"user","content":[{"type":"image_url","image_url":{"url":"http://10.0.0.1/x"}}]})";
+  message->set_json(image);
+  EXPECT_EQ(wrong(prompt, true),
+            "prompt.chat.messages.json: content[0].image_url.url: \"http://10.0.0.1/x\" does not begin with data:");
+  limits.remote_images = true;
+  EXPECT_EQ(wrong(prompt, true), "");
 }
 
 TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
