@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "server/config/prompt_options.h"
 #include "scheduler/types.h"
 #include "server/base/monotonic_time.h"
+#include "server/config/prompt_options.h"
 
 namespace goad::server {
 
@@ -156,7 +156,7 @@ struct LimitsConfig {               // hot, but for sessions
   int64_t outbox_bytes = 1 << 20;          // per session, unread; above half of it its backend reads pause
   int64_t outboxes_bytes =
       256 << 20;  // of all sessions, unread; beyond it those that hold more than 64 KiB lose their answers
-  int max_output_tokens = 1024;                             // 1..1000000; larger requests are refused
+  int max_output_tokens = 1024;  // 1..1000000; larger requests are refused
   // Of an OpenAI request, what Prompt.options_json may hold; 0..128 names of 1..64 bytes.
   std::vector<std::string> prompt_options = DefaultPromptOptions();
   bool remote_images = false;  // image_url may be other than data:, so that servers fetch what a device names

@@ -28,7 +28,7 @@ enum class SessionId : uint64_t {};
 // The body of a query as it goes to a backend. Immutable once shared.
 struct PromptBody {
   bool chat = false;
-  std::string text;                   // when not chat
+  std::string text;                       // when not chat
   std::vector<openai::Message> messages;  // when chat
   double temperature = 0;
   std::vector<std::string> stop;
@@ -49,7 +49,8 @@ struct PromptBody {
   // As it is uploaded, but for a few bytes.
   size_t bytes() const {
     size_t sum = text.size() + options.size();
-    for (const openai::Message& message : messages) sum += message.json.empty() ? message.content.size() : message.json.size();
+    for (const openai::Message& message : messages)
+      sum += message.json.empty() ? message.content.size() : message.json.size();
     return sum;
   }
 };

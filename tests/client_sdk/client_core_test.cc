@@ -431,7 +431,10 @@ TEST_F(ClientCoreTest, WhatGoadCannotReadIsNotSentAndCostsNobodyElse) {
   EXPECT_EQ(refused([](Query& q) { q.prompt = ""; }), "prompt: 0 bytes, want 1..3145728");
   EXPECT_EQ(refused([](Query& q) { q.prompt = std::string(4 << 20, 'x'); }), "prompt: 4194304 bytes, want 1..3145728");
   EXPECT_EQ(refused([](Query& q) { q.chat = {{"user", "\xff"}}; }), "chat[0].content: is not UTF-8 at byte 0");
-  EXPECT_EQ(refused([](Query& q) { q.chat = {{"us\xe9r", "a"}}; }), "chat[0].role: is not system, developer, user or assistant");
+  EXPECT_EQ(refused([](Query& q) {
+              q.chat = {{"us\xe9r", "a"}};
+            }),
+            "chat[0].role: is not system, developer, user or assistant");
   EXPECT_EQ(refused([](Query& q) { q.stop = {"\n", "\xc3"}; }), "stop[1]: is not UTF-8 at byte 0");
   EXPECT_EQ(refused([](Query& q) { q.stop = {""}; }), "stop[0]: 0 bytes, want 1..64");
   EXPECT_EQ(refused([](Query& q) { q.stop.resize(5, "x"); }), "stop: 5 entries, want at most 4");
