@@ -126,7 +126,8 @@ int Compare(const FleetOptions& options, const std::vector<std::string>& policie
   if (rounds > options.questions) {
     return Fail(2, absl::StrFormat("--rounds: %d is more than the %d questions", rounds, options.questions));
   }
-  if (std::set<std::string>(policies.begin(), policies.end()).size() < policies.size() || policies.size() > 16) {
+  const std::set<std::string> names(policies.begin(), policies.end());
+  if (names.size() < policies.size() || policies.size() > 16 || names.count("") > 0) {
     return Fail(2,
                 absl::StrFormat("--compare: \"%s\" is not up to 16 different policies", absl::StrJoin(policies, ",")));
   }

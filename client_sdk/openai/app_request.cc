@@ -15,9 +15,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMostParts = 64;      // of a message's content
-constexpr size_t kMostToolCalls = 64;  // of a message
-constexpr size_t kMostName = 128;      // bytes of a name or an id
+constexpr size_t kMostParts = 64;  // of a message's content
+constexpr size_t kMostCallsOfMessage = 64;
+constexpr size_t kMostName = 128;  // bytes of a name or an id
 
 absl::Status Bad(absl::string_view path, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(path, path.empty() ? "" : ": ", what));
@@ -26,6 +26,16 @@ absl::Status Bad(absl::string_view path, absl::string_view what) {
 // At most 40 bytes of it, in quotes, as JSON has it.
 std::string Quoted(std::string_view text) {
   return json(std::string(text.substr(0, 40))).dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);
+}
+
+// At most some 700 bytes of them: the operator's list may be long, and an error has room for 2 KiB.
+std::string Names(const std::vector<std::string>& names) {
+  std::string text;
+  for (size_t k = 0; k < names.size(); ++k) {
+    if (text.size() > 640) return absl::StrCat(text, " and ", names.size() - k, " more");
+    absl::StrAppend(&text, k == 0 ? "" : ", ", names[k]);
+  }
+  return names.empty() ? "none" : text;
 }
 
 absl::StatusOr<json> ReadObject(std::string_view text, size_t most_bytes) {
@@ -98,8 +108,8 @@ absl::Status ReadContent(const json& content, bool remote_images, std::string* t
 }
 
 absl::Status CheckToolCalls(const json& calls) {
-  if (!calls.is_array() || calls.empty() || calls.size() > kMostToolCalls) {
-    return Bad("tool_calls", absl::StrCat("want a list of 1..", kMostToolCalls));
+  if (!calls.is_array() || calls.empty() || calls.size() > kMostCallsOfMessage) {
+    return Bad("tool_calls", absl::StrCat("want a list of 1..", kMostCallsOfMessage));
   }
   for (size_t k = 0; k < calls.size(); ++k) {
     const std::string path = absl::StrCat("tool_calls[", k, "]");
@@ -158,7 +168,7 @@ absl::StatusOr<Options> ReadAppOptions(std::string_view text, const std::vector<
   if (!options.ok()) return options.status();
   for (const auto& [name, value] : options->items()) {
     if (std::find(allowed.begin(), allowed.end(), name) == allowed.end()) {
-      return Bad("", absl::StrCat(Quoted(name), " is not passed on; allowed are ", absl::StrJoin(allowed, ", ")));
+      return Bad("", absl::StrCat(Quoted(name), " is not passed on; allowed are ", Names(allowed)));
     }
   }
   Options read;

@@ -156,7 +156,8 @@ void ReadMessage(const json& message, Chunk* chunk) {
   if (calls.is_array()) {
     for (size_t k = 0; k < std::min<size_t>(calls.size(), kMostToolCalls); ++k) ReadToolCall(calls[k], k, chunk);
   }
-  if (const json& call = Get(message, "function_call"); call.is_object()) ReadToolCall({{"function", call}}, 0, chunk);
+  if (const json& call = Get(message, "function_call"); call.is_object() && chunk->tool_calls.empty())
+    ReadToolCall({{"function", call}}, 0, chunk);
 }
 
 // The positions that a choice's log-probabilities have, whether they are wanted or not.

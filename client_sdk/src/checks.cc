@@ -121,7 +121,7 @@ absl::Status CheckPrompt(const Query& query, size_t most) {
   }
   if (query.chat.empty()) {
     GOAD_RETURN_IF_BAD(CheckText("prompt", query.prompt, 1, most));
-    return CheckBytes("prompt", bytes + query.prompt.size(), most);
+    return CheckBytes("prompt and options_json", bytes + query.prompt.size(), most);
   }
   if (query.chat.size() > 256) return Bad("chat", absl::StrCat(query.chat.size(), " messages, want at most 256"));
   for (size_t k = 0; k < query.chat.size(); ++k) {
@@ -171,8 +171,10 @@ absl::Status CheckOptions(const ClientOptions& options) {
   GOAD_RETURN_IF_BAD(CheckName("uncertainty.prompt_form", options.uncertainty.prompt_form, 0, 64));
   if (options.tx_power_dbm) GOAD_RETURN_IF_BAD(CheckRange("tx_power_dbm", *options.tx_power_dbm, -60, 60));
   GOAD_RETURN_IF_BAD(CheckDuration("decision_budget", options.decision_budget, absl::ZeroDuration(), absl::Hours(1)));
-  GOAD_RETURN_IF_BAD(
-      CheckDuration("between_tokens_budget", options.between_tokens_budget, absl::Milliseconds(1), absl::Hours(24)));
+  if (options.between_tokens_budget != absl::InfiniteDuration()) {
+    GOAD_RETURN_IF_BAD(
+        CheckDuration("between_tokens_budget", options.between_tokens_budget, absl::Milliseconds(1), absl::Hours(24)));
+  }
   GOAD_RETURN_IF_BAD(CheckDuration("answer_budget", options.answer_budget, absl::ZeroDuration(), absl::Hours(24)));
   GOAD_RETURN_IF_BAD(CheckDuration("backoff_first", options.backoff_first, absl::Milliseconds(1), absl::Hours(1)));
   GOAD_RETURN_IF_BAD(CheckDuration("backoff_most", options.backoff_most, options.backoff_first, absl::Hours(1)));

@@ -314,7 +314,7 @@ void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
 
 void ClientCore::OnCompleted(Live& live, const v1::Completed& completed, Instant now) {
   if (live.phase == Phase::kWaiting) return;
-  if (completed.text_bytes() != live.answer.text.size()) {  // its text went down with an earlier stream
+  if (!live.begun || completed.text_bytes() != live.answer.text.size()) {  // the rest went down with an earlier stream
     return FinishLocally(live, "INCOMPLETE",
                          absl::StrCat(live.answer.text.size(), " of ", completed.text_bytes(), " bytes arrived"), now);
   }

@@ -157,7 +157,7 @@ std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInf
 }
 
 AnswerPiece ReadTokens(const v1::Tokens& wire) {
-  AnswerPiece piece{wire.text(), wire.reasoning(), {}, wire.refusal()};
+  AnswerPiece piece{wire.text(), wire.reasoning(), {}, std::min<size_t>(wire.refusal_bytes(), wire.text().size())};
   for (const v1::ToolCallPiece& call : wire.tool_calls()) {
     piece.tool_calls.push_back({ToInt(call.index()), {call.id(), call.name(), call.arguments()}});
   }
@@ -167,7 +167,7 @@ AnswerPiece ReadTokens(const v1::Tokens& wire) {
 bool AddPiece(const AnswerPiece& piece, size_t most_bytes, Answer* answer) {
   constexpr int kMostToolCalls = 128;
   size_t bytes = answer->text.size() + answer->reasoning.size() + piece.text.size() + piece.reasoning.size();
-  for (const ToolCall& call : answer->tool_calls) bytes += call.arguments.size();
+  for (const ToolCall& call : answer->tool_calls) bytes += call.id.size() + call.name.size() + call.arguments.size();
   for (const auto& [index, call] : piece.tool_calls) {
     if (index < 0 || index >= kMostToolCalls) return false;
     bytes += call.arguments.size() + call.id.size() + call.name.size();
@@ -175,7 +175,7 @@ bool AddPiece(const AnswerPiece& piece, size_t most_bytes, Answer* answer) {
   if (bytes > most_bytes) return false;
   answer->text += piece.text;
   answer->reasoning += piece.reasoning;
-  answer->refusal |= piece.refusal;
+  answer->refusal |= piece.refusal_bytes > 0;
   for (const auto& [index, call] : piece.tool_calls) {
     if (answer->tool_calls.size() <= static_cast<size_t>(index))
       answer->tool_calls.resize(static_cast<size_t>(index) + 1);

@@ -14,11 +14,10 @@ namespace goad::estimate {
 // - A sample weighs by its value: relative errors count, of what is measured and what was predicted in equal parts.
 // - A sample counts as at most 3 times what was predicted: a wild one moves little, a doubling passes.
 // - Four in a row that took more than twice, or less than half, of what was predicted are no wild samples any more:
-//   what was before counts half with each of them, and with each that follows.
-// - Older samples fade: a new one leaves `keep` of their weight. What fades is made up by a ridge towards the present
-// coefficients: along
-//   what the samples do not tell apart the coefficients stay as they are, at first as the prior has them, while their
-//   sum follows.
+//   from the fourth on what was before counts half with each.
+// - Older samples fade: a new one leaves `keep` of their weight.
+// - What fades is made up by a ridge towards the present coefficients: along what the samples do not tell apart the
+//   coefficients stay as they are, at first as the prior has them, while their sum follows.
 // - Without samples the coefficients return to the prior, and all is forgotten kReturn_s after the last one.
 // Thread-compatible. No allocation; 0.2 to 0.5 us per sample. The prior is handed in, since it may itself be learned.
 class LinearEstimate {

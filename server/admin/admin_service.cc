@@ -20,7 +20,7 @@ namespace {
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
-constexpr double kLongestTrial_s = 86400;
+constexpr double kShortestTrial_s = 0.001, kLongestTrial_s = 86400;
 
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
@@ -312,10 +312,11 @@ class AdminService final : public v1::Admin::CallbackService {
                                 v1::SetPolicyResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
     const double trial_s = request->trial_s();
-    const bool ends_trial = request->policy().empty() && trial_s > 0;
+    const bool ends_trial = request->policy().empty() && trial_s >= kShortestTrial_s;
     absl::Status status = ends_trial ? absl::OkStatus() : ports_.check_policy(request->policy());
-    if (status.ok() && !(trial_s >= 0 && trial_s <= kLongestTrial_s)) {
-      status = absl::InvalidArgumentError(absl::StrCat("trial_s: ", trial_s, " is not in 0..", kLongestTrial_s));
+    if (status.ok() && trial_s != 0 && !(trial_s >= kShortestTrial_s && trial_s <= kLongestTrial_s)) {
+      status = absl::InvalidArgumentError(
+          absl::StrCat("trial_s: ", trial_s, " is not 0 or in ", kShortestTrial_s, "..", kLongestTrial_s));
     }
     if (status.ok()) ports_.inbox->Push(goad::server::SetPolicy{request->policy(), absl::Seconds(trial_s)});
     reactor->Finish(ToGrpc(status));

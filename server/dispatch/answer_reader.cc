@@ -161,7 +161,10 @@ void AnswerReader::OnEvent(const openai::SseEvent& event, AnswerPart* part) {
 
 void AnswerReader::OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part) {
   if (chunk.usage) usage_ = chunk.usage;
-  if (chunk.text.size() > kMaxEvent) return Fail(Blame::kBackend, "garbage", "an event has more than 64 KiB of text");
+  size_t answer_bytes = chunk.text.size() + chunk.reasoning.size();
+  for (const auto& piece : chunk.tool_calls)
+    answer_bytes += piece.id.size() + piece.name.size() + piece.arguments.size();
+  if (answer_bytes > kMaxEvent) return Fail(Blame::kBackend, "garbage", "an event has more than 64 KiB of the answer");
   reason_ends_ &= finish_reason_.empty() || (chunk.text.empty() && chunk.tool_calls.empty());
   if (chunk.finish_reason) finish_reason_ = *chunk.finish_reason;
   if (std::find(kNoAnswer.begin(), kNoAnswer.end(), absl::AsciiStrToLower(finish_reason_)) != kNoAnswer.end()) {
@@ -184,20 +187,37 @@ void AnswerReader::OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part) 
   if (prompt_->tools) OnToolCalls(std::move(chunk.tool_calls), part);
   if (chunk.text.empty()) return;
   has_text_ = true;
-  part->refusal = chunk.refusal;
+  refused_ |= chunk.refusal;
+  const size_t before = part->text.size();
   part->text += utf8_.Push(chunk.text);
+  if (refused_) part->refusal_bytes += part->text.size() - before;
   part->tokens += chunk.tokens;
   for (const openai::TokenLogprob& token : chunk.logprobs) part->logprobs.push_back(ForDevice(token));
 }
 
+// Servers tell one call from another by its index, its id or its name; some say the same ones again with each piece,
+// and some leave the index out or say 0 for all.
 void AnswerReader::OnToolCalls(std::vector<openai::ToolCallPiece> pieces, AnswerPart* part) {
   for (openai::ToolCallPiece& piece : pieces) {
-    piece.id = WholeText(piece.id);
-    piece.name = WholeText(piece.name);
-    piece.arguments = arguments_utf8_[piece.index].Push(piece.arguments);
-    part->tool_calls.push_back(std::move(piece));
+    const std::string id = WholeText(piece.id), name = WholeText(piece.name);
+    const auto at = call_at_.find(piece.index);
+    const Call* const before = at == call_at_.end() ? nullptr : &calls_[at->second];
+    const bool another = before == nullptr || (!id.empty() && !before->id.empty() && id != before->id) ||
+                         (id.empty() && before->id.empty() && !name.empty() && before->has_arguments);
+    if (another) {
+      if (calls_.size() >= static_cast<size_t>(openai::kMostToolCalls)) continue;
+      call_at_[piece.index] = calls_.size();
+      calls_.emplace_back();
+    }
+    const size_t k = call_at_[piece.index];
+    Call& call = calls_[k];
+    openai::ToolCallPiece out{static_cast<int>(k), "", "", call.arguments.Push(piece.arguments)};
+    if (call.id.empty()) out.id = call.id = id;
+    if (!std::exchange(call.named, call.named || !name.empty())) out.name = name;
+    call.has_arguments |= !piece.arguments.empty();
+    if (out.id.empty() && out.name.empty() && out.arguments.empty()) continue;
+    part->tool_calls.push_back(std::move(out));
     ++part->tokens;
-    has_called_ = true;
   }
 }
 
@@ -215,7 +235,7 @@ void AnswerReader::OnWholeJson(AnswerPart* part) {
 
 // The server says that this is all. Without text there is nothing to show, and the device's own model may do better.
 void AnswerReader::BecomeWhole(AnswerPart* part) {
-  if (!has_text_ && !has_called_) {
+  if (!has_text_ && calls_.empty()) {
     return Fail(Blame::kPrompt, "empty",
                 absl::StrCat("the answer ended (", finish_reason_, ") ",
                              has_thought_     ? "in thought"
@@ -225,9 +245,9 @@ void AnswerReader::BecomeWhole(AnswerPart* part) {
   }
   part->text += utf8_.Finish();
   part->reasoning += reasoning_utf8_.Finish();
-  for (auto& [index, arguments] : arguments_utf8_) {
-    if (std::string rest = arguments.Finish(); !rest.empty()) {
-      part->tool_calls.push_back({index, "", "", std::move(rest)});
+  for (size_t k = 0; k < calls_.size(); ++k) {
+    if (std::string rest = calls_[k].arguments.Finish(); !rest.empty()) {
+      part->tool_calls.push_back({static_cast<int>(k), "", "", std::move(rest)});
     }
   }
   state_ = State::kWhole;

@@ -25,7 +25,7 @@ struct AnswerPart {
   std::vector<TokenLogprob> logprobs;
   std::string reasoning;  // whole code points, as in the next; of those that are wanted
   std::vector<openai::ToolCallPiece> tool_calls;
-  bool refusal = false;  // `text` is one
+  size_t refusal_bytes = 0;  // of `text`, the last so many
   bool empty() const { return text.empty() && tokens == 0 && reasoning.empty() && tool_calls.empty(); }
   bool alive = false;  // something of it belonged to the answer, if only to what the model thought
 };
@@ -67,7 +67,7 @@ class AnswerReader {
 
   bool is_answer() const { return head_.status / 100 == 2; }
   // It has text and a finish_reason with nothing after it: whatever comes now takes nothing of it away.
-  bool has_ended() const { return (has_text_ || has_called_) && reason_ends_ && !finish_reason_.empty(); }
+  bool has_ended() const { return (has_text_ || !calls_.empty()) && reason_ends_ && !finish_reason_.empty(); }
   bool IsChunk(const std::string& data) const;
   void OnEvent(const openai::SseEvent& event, AnswerPart* part);
   void OnChunk(openai::Chunk chunk, size_t bytes, AnswerPart* part);
@@ -90,11 +90,17 @@ class AnswerReader {
   std::string kept_;  // an error's body, or an answer's that is no stream
   openai::SseParser sse_;
   openai::Utf8Assembler utf8_, reasoning_utf8_;
-  std::map<int, openai::Utf8Assembler> arguments_utf8_;  // by call
+  struct Call {
+    std::string id;
+    bool named = false, has_arguments = false;
+    openai::Utf8Assembler arguments;
+  };
+  std::vector<Call> calls_;        // as the device counts them; at most kMostToolCalls
+  std::map<int, size_t> call_at_;  // the latest of those at an index of the server's
   std::string finish_reason_;
   std::optional<openai::Usage> usage_;
   bool has_text_ = false, has_thought_ = false, has_tool_call_ = false;
-  bool has_called_ = false;  // a tool of those that the device offers
+  bool refused_ = false;     // what comes now is of a refusal
   bool reason_ends_ = true;  // no text came after a finish_reason, which some gateways write into every chunk
   size_t body_bytes_ = 0, idle_bytes_ = 0, most_idle_bytes_;
 };

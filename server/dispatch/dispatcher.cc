@@ -156,8 +156,9 @@ bool Dispatcher::Emit(Query& query, AnswerPart part, MonotonicTime now) {
   query.last_token = now;
   query.tokens += part.tokens;
   metrics_->Tokens(query.request.site, part.tokens);
-  TokensEvent event{query.request.id,         query.text_bytes,          std::move(part.text),       part.tokens,
-                    std::move(part.logprobs), std::move(part.reasoning), std::move(part.tool_calls), part.refusal};
+  TokensEvent event{
+      query.request.id,         query.text_bytes,          std::move(part.text),       part.tokens,
+      std::move(part.logprobs), std::move(part.reasoning), std::move(part.tool_calls), part.refusal_bytes};
   query.text_bytes += event.text.size();
   const Delivery delivery = sink_->Deliver(query.request.session, std::move(event));
   Attempt& attempt = *query.attempt;

@@ -319,6 +319,10 @@ ServerError ReadServerError(int http_status, bool says_when_to_retry, std::strin
   const Verdict verdict = VerdictOf(status, says_when_to_retry, parts, prompt);
   error.blame = verdict.blame;
   error.doubtful = verdict.doubtful;
+  // Tools, schemas and images that a server cannot do are refused as 404 and 500, too, in words of all kinds: such a
+  // query may be tried elsewhere, and opens no circuit. A key that is wrong is wrong for all.
+  const bool refused = error.blame == Blame::kBackend || error.blame == Blame::kConfiguration;
+  if (refused && !prompt.is_plain() && status != 401 && status != 403) error.doubtful = true;
   const std::string words = Clip(Trimmed(parts.message), kMaxWords - 13);
   error.words = absl::StrCat("HTTP ", http_status, words.empty() ? "" : ": ", words);
   error.code = http_status >= 300 && http_status <= 599 ? absl::StrCat(http_status)

@@ -2,6 +2,7 @@
 #ifndef GOAD_SERVER_ENGINE_EVENTS_H_
 #define GOAD_SERVER_ENGINE_EVENTS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -38,6 +39,11 @@ struct PromptBody {
   bool tools = false;      // in the options: an answer may be a tool call alone
   bool reasoning = false;  // what the model thinks is wanted, too
 
+  // It asks for more than an answer to text: a server that cannot do that says so in words that nobody lists.
+  bool is_plain() const {
+    return options.empty() &&
+           std::all_of(messages.begin(), messages.end(), [](const auto& m) { return m.json.empty(); });
+  }
   // Everything that the device wrote.
   template <typename F>
   void ForEachText(const F& f) const {
@@ -46,11 +52,10 @@ struct PromptBody {
     for (const std::string& one : stop) f(one);
     f(options);
   }
-  // As it is uploaded, but for a few bytes.
+  // As it is held.
   size_t bytes() const {
     size_t sum = text.size() + options.size();
-    for (const openai::Message& message : messages)
-      sum += message.json.empty() ? message.content.size() : message.json.size();
+    for (const openai::Message& message : messages) sum += message.content.size() + message.json.size();
     return sum;
   }
 };

@@ -39,7 +39,7 @@ struct TokensEvent {
   std::vector<TokenLogprob> logprobs;
   std::string reasoning;  // as text is, the next too
   std::vector<openai::ToolCallPiece> tool_calls;
-  bool refusal = false;  // `text` is one
+  size_t refusal_bytes = 0;  // of `text`, the last so many
 };
 struct CompletedEvent {
   QueryId id{};

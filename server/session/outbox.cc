@@ -82,8 +82,8 @@ int64_t Outbox::bytes() const {
   return bytes_;
 }
 
-void Outbox::Push(std::deque<Item>& queue, FramePtr frame) {
-  const int64_t bytes = static_cast<int64_t>(frame->ByteSizeLong()) + kTokensOverhead;
+void Outbox::Push(std::deque<Item>& queue, FramePtr frame, int64_t more) {
+  const int64_t bytes = static_cast<int64_t>(frame->ByteSizeLong()) + kTokensOverhead + more;
   queue.push_back({std::move(frame), bytes});
   AddBytes(bytes);
 }
@@ -91,10 +91,10 @@ void Outbox::Push(std::deque<Item>& queue, FramePtr frame) {
 Outbox::PutResult Outbox::PutTokens(Slot& slot, TokensEvent event) {
   PutResult result;
   int64_t text_bytes = static_cast<int64_t>(event.text.size() + event.reasoning.size());
-  for (const openai::ToolCallPiece& piece : event.tool_calls) {
-    text_bytes += 16 + static_cast<int64_t>(piece.id.size() + piece.name.size() + piece.arguments.size());
-  }
   int64_t bytes = text_bytes;
+  for (const openai::ToolCallPiece& piece : event.tool_calls) {
+    bytes += static_cast<int64_t>(kToolCallBytes + piece.id.size() + piece.name.size() + piece.arguments.size());
+  }
   for (const TokenLogprob& logprob : event.logprobs) bytes += 64 * static_cast<int64_t>(1 + logprob.top.size());
   if (Full(bytes)) {
     FailedEvent failed;
@@ -108,10 +108,11 @@ Outbox::PutResult Outbox::PutTokens(Slot& slot, TokensEvent event) {
   }
   const bool joins = event.logprobs.empty();
   Item* last = queue_.empty() ? nullptr : &queue_.back();
-  if (last != nullptr && last->tokens_of == event.id && joins && last->tokens->refusal() == event.refusal) {
+  if (last != nullptr && last->tokens_of == event.id && joins) {
     last->tokens->mutable_text()->append(event.text);
     last->tokens->mutable_reasoning()->append(event.reasoning);
-    EncodeToolCalls(std::move(event.tool_calls), last->tokens);
+    text_bytes += static_cast<int64_t>(EncodeToolCalls(std::move(event.tool_calls), last->tokens));
+    last->tokens->set_refusal_bytes(last->tokens->refusal_bytes() + event.refusal_bytes);
     last->tokens->set_tokens(last->tokens->tokens() + static_cast<uint32_t>(event.tokens));
     last->bytes += text_bytes;
     AddBytes(text_bytes);
@@ -119,7 +120,7 @@ Outbox::PutResult Outbox::PutTokens(Slot& slot, TokensEvent event) {
     const QueryId id = event.id;
     auto frame = std::make_shared<v1::ServerFrame>(EncodeEvent(std::move(event), slot.query_id, {}));
     v1::Tokens* const tokens = frame->mutable_tokens();
-    Push(queue_, std::move(frame));
+    Push(queue_, std::move(frame), static_cast<int64_t>(kToolCallBytes) * tokens->tool_calls_size());
     if (joins) {
       queue_.back().tokens_of = id;
       queue_.back().tokens = tokens;

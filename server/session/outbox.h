@@ -120,7 +120,7 @@ class Outbox {
     QueryId tokens_of{};           // 0 = not tokens, or with log-probabilities
     v1::Tokens* tokens = nullptr;  // of `frame`, that nobody else has: more may join them
   };
-  void Push(std::deque<Item>& queue, FramePtr frame) GOAD_REQUIRES(mutex_);
+  void Push(std::deque<Item>& queue, FramePtr frame, int64_t more = 0) GOAD_REQUIRES(mutex_);
   void Tell(Slot& slot, SessionEvent event, const std::vector<SiteConfig>& sites, PutResult* result)
       GOAD_REQUIRES(mutex_);
   PutResult PutTokens(Slot& slot, TokensEvent event) GOAD_REQUIRES(mutex_);

@@ -12,9 +12,9 @@
 namespace goad::server {
 namespace {
 
-// As it was uploaded, but for what frames it.
+// Of text and messages.
 size_t TextBytes(const v1::Prompt& prompt) {
-  size_t bytes = prompt.text().size() + prompt.options_json().size();
+  size_t bytes = prompt.text().size();
   for (const v1::ChatMessage& message : prompt.chat().messages())
     bytes += message.content().size() + message.json().size();
   return bytes;
@@ -55,12 +55,15 @@ std::optional<ErrorInfo> DecodePrompt(const v1::Prompt& prompt, const char* fiel
   decoded->chat = chat;
   if (chat && prompt.body_case() != v1::Prompt::kChat) return Invalid(name("chat"), "is missing; prompt_kind is CHAT");
   if (!chat && prompt.body_case() != v1::Prompt::kText) return Invalid(name("text"), "is missing; prompt_kind is TEXT");
-  GOAD_REFUSE_IF(CheckLength(name(chat ? "chat" : "text"), TextBytes(prompt), 1, static_cast<size_t>(max_bytes)));
+  const size_t text_bytes = TextBytes(prompt), most = static_cast<size_t>(max_bytes);
+  GOAD_REFUSE_IF(CheckLength(name(chat ? "chat" : "text"), text_bytes, 1, most));
+  GOAD_REFUSE_IF(CheckLength(name("options_json"), prompt.options_json().size(), 0, most - text_bytes));
   if (chat) {
     const int count = prompt.chat().messages_size();
     if (count < 1 || count > 256) return Invalid(name("chat.messages"), absl::StrCat(count, " entries, want 1..256"));
-    for (const v1::ChatMessage& message : prompt.chat().messages()) {
-      GOAD_REFUSE_IF(DecodeMessage(message, name("chat.messages"), limits, &decoded->messages.emplace_back()));
+    for (int k = 0; k < count; ++k) {
+      GOAD_REFUSE_IF(DecodeMessage(prompt.chat().messages(k), absl::StrCat(name("chat.messages"), "[", k, "]"), limits,
+                                   &decoded->messages.emplace_back()));
     }
   } else {
     decoded->text = prompt.text();

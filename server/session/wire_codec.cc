@@ -198,17 +198,24 @@ void EncodeLogprob(const TokenLogprob& from, v1::TokenLogprob* to) {
 
 }  // namespace
 
-void EncodeToolCalls(std::vector<openai::ToolCallPiece> pieces, v1::Tokens* tokens) {
+size_t EncodeToolCalls(std::vector<openai::ToolCallPiece> pieces, v1::Tokens* tokens) {
+  size_t bytes = 0;
   for (openai::ToolCallPiece& piece : pieces) {
+    bytes += piece.id.size() + piece.name.size() + piece.arguments.size();
     const int last = tokens->tool_calls_size() - 1;
-    const bool goes_on = last >= 0 && piece.id.empty() && piece.name.empty() &&
-                         static_cast<int>(tokens->tool_calls(last).index()) == piece.index;
-    v1::ToolCallPiece& wire = goes_on ? *tokens->mutable_tool_calls(last) : *tokens->add_tool_calls();
+    if (last >= 0 && piece.id.empty() && piece.name.empty() &&
+        static_cast<int>(tokens->tool_calls(last).index()) == piece.index) {
+      tokens->mutable_tool_calls(last)->mutable_arguments()->append(piece.arguments);
+      continue;
+    }
+    bytes += kToolCallBytes;
+    v1::ToolCallPiece& wire = *tokens->add_tool_calls();
     wire.set_index(static_cast<uint32_t>(piece.index));
-    wire.mutable_id()->append(piece.id);
-    wire.mutable_name()->append(piece.name);
-    wire.mutable_arguments()->append(piece.arguments);
+    if (!piece.id.empty()) wire.set_id(std::move(piece.id));
+    if (!piece.name.empty()) wire.set_name(std::move(piece.name));
+    if (!piece.arguments.empty()) wire.set_arguments(std::move(piece.arguments));
   }
+  return bytes;
 }
 
 namespace {
@@ -240,7 +247,7 @@ struct Encoder {
     tokens.set_tokens(static_cast<uint32_t>(event.tokens));
     for (const TokenLogprob& logprob : event.logprobs) EncodeLogprob(logprob, tokens.add_logprobs());
     tokens.set_reasoning(std::move(event.reasoning));
-    tokens.set_refusal(event.refusal);
+    tokens.set_refusal_bytes(event.refusal_bytes);
     EncodeToolCalls(std::move(event.tool_calls), &tokens);
   }
   void operator()(const CompletedEvent& event) const {

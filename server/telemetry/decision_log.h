@@ -18,10 +18,9 @@
 namespace goad::server {
 
 // Lines, by "kind":
-//   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted),
-//   metric;
-//             of the device's Hello what it said: model, prompt_form, uncertainty_tokens, uncertainty_candidates,
-//             uncertainty_method. Logs of old have none of these: the metric is MARGIN
+//   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted);
+//             metric, and of the device's Hello what it said: model, prompt_form, uncertainty_tokens,
+//             uncertainty_candidates, uncertainty_method. Logs of old have none of these: the metric is MARGIN
 // (every decision of the engine; what a session refuses at the door, LOCAL/OVERLOAD, is counted in refused_total only)
 //   snapshot  see snapshot_json.h
 //   outcome   see outcome_json.h, and time (wall time, UTC), of every query that was sent to a site, when it leaves it

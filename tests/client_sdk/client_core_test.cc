@@ -19,6 +19,7 @@ class ClientCoreTest : public testing::Test {
   static ClientOptions Options() {
     ClientOptions options;
     options.device_name = "d";
+    options.between_tokens_budget = absl::Seconds(30);
     return options;
   }
   ClientOptions Listening() {
@@ -69,6 +70,11 @@ class ClientCoreTest : public testing::Test {
     frame.mutable_tokens()->set_text_offset(offset);
     frame.mutable_tokens()->set_text(text);
     Frame(frame);
+  }
+  // A whole answer has a Tokens frame at least.
+  void CompleteEmpty(const std::string& id) {
+    Text(id, 0, "");
+    Complete(id, 0);
   }
   void Complete(const std::string& id, uint64_t bytes) {
     v1::ServerFrame frame;
@@ -168,6 +174,21 @@ TEST_F(ClientCoreTest, ToolCallsAreJoinedAndBounded) {
   frame.mutable_tokens()->mutable_tool_calls(0)->set_index(4000000000u);
   Frame(frame);
   EXPECT_EQ(answers_[1].why_local, "INCOMPLETE");
+
+  // All of a call counts for the bound of an answer, and one whose pieces went down with an earlier stream is none.
+  const std::string large = Ask();
+  Decide(large, true);
+  frame.mutable_tokens()->Clear();
+  frame.mutable_tokens()->set_query_id(large);
+  frame.mutable_tokens()->add_tool_calls()->set_name(std::string(1 << 20, 'n'));
+  for (int k = 0; k < 16; ++k) Frame(frame);
+  EXPECT_EQ(answers_.size(), 2u);
+  Frame(frame);
+  EXPECT_EQ(answers_[2].why_local, "INCOMPLETE");
+  const std::string replayed = Ask();
+  Decide(replayed, true);
+  Complete(replayed, 0);
+  EXPECT_EQ(answers_[3].why_local, "INCOMPLETE");
 }
 
 TEST_F(ClientCoreTest, SilenceWithinAnAnswerHasItsOwnBudget) {
@@ -453,7 +474,7 @@ TEST_F(ClientCoreTest, WhatGoadCannotReadIsNotSentAndCostsNobodyElse) {
   EXPECT_EQ(refused([](Query& q) { q.temperature = 3; }), "temperature: 3 is not in 0..2");
   EXPECT_EQ(refused([](Query& q) { q.kind = std::string(64, 'k'); }), "kind: 64 bytes, want 0..63");
   Decide(good, true);
-  Complete(good, 0);
+  CompleteEmpty(good);
   EXPECT_EQ(answers_.back().source, Answer::Source::kEdge);
 }
 
@@ -481,13 +502,13 @@ TEST_F(ClientCoreTest, MoreThanTheSessionMayHaveWaitInOrder) {
   EXPECT_EQ(Queries(), 2);
   EXPECT_EQ(core_.limits()->queries_per_session, 2);
   Decide(ids[0], true), Decide(ids[1], true);
-  Complete(ids[1], 0);
+  CompleteEmpty(ids[1]);
   EXPECT_EQ(Queries(), 3);
   EXPECT_EQ(sent_.back().query().query_id(), ids[2]);
   Decide(ids[2], true);
   Advance(absl::Seconds(5));  // beyond the budget, within what the deadline leaves
   EXPECT_EQ(answers_.size(), 1u);
-  Complete(ids[0], 0);
+  CompleteEmpty(ids[0]);
   EXPECT_EQ(sent_.back().query().query_id(), ids[3]);
   EXPECT_EQ(sent_.back().query().deadline_s(), 5);
   Decide(ids[3], true);
@@ -658,7 +679,7 @@ TEST_F(ClientCoreTest, ACallbackThatThrewEndsItsQueryAlone) {
   EXPECT_EQ(answers_.back().why_local, "CALLBACK_FAILED");
   EXPECT_EQ(answers_.back().detail, "exception: no");
   EXPECT_EQ(sent_.back().cancel().query_id(), bad);
-  Complete(good, 0);
+  CompleteEmpty(good);
   EXPECT_EQ(answers_.back().source, Answer::Source::kEdge);
   core_.CallbackFailed("", "on_problem itself", now_);
   EXPECT_EQ(problems_.size(), 1u);
@@ -698,7 +719,7 @@ TEST_F(ClientCoreTest, AGoadThatKeepsBreakingOffIsNotAskedEverythingAgain) {
   ASSERT_EQ(asked.size(), 10u);
   for (const std::string& id : asked) {  // ten edge answers give one back
     Decide(id, true);
-    Complete(id, 0);
+    CompleteEmpty(id);
   }
   const size_t before = answers_.size();
   Ask();

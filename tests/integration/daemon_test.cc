@@ -658,7 +658,7 @@ TEST_F(DaemonTest, AdminShowsAndTurns) {
   v1::SetPolicyResponse policy_response;
   EXPECT_EQ(admin->SetPolicy(&c3, policy, &policy_response).error_code(), grpc::INVALID_ARGUMENT);
   policy.set_policy("all-local");
-  for (const double trial_s : {-1.0, 86401.0, std::nan("")}) {
+  for (const double trial_s : {-1.0, 1e-12, 86401.0, std::nan("")}) {
     grpc::ClientContext context;
     policy.set_trial_s(trial_s);
     EXPECT_EQ(admin->SetPolicy(&context, policy, &policy_response).error_code(), grpc::INVALID_ARGUMENT) << trial_s;

@@ -403,6 +403,9 @@ void World::ChangeSites() {
   }
   std::shuffle(next.sites.begin(), next.sites.end(), random_);
   EngineStatus status;
+  // The daemon asks by the inbox, so behind the configurations before: a site that they removed gets nothing after
+  // that.
+  for (Event& event : inbox_.Drain(MonotonicTime())) engine_->Handle(std::move(event), now_);
   engine_->Handle(Inspect{[&](const EngineStatus& now) { status = now; }}, now_);
   const auto views = dispatcher_->Backends();
   const auto in_use = [&](size_t site, std::optional<size_t> backend) {
@@ -441,7 +444,9 @@ void World::Check() {
                     int active = 0;
                     for (const auto& site : status.sites) {
                       active += site.active_queries;
-                      if (site.active_uplinks < 0 || site.active_uplinks > site.active_queries) Broken("uplinks leak");
+                      if (site.active_uplinks < 0 || site.active_uplinks > site.active_queries) {
+                        Broken(absl::StrCat("uplinks leak: ", site.active_uplinks, " of ", site.active_queries));
+                      }
                     }
                     if (active != status.granted + status.running) {
                       Broken(absl::StrCat("slots ", active, " but grants ", status.granted, " + ", status.running));

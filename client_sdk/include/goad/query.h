@@ -53,7 +53,7 @@ struct AnswerPiece {
     ToolCall call;  // what is to be appended
   };
   std::vector<ToolCallPiece> tool_calls;  // with tools in Query::options_json
-  bool refusal = false;                   // `text` is the model's refusal
+  size_t refusal_bytes = 0;               // of `text`, the last so many are the model's refusal
 };
 
 // One radio link, device to site. Set exactly one of the measurements.
@@ -148,8 +148,9 @@ struct ClientOptions {
   absl::Duration decision_budget = absl::Seconds(1);
   // Longest wait for a whole answer after OFFLOAD, for queries without a deadline. At most 24 h.
   absl::Duration answer_budget = absl::Seconds(60);
-  // Longest silence between two pieces of an answer, at most 24 h: then the caller answers locally.
-  absl::Duration between_tokens_budget = absl::Seconds(30);
+  // Longest silence between two pieces of an answer, at most 24 h, or infinite: then the caller answers locally. What a
+  // model thinks is silence unless Query::reasoning asks for it.
+  absl::Duration between_tokens_budget = absl::InfiniteDuration();
   // Reconnecting: the wait doubles from the first to the second value, jittered by half. 1 ms..1 h.
   absl::Duration backoff_first = absl::Milliseconds(100), backoff_most = absl::Seconds(10);
   int asks_per_query = 3;  // a query is asked again on a new stream while no token was seen,

@@ -85,8 +85,12 @@ TEST(AppOptions, OnlyWhatIsAllowed) {
   EXPECT_EQ(wrong(R"({"top_p":1e999})"), "is no JSON");
   EXPECT_NE(wrong("{\"tools\":" + std::string(16, '[') + std::string(16, ']') + "}").find("16"), std::string::npos);
   EXPECT_NE(wrong("{\"top_p\":\"" + std::string(kMostOptionsBytes, 'x') + "\"}").find("65536"), std::string::npos);
-  const std::string control = wrong("{\"\\u0000\\u001b[31m\":1}");
-  EXPECT_EQ(control.find('\x1b'), std::string::npos) << "nothing that a terminal obeys";
+  EXPECT_EQ(wrong("{\"\\u0000\\u001b[31m\":1}"),
+            R"("\u0000\u001b[31m" is not passed on; allowed are top_p, tools, functions)")
+      << "nothing that a terminal obeys";
+  EXPECT_EQ(ReadAppOptions(R"({"x":1})", {}).status().message(), R"("x" is not passed on; allowed are none)");
+  EXPECT_LT(ReadAppOptions(R"({"x":1})", std::vector<std::string>(128, std::string(64, 'o'))).status().message().size(),
+            800u);
 }
 
 }  // namespace

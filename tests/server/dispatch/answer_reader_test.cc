@@ -101,6 +101,63 @@ TEST(AnswerReader, CallsOfToolsAndThoughtsAreReadWhereTheyAreWanted) {
   }
 }
 
+// Each server tells one call from another in its own way.
+TEST(AnswerReader, CallsAreToldApartByIndexIdOrName) {
+  const auto read = [](const std::vector<std::string>& chunks) {
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->tools = true;
+    AnswerReader reader(prompt, 4);
+    reader.OnHead({.status = 200});
+    std::vector<std::string> calls;
+    for (const std::string& chunk : chunks) {
+      const AnswerPart part = reader.OnBody(
+          absl::StrCat("data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[", chunk, "]}}]}\n\n"));
+      for (const auto& [index, id, name, arguments] : part.tool_calls) {
+        if (calls.size() <= static_cast<size_t>(index)) calls.resize(static_cast<size_t>(index) + 1);
+        absl::StrAppend(&calls[static_cast<size_t>(index)], id, name, arguments);
+      }
+    }
+    return calls;
+  };
+  using Calls = std::vector<std::string>;
+  EXPECT_EQ(read({R"({"index":0,"id":"c1","function":{"name":"f","arguments":"{"}})",
+                  R"({"index":0,"id":"c1","function":{"name":"f","arguments":"}"}})"}),
+            (Calls{"c1f{}"}))
+      << "id and name with each piece";
+  const std::string first = R"({"id":"c1","function":{"name":"f","arguments":"{}"}})",
+                    second = R"({"id":"c2","function":{"name":"g","arguments":"{}"}})";
+  EXPECT_EQ(read({first, second}), (Calls{"c1f{}", "c2g{}"})) << "no index, a chunk each";
+  EXPECT_EQ(read({first + "," + second}), (Calls{"c1f{}", "c2g{}"})) << "no index, one chunk";
+  EXPECT_EQ(read({R"({"index":0,"function":{"name":"f","arguments":"{}"}})",
+                  R"({"index":0,"function":{"name":"f","arguments":"{}"}})"}),
+            (Calls{"f{}", "f{}"}))
+      << "no id, and the index is always 0";
+  EXPECT_EQ(read({R"({"index":7,"id":"c7","function":{"name":"f","arguments":{"a":1}}})"}), (Calls{R"(c7f{"a":1})"}));
+  Calls many;
+  for (int k = 0; k < 200; ++k) many.push_back(absl::StrCat(R"({"index":0,"id":")", k, R"("})"));
+  EXPECT_EQ(read(many).size(), 128u);
+}
+
+TEST(AnswerReader, ARefusalIsTheRestOfTheText) {
+  const std::string body =
+      "data: {\"choices\":[{\"delta\":{\"content\":\"Sure. \"}}]}\n\n"
+      "data: {\"choices\":[{\"delta\":{\"refusal\":\"No.\"}}]}\n\n"
+      "data: {\"choices\":[{\"delta\":{\"content\":\" Ask\"}}]}\n\n" +
+      Finish("stop") + kDone;
+  for (size_t step = 1; step <= body.size(); step += 7) {
+    AnswerReader reader(std::make_shared<PromptBody>(), 4);
+    reader.OnHead({.status = 200});
+    std::string text, refusal;
+    for (size_t at = 0; at < body.size(); at += step) {
+      const AnswerPart part = reader.OnBody(body.substr(at, step));
+      text += part.text;
+      refusal += part.text.substr(part.text.size() - part.refusal_bytes);
+    }
+    EXPECT_EQ(text, "Sure. No. Ask") << step;
+    EXPECT_EQ(refusal, "No. Ask") << step;
+  }
+}
+
 TEST(AnswerReader, WhenAnAnswerIsWhole) {
   const std::string said = kToken;
   EXPECT_EQ(Read(said + kStop + kDone).state, State::kWhole);

@@ -312,5 +312,17 @@ TEST_F(CurlTransportTest, ABodyThatUnpacksToTooMuchAtOnceIsBroken) {
   }
 }
 
+// What is not packed comes whole, however much of it waits at once: curl reads on while there is something.
+TEST_F(CurlTransportTest, ALargeBodyThatIsNotPackedComesWhole) {
+  const size_t bytes = size_t{6} << 20;
+  OneAnswer server("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(bytes) + "\r\n\r\n" +
+                   std::string(bytes, 'a'));
+  backend_.url = server.url();
+  std::vector<Call> calls(1);
+  Run(calls);
+  EXPECT_EQ(calls[0].end, TransportEnd::kComplete) << calls[0].detail;
+  EXPECT_EQ(calls[0].body.size(), bytes);
+}
+
 }  // namespace
 }  // namespace goad::server

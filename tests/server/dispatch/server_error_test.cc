@@ -275,5 +275,26 @@ TEST(ServerError, WordsDecideHoweverFarBehindTheyStand) {
             Blame::kPrompt);
 }
 
+// Seen of a llama-server without a vision model, and of one that was given tools it cannot parse: 500, and no circuit
+// opens for it, since one device could keep all others away.
+TEST(ReadServerError, WhatAQueryAsksBeyondTextIsHeldAgainstNoBackend) {
+  PromptBody plain, tools, image;
+  plain.chat = tools.chat = image.chat = true;
+  plain.messages = tools.messages = {{"user", "hi", ""}};
+  tools.options = R"({"tools":[1]})";
+  image.messages = {{"user", "", R"({"role":"user","content":[]})"}};
+  const std::string body =
+      R"({"error":{"code":500,"message":"image input is not supported - hint: mmproj","type":"server_error"}})";
+  for (const int status : {500, 501, 404}) {
+    for (const PromptBody* asked : {&tools, &image}) {
+      const ServerError error = ReadServerError(status, false, body, *asked);
+      EXPECT_TRUE(error.doubtful || error.blame == Blame::kPrompt) << status;
+    }
+  }
+  EXPECT_FALSE(ReadServerError(500, false, body, plain).doubtful);
+  EXPECT_FALSE(ReadServerError(401, false, body, tools).doubtful) << "a key is wrong for all";
+  EXPECT_EQ(ReadServerError(401, false, body, tools).blame, Blame::kConfiguration);
+}
+
 }  // namespace
 }  // namespace goad::server

@@ -122,7 +122,10 @@ TEST(DecodePrompt, WhatAnOpenAiRequestHoldsGoesThroughAsFarAsAllowed) {
   EXPECT_EQ(wrong(prompt, false), "");
   EXPECT_EQ(body->options, R"({"top_p":0.5})");
   EXPECT_FALSE(body->tools);
-  EXPECT_EQ(wrong(prompt, false, 20), "prompt.text: 21 bytes, want 1..20") << "options count";
+  EXPECT_EQ(wrong(prompt, false, 20), "prompt.options_json: 16 bytes, want 0..15") << "text and options count together";
+  prompt.set_text("");
+  EXPECT_EQ(wrong(prompt, false), "prompt.text: 0 bytes, want 1..1000") << "options are no prompt";
+  prompt.set_text("hello");
   prompt.set_options_json(R"({"top_p":0.5,"n":2})");
   EXPECT_EQ(wrong(prompt, false), "prompt.options_json: \"n\" is not passed on; allowed are top_p, tools");
   prompt.set_options_json(R"({"tools":[{}]})");
@@ -139,13 +142,14 @@ TEST(DecodePrompt, WhatAnOpenAiRequestHoldsGoesThroughAsFarAsAllowed) {
   EXPECT_NE(body->messages[0].json.find("tool_call_id"), std::string::npos);
   EXPECT_EQ(body->messages[1].role, "developer");
   message->set_role("user");
-  EXPECT_EQ(wrong(prompt, true), "prompt.chat.messages.json: stands beside a role or a content; want one or the other");
+  EXPECT_EQ(wrong(prompt, true),
+            "prompt.chat.messages[0].json: stands beside a role or a content; want one or the other");
   message->clear_role();
   const std::string image =
       R"({"role":"user","content":[{"type":"image_url","image_url":{"url":"http://10.0.0.1/x"}}]})";
   message->set_json(image);
   EXPECT_EQ(wrong(prompt, true),
-            "prompt.chat.messages.json: content[0].image_url.url: \"http://10.0.0.1/x\" does not begin with data:");
+            "prompt.chat.messages[0].json: content[0].image_url.url: \"http://10.0.0.1/x\" does not begin with data:");
   limits.remote_images = true;
   EXPECT_EQ(wrong(prompt, true), "");
 }
