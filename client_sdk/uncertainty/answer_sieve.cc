@@ -141,7 +141,8 @@ void AnswerSieve::Pass(const openai::TokenLogprob& token, Kind kind) {
     case Kind::kThought: ++left_out_.thoughts; break;
     case Kind::kToolCall: ++left_out_.tool_calls; break;
   }
-  if (left_out_.begins.size() + token.token.size() <= kMostShown) left_out_.begins += token.token;
+  shown_all_ &= left_out_.begins.size() + token.token.size() <= kMostShown;
+  if (shown_all_) left_out_.begins += token.token;
 }
 
 bool AnswerSieve::Opens(std::string_view text, Kind* kind) const {

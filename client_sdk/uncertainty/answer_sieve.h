@@ -65,6 +65,7 @@ class AnswerSieve {
   std::string recent_;  // the last bytes of a header or a span, or of what is held
   std::vector<openai::TokenLogprob> held_;
   LeftOut left_out_;
+  bool shown_all_ = true;  // in left_out_.begins, which has no gap
 };
 
 }  // namespace goad

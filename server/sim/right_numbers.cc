@@ -2,24 +2,42 @@
 
 #include <algorithm>
 
-#include "scheduler/estimate/linear_estimate.h"
+#include "scheduler/estimate/non_negative.h"
 #include "server/sim/roofline_sites.h"
 
 namespace goad::server {
 namespace {
 
-// All of them count nearly alike, so this is their least squares, with the weights of the daemon's own estimator.
+// The least squares of all of them, with the weights of the daemon's own estimator: by what was measured times what is
+// predicted, so in a few rounds. `otherwise` counts as a thousandth of a sample, for what they do not tell apart.
 ComputeConfig Fitted(const std::vector<ServiceSample>& samples, const ComputeConfig& otherwise) {
-  constexpr double kKeep = 0.9999;
   constexpr double kLeastTokenSeconds = 1e-9;
-  estimate::LinearEstimate estimate(kKeep);
+  constexpr double kRidge = 1e-3;
+  constexpr int kRounds = 5;
   const estimate::Vector prior = {otherwise.overhead_s, 1 / otherwise.prefill_tokens_per_s, otherwise.token_time_s,
                                   otherwise.token_time_per_query_s};
-  for (const ServiceSample& sample : samples) {
-    estimate.Add({1, sample.prompt_tokens, sample.output_tokens, sample.output_tokens * sample.queries}, sample.seconds,
-                 prior, 0);
+  estimate::Vector fitted = prior;
+  for (int round = 0; round < kRounds; ++round) {
+    estimate::Matrix a = {};
+    estimate::Vector b = {};
+    for (const ServiceSample& sample : samples) {
+      const estimate::Vector features = {1, sample.prompt_tokens, sample.output_tokens,
+                                         sample.output_tokens * sample.queries};
+      const double predicted_s = std::max(estimate::Dot(fitted, features), sample.seconds / 10);
+      const double weight = 1 / (sample.seconds * predicted_s);
+      for (size_t k = 0; k < features.size(); ++k) {
+        for (size_t l = 0; l < features.size(); ++l) a[k][l] += weight * features[k] * features[l];
+        b[k] += weight * features[k] * sample.seconds;
+      }
+    }
+    const auto n = static_cast<double>(std::max<size_t>(samples.size(), 1));
+    for (size_t k = 0; k < b.size(); ++k) {
+      const double ridge = kRidge * std::max(a[k][k] / n, 1e-12);
+      a[k][k] += ridge;
+      b[k] += ridge * prior[k];
+    }
+    fitted = estimate::SolveNonNegative(a, b);
   }
-  const estimate::Vector fitted = estimate.At(prior, 0);
   ComputeConfig numbers = otherwise;
   numbers.overhead_s = fitted[0];
   numbers.prefill_tokens_per_s = 1 / std::max(fitted[1], kLeastTokenSeconds);

@@ -177,7 +177,7 @@ Beside BesideFirst(const RunReport& first, const RunReport& report) {
   double squares = 0;
   for (const double value : means) squares += (value - middle) * (value - middle);
   const double count = static_cast<double>(stretches);
-  const double half = stretches < kStretches ? 0 : kStudent * std::sqrt(squares / (count - 1) / count);
+  const double half = stretches < kStretches ? std::nan("") : kStudent * std::sqrt(squares / (count - 1) / count);
   return {mean, mean - half, mean + half};
 }
 
@@ -281,7 +281,10 @@ std::string FormatComparison(const std::vector<RunReport>& reports, const std::v
     absl::StrAppendFormat(
         &text, "%-14s %9.1f %9.1f %9.1f  %-26s %7.1f %% %6.1f %% %7d", policies[k], 1e3 * Mean(all),
         1e3 * Quantile(all, 0.5), 1e3 * Quantile(all, 0.99),
-        k == 0 ? "" : absl::StrFormat("%+.1f (%+.1f .. %+.1f)", 1e3 * beside.mean, 1e3 * beside.low, 1e3 * beside.high),
+        k == 0 ? ""
+        : std::isnan(beside.low)
+            ? absl::StrFormat("%+.1f (-)", 1e3 * beside.mean)
+            : absl::StrFormat("%+.1f (%+.1f .. %+.1f)", 1e3 * beside.mean, 1e3 * beside.low, 1e3 * beside.high),
         100 * static_cast<double>(Sum(report.offloaded)) / n, 100 * report.right / n, Sum(report.failed));
     if (!options.arrivals.empty()) {
       for (const Summary& errors : {Summary(Compute(report)), Summary(report.upload)}) {
