@@ -252,7 +252,6 @@ TEST_F(RecordFrames, TheSdkWhileSitesChange) {
   sdk.Until(FrameCase::kSites);
   Reload();
   sdk.Until(FrameCase::kSites);
-  sdk.Until(FrameCase::kProtocolError);  // the SDK still knows a link to the one that is gone
   sdk.Call(R"(links [{"site":"rate","uplink_bps":2e7},{"site":"late","uplink_bps":3e7}])");
   sdk.Call(R"(ask {"id":"after","uncertainty":0.95,"prompt":"why?"})");
   sdk.Until(FrameCase::kCompleted);
@@ -336,6 +335,24 @@ TEST_F(RecordFrames, Raw) {
   raw.Read(FrameCase::kProtocolError);
   raw.Send(FrameOf("query { query_id: 'sure' uncertainty: 0.1 prompt_bits: 8 }"));
   raw.Read(FrameCase::kDecision);
+  raw.Comment("an OpenAI request: what is passed on, and what is not");
+  raw.Send(
+      FrameOf("query { query_id: 'whole' uncertainty: 0.95 prompt_kind: PROMPT_KIND_CHAT prompt_bits: 2000 "
+              "local_delay_s: 0.5 }"));
+  raw.Read(FrameCase::kDecision);
+  raw.Send(FrameOf(
+      R"(prompt { query_id: 'whole' options_json: '{"top_p":0.5,"response_format":{"type":"text"}}' reasoning: true chat {)"
+      R"( messages { role: 'developer' content: 'be brief' })"
+      R"( messages { json: '{"role":"user","name":"app","content":[{"type":"text","text":"HOLD"}]}' } } })"));
+  raw.Read(FrameCase::kTokens);
+  backend_.Release();
+  chat_backend_.Release();
+  raw.Read(FrameCase::kTokens);
+  raw.Read(FrameCase::kCompleted);
+  raw.Send(FrameOf("query { query_id: 'listed' uncertainty: 0.95 prompt_bits: 800 local_delay_s: 0.5 }"));
+  raw.Read(FrameCase::kDecision);
+  raw.Send(FrameOf(R"(prompt { query_id: 'listed' text: 'why?' options_json: '{"n":2}' })"));
+  raw.Read(FrameCase::kFailed);
   raw.Comment("an answer that breaks off");
   raw.Send(FrameOf("query { query_id: 'breaks' must_offload: true prompt_bits: 80 }"));
   raw.Read(FrameCase::kDecision);
