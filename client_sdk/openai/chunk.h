@@ -14,7 +14,6 @@
 namespace goad::openai {
 
 inline constexpr int kMaxUsageTokens = 10'000'000;  // of a prompt or an answer; a server that says more is not believed
-inline constexpr int kMostToolCalls = 128;          // of an answer; a piece of a later one is not read
 inline constexpr size_t kMaxFinishReason = 32;  // bytes; a longer one, or one that is not printable ASCII, is "other"
 
 struct Usage {

@@ -11,6 +11,8 @@ struct Message {
   std::string json;  // the whole message, `content` being its text; empty = role and content are all
 };
 
+inline constexpr int kMostToolCalls = 128;  // of an answer; a piece of a later one is not read
+
 // What is not empty is appended to the call of that index.
 struct ToolCallPiece {
   int index = 0;

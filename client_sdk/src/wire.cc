@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "client_sdk/openai/message.h"
 #include "client_sdk/openai/utf8.h"
 
 namespace goad::internal {
@@ -165,11 +166,10 @@ AnswerPiece ReadTokens(const v1::Tokens& wire) {
 }
 
 bool AddPiece(const AnswerPiece& piece, size_t most_bytes, Answer* answer) {
-  constexpr int kMostToolCalls = 128;
   size_t bytes = answer->text.size() + answer->reasoning.size() + piece.text.size() + piece.reasoning.size();
   for (const ToolCall& call : answer->tool_calls) bytes += call.id.size() + call.name.size() + call.arguments.size();
   for (const auto& [index, call] : piece.tool_calls) {
-    if (index < 0 || index >= kMostToolCalls) return false;
+    if (index < 0 || index >= openai::kMostToolCalls) return false;
     bytes += call.arguments.size() + call.id.size() + call.name.size();
   }
   if (bytes > most_bytes) return false;
