@@ -5,7 +5,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config curl ca-certificates debian-archive-keyring
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev libre2-dev libc-ares-dev
-  libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libsimdjson-dev libsystemd-dev help2man dpkg-dev file
+  libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libsimdjson-dev libcpp-httplib-dev libsystemd-dev help2man dpkg-dev file
   libgtest-dev libgmock-dev
 )
 [ "${1:-}" = package ] && packages+=(debootstrap)

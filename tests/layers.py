@@ -54,13 +54,17 @@ RULES = [
     (r"client_sdk/include/goad/uncertainty_source\.h", []),
     (r"client_sdk/include/goad/uncertainty\.h", [SOURCE]),
     (r"client_sdk/include/.*", [r"goad/[a-z_]+\.h"]),
+    (r"client_sdk/runtime/local_times\.(h|cc)", [r"client_sdk/runtime/local_times\.h", ESTIMATE]),
+    (r"client_sdk/runtime/.*", [r"goad/[a-z_]+\.h", r"client_sdk/runtime/.*", r"client_sdk/src/wire\.h"]),
+    (r"client_sdk/device/.*", [r"goad/[a-z_]+\.h", r"client_sdk/device/.*", r"client_sdk/src/random\.h", OPENAI, r"nlohmann/.*", r"httplib\.h",
+                               r"prometheus/.*"]),
     (r"client_sdk/src/stream_connection\.cc", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, GRPC]),
     (r"client_sdk/src/.*", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, OPENAI]),
     (r"client_sdk/examples/.*", [r"goad/[a-z_]+\.h"]),
     (r"client_sdk/loadgen/policy_trial\.(h|cc)", [r"client_sdk/loadgen/.*", PROTO, GRPC]),
     (r"client_sdk/loadgen/.*", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/.*", r"scheduler/workload/.*"]),
 ]
-RESTRICTED = re.compile(r"(scheduler|server|client_sdk|goad|tests|grpcpp|prometheus|nlohmann|yaml-cpp|curl|spdlog)/|simdjson\.h")
+RESTRICTED = re.compile(r"(scheduler|server|client_sdk|goad|tests|grpcpp|prometheus|nlohmann|yaml-cpp|curl|spdlog)/|httplib\.h|simdjson\.h")
 
 breaches = []
 files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "scheduler", "server", "client_sdk"],

@@ -214,6 +214,7 @@ absl::Status CheckQuery(const Query& query, UncertaintyMetric metric, const std:
   if (query.edge_work_flop) GOAD_RETURN_IF_BAD(CheckRange("edge_work_flop", *query.edge_work_flop, 0, 1e30));
   GOAD_RETURN_IF_BAD(CheckText("kind", query.kind, 0, 63));
   GOAD_RETURN_IF_BAD(CheckRange("temperature", query.temperature, 0, 2));
+  GOAD_RETURN_IF_BAD(CheckRange("top_logprobs", query.top_logprobs, 0, 10));
   if (query.stop.size() > 4) return Bad("stop", absl::StrCat(query.stop.size(), " entries, want at most 4"));
   for (size_t k = 0; k < query.stop.size(); ++k) {
     GOAD_RETURN_IF_BAD(CheckText(absl::StrCat("stop[", k, "]"), query.stop[k], 1, 64));

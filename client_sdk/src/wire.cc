@@ -41,6 +41,11 @@ static_assert(v1::UncertaintyMetric_MAX == kUncertaintyMetrics);
 
 int ToInt(uint64_t value) { return static_cast<int>(std::min<uint64_t>(value, 1 << 30)); }
 
+// In range whatever goad says.
+TokenLogprob ReadLogprob(const v1::TokenLogprob& wire) {
+  return {wire.token(), wire.logprob() > -9999 ? std::min(wire.logprob(), 0.0) : -9999, {}};
+}
+
 }  // namespace
 
 v1::DeviceFrame HelloFrame(const ClientOptions& options) {
@@ -95,6 +100,7 @@ v1::DeviceFrame PromptFrame(const Query& query) {
   if (query.seed) prompt->set_seed(*query.seed);
   prompt->set_options_json(query.options_json);
   prompt->set_reasoning(query.reasoning);
+  prompt->set_top_logprobs(static_cast<uint32_t>(query.top_logprobs));
   return frame;
 }
 
@@ -158,7 +164,14 @@ std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInf
 }
 
 AnswerPiece ReadTokens(const v1::Tokens& wire) {
-  AnswerPiece piece{wire.text(), wire.reasoning(), {}, std::min<size_t>(wire.refusal_bytes(), wire.text().size())};
+  AnswerPiece piece;
+  piece.text = wire.text(), piece.reasoning = wire.reasoning();
+  piece.refusal_bytes = std::min<size_t>(wire.refusal_bytes(), wire.text().size());
+  piece.tokens = ToInt(wire.tokens());
+  for (const v1::TokenLogprob& token : wire.logprobs()) {
+    piece.logprobs.push_back(ReadLogprob(token));
+    for (const v1::TokenLogprob& top : token.top()) piece.logprobs.back().top.push_back(ReadLogprob(top));
+  }
   for (const v1::ToolCallPiece& call : wire.tool_calls()) {
     piece.tool_calls.push_back({ToInt(call.index()), {call.id(), call.name(), call.arguments()}});
   }

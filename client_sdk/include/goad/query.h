@@ -38,13 +38,19 @@ struct Query {
   // tool_choice, ... goad's operator says what of it is passed on; any other field fails the query by name.
   std::string options_json;
   bool reasoning = false;  // what the model thinks is wanted, too
+  int top_logprobs = 0;    // 0..10 candidates for each token, in AnswerPiece::logprobs; 0 = none
 };
 
 struct ToolCall {
   std::string id, name;
   std::string arguments;  // JSON as the model wrote it
 };
-// A piece of an edge answer as it streams in; most of it is empty.
+struct TokenLogprob {
+  std::string token;               // its bytes; a part of a code point is no UTF-8
+  double logprob = 0;              // natural logarithm, -9999..0
+  std::vector<TokenLogprob> top;   // the candidates, one level
+};
+// A piece of an answer as it streams in; most of it is empty.
 struct AnswerPiece {
   std::string text;       // whole code points, as are the next two
   std::string reasoning;  // with Query::reasoning
@@ -54,6 +60,8 @@ struct AnswerPiece {
   };
   std::vector<ToolCallPiece> tool_calls;  // with tools in Query::options_json
   size_t refusal_bytes = 0;               // of `text`, the last so many are the model's refusal
+  std::vector<TokenLogprob> logprobs;     // with Query::top_logprobs, where the server gives them
+  int tokens = 0;                         // in this piece, where the server says
 };
 
 // One radio link, device to site. Set exactly one of the measurements.
