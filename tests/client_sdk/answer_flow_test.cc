@@ -59,6 +59,7 @@ class Play {
   // What can happen now.
   std::vector<char> Choices() const {
     std::vector<char> can;
+    if (stopped_edge && !late_) can.push_back('p');
     if (flow_.ended()) return can;
     if (local_running_) can.push_back('l');
     if (asked_) can.push_back('e');
@@ -77,6 +78,11 @@ class Play {
         died_ = true;
         asked_ = granted_ = false;
         flow_.OnEdgeEnd(NoAnswer("STREAM_LOST"));
+        break;
+      case 'p':  // what was on its way when the edge was stopped
+        late_ = true;
+        flow_.OnEdgePiece(Piece("E"));
+        flow_.OnEdgeEnd(NoAnswer("CANCELLED"));
         break;
       case 'c':
         cancelled_ = true;
@@ -163,7 +169,8 @@ class Play {
 
   const World world_;
   AnswerFlow flow_;
-  bool local_running_ = false, asked_ = false, granted_ = false, forced_ = false, died_ = false, cancelled_ = false;
+  bool local_running_ = false, asked_ = false, granted_ = false, forced_ = false, died_ = false, cancelled_ = false,
+       late_ = false;
   int local_step_ = 0, edge_step_ = 0;
 };
 

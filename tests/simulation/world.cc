@@ -345,14 +345,12 @@ void World::AskOne() {
   query.local_delay = Between(0, 200);
   if (Chance(0.2)) query.deadline = Between(10, 400);
   ++asked_;
+  if (Chance(0.3)) return AskBesideLocalModel(device, device.core.get(), std::move(query));
   auto answers = std::make_shared<int>(0);
   AskCallbacks callbacks;
   callbacks.on_done = [this, answers](const Answer& answer) {
     if (++*answers > 1) Broken("a caller was answered twice");
-    ++answered_;
-    answer.source == Answer::Source::kEdge ? ++edge_ : ++why_local_[answer.why_local];
-    if (answer.source == Answer::Source::kEdge && answer.text.size() % 4 != 0)
-      Broken("text is damaged: " + answer.text);
+    CountAnswer(answer);
   };
   const std::string id = device.core->Ask(std::move(query), std::move(callbacks), {}, now_ - MonotonicTime());
   Apply(device);
@@ -370,6 +368,13 @@ void World::AskOne() {
     Apply(std::move(next), false);
   }
   if (Chance(faults_.sites)) ChangeSites();
+}
+
+void World::CountAnswer(const Answer& answer) {
+  ++answered_;
+  answer.source == Answer::Source::kEdge ? ++edge_ : ++why_local_[answer.why_local];
+  if (answer.source == Answer::Source::kEdge && answer.text.size() % 4 != 0)
+    Broken("text is damaged: " + answer.text);
 }
 
 // As the daemon does.

@@ -52,6 +52,7 @@ class World {
   struct Device;
   class Backends;
   class Port;
+  struct Question;
   friend struct SimStream;
 
   void At(absl::Duration delay, std::function<void()> what);
@@ -60,6 +61,9 @@ class World {
   void Deliver(Device& device, uint64_t generation, const v1::ServerFrame& frame);
   void LoseStream(Device& device);
   void AskOne();
+  // As goad::Runtime does: a local model beside goad (question.cc).
+  void AskBesideLocalModel(Device& device, internal::ClientCore* core, goad::Query query);
+  void CountAnswer(const Answer& answer);
   void ChangeSites();
   void Apply(Config next, bool keep_overrides);
   void Watch();
