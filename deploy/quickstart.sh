@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# goad in one command: installs, builds, starts two edge sites with a real llama-server each, starts goad, plays 50
+# goad in one command: installs, builds, starts two edge sites with a real llama-server each, goad, and a device: a third
+# llama-server with a small model, and goad-device before it. Asks it two questions as any OpenAI app does, plays 50
 # devices for about a minute, prints what came of it, and stops what it started.
 #
 #   deploy/quickstart.sh [--serve] [--backend URL [--model NAME] [--api completions|chat]] [--questions N]
 #
-#   --serve          leave goad and the servers running until Ctrl-C, after the table
+#   --serve          leave it all running until Ctrl-C, after the table, and say what to paste into an app
 #   --backend URL    use your own OpenAI-compatible server (one site) instead of the two llama-servers
 #   --model NAME     the model name it wants in requests (default: llm)
 #   --api API        completions (default) or chat
@@ -23,7 +24,7 @@ while [ $# -gt 0 ]; do
       declare "${1#--}=$2"
       shift
       ;;
-    -h | --help) sed -n '2,13p' "$0" | sed 's/^# \?//'; exit 0 ;;
+    -h | --help) sed -n '2,14p' "$0" | sed 's/^# \?//'; exit 0 ;;
     *) echo "quickstart.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift
@@ -64,7 +65,7 @@ deploy/install-packages.sh || fail "packages are missing; see above"
 
 step "build (the first time takes some minutes)"
 { [ -f build/build.ninja ] || cmake -S . -B build -G Ninja; } > "$run/build.log" 2>&1 &&
-  cmake --build build --target goad goad-loadgen goad-sim goad-quickstart >> "$run/build.log" 2>&1 || {
+  cmake --build build --target goad goad-device goad-loadgen goad-sim goad-quickstart >> "$run/build.log" 2>&1 || {
   tail -n 30 "$run/build.log" >&2
   fail "the build failed; the whole log is $run/build.log"
 }
@@ -119,10 +120,46 @@ until grep -q '^goad_backend_up{.*} 1$' <<< "$(curl -fsS -m 2 "http://127.0.0.1:
   sleep 0.1
 done
 
+live=()
+if [ -z "$backend" ]; then
+  step "the device: a llama-server with the small model, and goad-device before it"
+  free_port 8081
+  model_port=$port
+  deploy/llm/engine.sh exec deploy/llm/slm.gguf "$model_port" "$(nproc)" > "$run/device-model.log" 2>&1 < /dev/null &
+  pids+=($!)
+  wait_for "http://127.0.0.1:$model_port/health" $! "$run/device-model.log" "the device's llama-server"
+  live=(--local "http://127.0.0.1:$model_port")
+  # Its radio is emulated: what reads the modem of a real device writes this file.
+  echo '[{"site": "cell-a", "gain_db": -85}, {"site": "cell-b", "gain_db": -90}]' > "$run/links.json"
+  free_port 11435
+  device=http://127.0.0.1:$port/v1
+  build/goad-device --edge "127.0.0.1:$listen" --local "http://127.0.0.1:$model_port" --listen "127.0.0.1:$port" \
+    --links "$run/links.json" > "$run/goad-device.log" 2>&1 < /dev/null &
+  pids=($! "${pids[@]}")
+  wait_for "${device%/v1}/health" $! "$run/goad-device.log" goad-device
+  tries=0
+  until curl -fsS -m 2 "${device%/v1}/metrics" | grep -c '^goad_device_\(goad_connected\|local_found\) 1$' | grep -qx 2; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || fail "goad-device finds its local server or goad not; its log is $run/goad-device.log"
+    sleep 0.1
+  done
+  ask() {  # CONTEXT QUESTION
+    local prompt="Instruction: Answer with only one word.\\nContext: $1\\nQuestion: $2\\nAnswer(only one word):"
+    echo "\$ curl -i $device/completions -d '{\"model\": \"auto\", \"max_tokens\": 8, \"prompt\": \"...Question: $2...\"}'"
+    curl -sS -m 30 -i "$device/completions" -H 'Content-Type: application/json' \
+      -d "{\"model\": \"auto\", \"max_tokens\": 8, \"temperature\": 0, \"prompt\": \"$prompt\"}" |
+      sed -n 's/\r$//; /^HTTP/p; /^x-goad/p; s/.*"text":\("[^"]*"\).*/answer: \1/p'
+    printf '\n\n'
+  }
+  echo
+  ask "Boris is curious. Boris moved to the library. Anna is tired." "Why did Boris go to the library?"
+  ask "The triangle is above the star. The star is above the square." "Is the square below the star?"
+fi
+
 step "50 devices, $questions questions, about $((questions / 25)) s"
 status=0
 build/goad-loadgen --address "127.0.0.1:$listen" --workload deploy/llm/workload.jsonl --devices 50 \
-  --questions "$questions" --rate 25 --device_factor 8 || status=$?
+  --questions "$questions" --rate 25 --device_factor 8 "${live[@]}" || status=$?
 
 # How far off the predicted compute was: goad was told nothing of these servers.
 build/goad-sim fit --after 100 "$run/decisions.jsonl" | awk '
@@ -142,6 +179,7 @@ config     $run/goad.yaml
 WHERE
 if [ $serve = 1 ]; then
   echo "serving    127.0.0.1:$listen, until Ctrl-C; try: build/goad-quickstart 127.0.0.1:$listen \"Where is Anna?\""
+  [ -z "${device:-}" ] || echo "any app    OPENAI_BASE_URL=$device OPENAI_API_KEY=none    (or base_url in its settings; model: auto)"
   wait $goad || true
 fi
 [ $status = 0 ] || fail "goad-loadgen ended with status $status (1: questions lost or answered twice; 3: goad not reached)"

@@ -68,11 +68,15 @@ json AnswerJson::Logprobs(const std::vector<TokenLogprob>& tokens) {
         const TokenLogprob& candidate = token.top[k];
         top.push_back({{"token", candidate.token}, {"logprob", candidate.logprob}, {"bytes", Bytes(candidate.token)}});
       }
-      content.push_back({{"token", token.token}, {"logprob", token.logprob}, {"bytes", Bytes(token.token)}, {"top_logprobs", top}});
+      content.push_back(
+          {{"token", token.token}, {"logprob", token.logprob}, {"bytes", Bytes(token.token)}, {"top_logprobs", top}});
     }
     return {{"content", content}};
   }
-  json logprobs = {{"tokens", json::array()}, {"token_logprobs", json::array()}, {"top_logprobs", json::array()}, {"text_offset", json::array()}};
+  json logprobs = {{"tokens", json::array()},
+                   {"token_logprobs", json::array()},
+                   {"top_logprobs", json::array()},
+                   {"text_offset", json::array()}};
   for (const TokenLogprob& token : tokens) {
     json top = json::object();
     for (size_t k = 0; k < token.top.size() && k < static_cast<size_t>(top_logprobs_); ++k)
@@ -142,7 +146,8 @@ std::string AnswerJson::Whole(const Answer& answer, Answer::Source source) {
   json frame = Frame(false);
   json choice = {{"index", 0}, {"logprobs", Logprobs(tokens_)}, {"finish_reason", answer.finish_reason}};
   if (chat_) {
-    const std::string content = answer.text.substr(0, answer.text.size() - std::min(refusal_.size(), answer.text.size()));
+    const std::string content =
+        answer.text.substr(0, answer.text.size() - std::min(refusal_.size(), answer.text.size()));
     json message = {{"role", "assistant"}, {"content", content}};
     if (content.empty() && (!answer.tool_calls.empty() || !refusal_.empty())) message["content"] = nullptr;
     message["refusal"] = refusal_.empty() ? json() : json(refusal_);

@@ -18,7 +18,10 @@ struct ApiError {
 inline nlohmann::json ErrorJson(const ApiError& error) {
   const auto or_null = [](const std::string& text) { return text.empty() ? nlohmann::json() : nlohmann::json(text); };
   return {{"error",
-           {{"message", error.message}, {"type", error.type}, {"param", or_null(error.param)}, {"code", or_null(error.code)}}}};
+           {{"message", error.message},
+            {"type", error.type},
+            {"param", or_null(error.param)},
+            {"code", or_null(error.code)}}}};
 }
 // Whatever bytes are in it.
 template <typename Json>

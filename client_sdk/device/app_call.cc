@@ -20,12 +20,36 @@ ApiError Invalid(const std::string& param, const std::string& message) {
 
 // What a Query has a field of its own for, what goad says itself, and what is about this endpoint or the local server
 // alone. Everything else goes on in options_json, where goad's operator decides.
-constexpr std::array kNotOptions = {"messages",        "prompt",           "model",          "stream",          "stream_options",
-                                    "max_tokens",      "temperature",      "stop",           "seed",            "logprobs",
-                                    "top_logprobs",    "n",                "best_of",        "store",           "metadata",
-                                    "service_tier",    "prompt_cache_key", "user",           "cache_prompt",    "id_slot",
-                                    "n_predict",       "return_progress",  "return_tokens",  "timings_per_token", "n_probs",
-                                    "safety_identifier", "max_completion_tokens", "keep_alive", "echo", "post_sampling_probs"};
+constexpr std::array kNotOptions = {"messages",
+                                    "prompt",
+                                    "model",
+                                    "stream",
+                                    "stream_options",
+                                    "max_tokens",
+                                    "temperature",
+                                    "stop",
+                                    "seed",
+                                    "logprobs",
+                                    "top_logprobs",
+                                    "n",
+                                    "best_of",
+                                    "store",
+                                    "metadata",
+                                    "service_tier",
+                                    "prompt_cache_key",
+                                    "user",
+                                    "cache_prompt",
+                                    "id_slot",
+                                    "n_predict",
+                                    "return_progress",
+                                    "return_tokens",
+                                    "timings_per_token",
+                                    "n_probs",
+                                    "safety_identifier",
+                                    "max_completion_tokens",
+                                    "keep_alive",
+                                    "echo",
+                                    "post_sampling_probs"};
 
 std::optional<int> IntIn(const nlohmann::json& value, int least, int most) {
   if (!value.is_number()) return std::nullopt;

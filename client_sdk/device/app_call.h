@@ -20,12 +20,12 @@ struct AppCall {
   bool chat = false;
   bool stream = false;
   bool include_usage = false;
-  std::string model;                // as the app says it; empty = not said
-  bool logprobs = false;            // the app wants some
-  int top_logprobs = 0;             // candidates a token that the app wants, 0..20
-  nlohmann::json request;           // an object
-  Query query;                      // for goad
-  absl::Status offloadable;         // why goad cannot be asked: what is in it has no place in a Query
+  std::string model;         // as the app says it; empty = not said
+  bool logprobs = false;     // the app wants some
+  int top_logprobs = 0;      // candidates a token that the app wants, 0..20
+  nlohmann::json request;    // an object
+  Query query;               // for goad
+  absl::Status offloadable;  // why goad cannot be asked: what is in it has no place in a Query
 };
 // One that is no call of the API, or that goad-device does not take (n above 1), is an ApiError that names the field.
 // What only the model's server can judge is left to it.

@@ -4,14 +4,14 @@
 #ifndef GOAD_CLIENT_SDK_DEVICE_APP_LISTENER_H_
 #define GOAD_CLIENT_SDK_DEVICE_APP_LISTENER_H_
 
+#include <httplib.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <list>
 #include <mutex>
 #include <thread>
-
-#include <httplib.h>
 
 namespace goad::device {
 

@@ -48,7 +48,9 @@ void DeviceMetrics::Ended(Answer::Source shown, const Answer& answer, double fir
   const char* const source = answer.source == Answer::Source::kEdge    ? "edge"
                              : answer.source == Answer::Source::kLocal ? "local"
                                                                        : "none";
-  answers_.Add({{"source", source}, {"reason", Known(answer.source == Answer::Source::kEdge ? answer.decision.reason : answer.why_local)}})
+  answers_
+      .Add({{"source", source},
+            {"reason", Known(answer.source == Answer::Source::kEdge ? answer.decision.reason : answer.why_local)}})
       .Increment();
   if (first_piece_s >= 0)
     first_piece_.Add({{"source", shown == Answer::Source::kEdge ? "edge" : "local"}}, kSeconds).Observe(first_piece_s);

@@ -2,14 +2,14 @@
 #ifndef GOAD_CLIENT_SDK_DEVICE_DEVICE_METRICS_H_
 #define GOAD_CLIENT_SDK_DEVICE_DEVICE_METRICS_H_
 
-#include <mutex>
-#include <set>
-#include <string>
-
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+
+#include <mutex>
+#include <set>
+#include <string>
 
 #include "goad/runtime.h"
 

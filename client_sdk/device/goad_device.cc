@@ -1,5 +1,5 @@
-// goad-device: an OpenAI endpoint on the device, in front of the model server that is there. Exit status: 0 stopped by a
-// signal, or --check found all well; 1 --check found something; 2 bad flags; 3 the address cannot be listened on.
+// goad-device: an OpenAI endpoint on the device, in front of the model server that is there. Exit status: 0 stopped by
+// a signal, or --check found all well; 1 --check found something; 2 bad flags; 3 the address cannot be listened on.
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -29,7 +29,8 @@
 #include "client_sdk/device/service.h"
 
 ABSL_FLAG(std::string, edge, "127.0.0.1:7443", "goad's device listener, HOST:PORT");
-ABSL_FLAG(std::string, local, "", "the model server on this device, http://HOST:PORT; empty = every question is the edge's");
+ABSL_FLAG(std::string, local, "",
+          "the model server on this device, http://HOST:PORT; empty = every question is the edge's");
 ABSL_FLAG(std::string, listen, "127.0.0.1:11435", "where apps connect, ADDRESS:PORT; port 0 = any free one");
 ABSL_FLAG(bool, check, false, "say what is found of the local server and of goad, and end");
 
@@ -45,17 +46,23 @@ ABSL_FLAG(std::string, certificate, "", "PEM file of this device's certificate, 
 ABSL_FLAG(std::string, key, "", "PEM file of its key");
 ABSL_FLAG(std::string, token_file, "", "file with this device's bearer token for goad");
 ABSL_FLAG(std::string, links, "",
-          "file with this device's radio links, read again whenever it changes: a JSON list of {\"site\": NAME, \"gain_db\": X} "
+          "file with this device's radio links, read again whenever it changes: a JSON list of {\"site\": NAME, "
+          "\"gain_db\": X} "
           "(or rsrp_dbm, uplink_snr_db, uplink_bps); sites with a measured uplink need none");
-ABSL_FLAG(absl::Duration, decision_budget, absl::Milliseconds(500), "goad silent for so long: answered locally; 1ms..1h");
+ABSL_FLAG(absl::Duration, decision_budget, absl::Milliseconds(500),
+          "goad silent for so long: answered locally; 1ms..1h");
 ABSL_FLAG(absl::Duration, answer_budget, absl::Seconds(60), "longest wait for an edge answer; 1ms..24h");
 ABSL_FLAG(absl::Duration, between_tokens, absl::Seconds(20), "longest silence within an edge answer; 1ms..24h");
 
-ABSL_FLAG(int, hedge_tokens, 1000000, "local tokens after OFFLOAD, until the edge's first; 0 = stop the local model at once");
-ABSL_FLAG(int, edge_hold, 0, "edge tokens that are kept back, so that a break within them is answered locally; 0..1000000");
-ABSL_FLAG(double, unknown_uncertainty, -1,
-          "what to ask goad with when the local server tells no uncertainty, 0..1; -1 = such answers are the local ones");
-ABSL_FLAG(absl::Duration, local_token_time, absl::Milliseconds(30), "time of a local token, until it has been learned; 1us..1h");
+ABSL_FLAG(int, hedge_tokens, 1000000,
+          "local tokens after OFFLOAD, until the edge's first; 0 = stop the local model at once");
+ABSL_FLAG(int, edge_hold, 0,
+          "edge tokens that are kept back, so that a break within them is answered locally; 0..1000000");
+ABSL_FLAG(
+    double, unknown_uncertainty, -1,
+    "what to ask goad with when the local server tells no uncertainty, 0..1; -1 = such answers are the local ones");
+ABSL_FLAG(absl::Duration, local_token_time, absl::Milliseconds(30),
+          "time of a local token, until it has been learned; 1us..1h");
 
 namespace {
 
@@ -103,7 +110,8 @@ absl::Status CheckFlags() {
     }
   }
   const double unknown = absl::GetFlag(FLAGS_unknown_uncertainty);
-  if (unknown != -1 && !(unknown >= 0 && unknown <= 1)) return bad("--unknown_uncertainty: ", unknown, " is not -1 and not in 0..1");
+  if (unknown != -1 && !(unknown >= 0 && unknown <= 1))
+    return bad("--unknown_uncertainty: ", unknown, " is not -1 and not in 0..1");
   if (absl::GetFlag(FLAGS_local_model).size() > 128) return bad("--local_model: has more than 128 bytes");
   return absl::OkStatus();
 }
@@ -133,12 +141,14 @@ std::string Describe(const LocalFacts& facts) {
   if (!facts.reachable) return facts.problem;
   std::string text = facts.kind;
   if (!facts.models.empty()) {
-    text += absl::StrCat(", ", facts.models.size(), facts.models.size() == 1 ? " model: " : " models: ",
-                         absl::StrJoin(facts.models.begin(), facts.models.begin() + std::min<size_t>(facts.models.size(), 5), ", "),
-                         facts.models.size() > 5 ? ", ..." : "");
+    text += absl::StrCat(
+        ", ", facts.models.size(), facts.models.size() == 1 ? " model: " : " models: ",
+        absl::StrJoin(facts.models.begin(), facts.models.begin() + std::min<size_t>(facts.models.size(), 5), ", "),
+        facts.models.size() > 5 ? ", ..." : "");
   }
   if (facts.candidates > 0)
-    text += absl::StrFormat("; %d candidates a token, first token after %.0f ms", facts.candidates, facts.first_token_s * 1e3);
+    text += absl::StrFormat("; %d candidates a token, first token after %.0f ms", facts.candidates,
+                            facts.first_token_s * 1e3);
   if (!facts.problem.empty()) text += "; " + facts.problem;
   return text;
 }
@@ -153,7 +163,8 @@ int Check(const LocalServer* local, goad::Client* client) {
     std::cout << "local  none (--local): every question is the edge's\n";
   }
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (!client->connected() && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  while (!client->connected() && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   std::cout << "edge   " << absl::GetFlag(FLAGS_edge) << ": ";
   if (!client->connected()) {
     std::cout << "no goad answers\n";
@@ -188,8 +199,10 @@ class Watch {
         const LocalFacts facts = local->Look(absl::GetFlag(FLAGS_local_model));
         service->SetFacts(facts);
         found = facts.reachable && facts.models.size() > 0 && !absl::StrContains(facts.problem, "failed");
-        if (const std::string now = Describe(facts); now != told) std::cerr << "goad-device: local server: " << (told = now) << std::endl;
+        if (const std::string now = Describe(facts); now != told)
+          std::cerr << "goad-device: local server: " << (told = now) << std::endl;
         until_look = 10;
+        if (found) service->Warm();
       }
       if (const std::string path = absl::GetFlag(FLAGS_links); !path.empty()) {
         const auto links = goad::device::ReadLinksFile(path);
@@ -209,11 +222,12 @@ class Watch {
 
 int main(int argc, char** argv) {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  mallopt(M_ARENA_MAX, 2);  // a thread per connection would have an arena each
+  mallopt(M_ARENA_MAX, 2);                              // a thread per connection would have an arena each
   std::vector<std::string> spelled(argv, argv + argc);  // --edge-hold is --edge_hold
   std::vector<char*> words;
   for (std::string& word : spelled) {
-    if (absl::StartsWith(word, "--")) std::replace(word.begin() + 2, std::find(word.begin(), word.end(), '='), '-', '_');
+    if (absl::StartsWith(word, "--"))
+      std::replace(word.begin() + 2, std::find(word.begin(), word.end(), '='), '-', '_');
     words.push_back(word.data());
   }
   absl::FlagsUsageConfig usage;  // --help lists this program's own flags only
@@ -226,7 +240,8 @@ int main(int argc, char** argv) {
       "an OpenAI endpoint on the device: answers with the local model, or with the edge's where goad says so.\n\n"
       "  goad-device --edge HOST:PORT --local http://127.0.0.1:8081 [--listen 127.0.0.1:11435]\n"
       "  goad-device --edge HOST:PORT --local http://127.0.0.1:8081 --check\n\n"
-      "An app sets its base URL to http://127.0.0.1:11435/v1. Model names: auto (or any other) decides, local and edge\n"
+      "An app sets its base URL to http://127.0.0.1:11435/v1. Model names: auto (or any other) decides, local and "
+      "edge\n"
       "force; so does the header x-goad-offload: never. Answers say who gave them: header x-goad, object goad.");
   if (absl::ParseCommandLine(static_cast<int>(words.size()), words.data()).size() > 1)
     return Fail(2, "takes flags only (see goad-device --help)");
@@ -234,7 +249,8 @@ int main(int argc, char** argv) {
   const std::string listen = absl::GetFlag(FLAGS_listen);
   const size_t colon = listen.rfind(':');
   int port = 0;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 || port > 65535)
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 ||
+      port > 65535)
     return Fail(2, absl::StrCat("--listen: \"", listen, "\" is no ADDRESS:PORT"));
   std::string host = listen.substr(0, colon);
   if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
@@ -252,8 +268,8 @@ int main(int argc, char** argv) {
   if (const std::string url = absl::GetFlag(FLAGS_local); !url.empty()) {
     const auto address = goad::device::ReadLocalAddress(url);
     if (!address.ok()) return Fail(2, absl::StrCat("--local: ", std::string(address.status().message())));
-    local = std::make_unique<LocalServer>(*address, secrets[1],
-                                          std::chrono::seconds(absl::ToInt64Seconds(absl::GetFlag(FLAGS_local_silence))));
+    local = std::make_unique<LocalServer>(
+        *address, secrets[1], std::chrono::seconds(absl::ToInt64Seconds(absl::GetFlag(FLAGS_local_silence))));
   }
 
   sigset_t signals;
@@ -270,7 +286,8 @@ int main(int argc, char** argv) {
   runtime_options.hedge_tokens = absl::GetFlag(FLAGS_hedge_tokens);
   runtime_options.edge_hold_tokens = absl::GetFlag(FLAGS_edge_hold);
   runtime_options.local_token_time = absl::GetFlag(FLAGS_local_token_time);
-  if (const double unknown = absl::GetFlag(FLAGS_unknown_uncertainty); unknown >= 0) runtime_options.unknown_uncertainty = unknown;
+  if (const double unknown = absl::GetFlag(FLAGS_unknown_uncertainty); unknown >= 0)
+    runtime_options.unknown_uncertainty = unknown;
   goad::Runtime runtime(client.get(), runtime_options);
   goad::device::ServiceOptions service_options;
   service_options.api_key = secrets[0];
@@ -281,11 +298,14 @@ int main(int argc, char** argv) {
   goad::device::AppListener listener(static_cast<size_t>(service_options.most_requests) + 64);
   service.AddRoutes(&listener);
   const int bound = port == 0 ? listener.bind_to_any_port(host) : listener.bind_to_port(host, port) ? port : -1;
-  if (bound < 0) return Fail(3, absl::StrCat("--listen: ", listen, ": cannot be listened on: in use, or no address of this machine"));
-  std::cerr << "goad-device: ready at http://" << listen.substr(0, colon) << ":" << bound << "/v1, edge " << absl::GetFlag(FLAGS_edge)
-            << (local == nullptr ? ", no local model" : "") << std::endl;
+  if (bound < 0)
+    return Fail(3,
+                absl::StrCat("--listen: ", listen, ": cannot be listened on: in use, or no address of this machine"));
+  std::cerr << "goad-device: ready at http://" << listen.substr(0, colon) << ":" << bound << "/v1, edge "
+            << absl::GetFlag(FLAGS_edge) << (local == nullptr ? ", no local model" : "") << std::endl;
   if (host != "127.0.0.1" && host != "localhost" && host != "::1" && secrets[0].empty())
-    std::cerr << "goad-device: warning: other machines may use this endpoint, and no key is asked for (--api-key-file)" << std::endl;
+    std::cerr << "goad-device: warning: other machines may use this endpoint, and no key is asked for (--api-key-file)"
+              << std::endl;
   {
     const Watch watch(local.get(), client.get(), &service);
     std::thread accepting([&] { listener.listen_after_bind(); });

@@ -28,7 +28,8 @@ absl::StatusOr<std::vector<Link>> ReadLinksFile(const std::string& path) {
   if (const absl::Status bounded = openai::CheckJson(text, kMostBytes, 4); !bounded.ok())
     return bad(std::string(bounded.message()));
   const auto list = nlohmann::json::parse(text, nullptr, false);
-  if (!list.is_array() || list.size() > kMostLinks) return bad(absl::StrCat("is no JSON list of at most ", kMostLinks, " links"));
+  if (!list.is_array() || list.size() > kMostLinks)
+    return bad(absl::StrCat("is no JSON list of at most ", kMostLinks, " links"));
   std::vector<Link> links;
   for (size_t k = 0; k < list.size(); ++k) {
     Link link;
@@ -44,7 +45,8 @@ absl::StatusOr<std::vector<Link>> ReadLinksFile(const std::string& path) {
       } else if (to != nullptr && value.is_number()) {
         *to = value.get<double>();
       } else {
-        return bad(absl::StrCat("link ", k + 1, ": ", field.substr(0, 40), ": want \"site\" and a number as gain_db, rsrp_dbm, uplink_snr_db or uplink_bps"));
+        return bad(absl::StrCat("link ", k + 1, ": ", field.substr(0, 40),
+                                ": want \"site\" and a number as gain_db, rsrp_dbm, uplink_snr_db or uplink_bps"));
       }
     }
     links.push_back(std::move(link));

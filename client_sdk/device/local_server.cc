@@ -47,7 +47,8 @@ class Trial : public LocalOutput {
  public:
   bool Push(AnswerPiece piece) override {
     if (first_s_ == 0) first_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    for (const TokenLogprob& token : piece.logprobs) candidates_ = std::max(candidates_, static_cast<int>(token.top.size()));
+    for (const TokenLogprob& token : piece.logprobs)
+      candidates_ = std::max(candidates_, static_cast<int>(token.top.size()));
     return true;
   }
   void Uncertainty(double) override {}
@@ -65,7 +66,8 @@ class Trial : public LocalOutput {
 
 absl::StatusOr<LocalAddress> ReadLocalAddress(const std::string& url) {
   const auto bad = [&](absl::string_view what) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", url.substr(0, 200), "\": ", what, "; want http://HOST[:PORT]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", url.substr(0, 200), "\": ", what, "; want http://HOST[:PORT]"));
   };
   absl::string_view rest(url);
   if (!absl::ConsumePrefix(&rest, "http://")) return bad("is not http");
@@ -108,7 +110,8 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
   httplib::Request request;
   request.method = "POST";
   request.path = address_.path + (chat ? "/v1/chat/completions" : "/v1/completions");
-  request.headers = {{"Content-Type", "application/json"}, {"Accept", "text/event-stream"}, {"Accept-Encoding", "identity"}};
+  request.headers = {
+      {"Content-Type", "application/json"}, {"Accept", "text/event-stream"}, {"Accept-Encoding", "identity"}};
   if (!api_key_.empty()) request.headers.emplace("Authorization", "Bearer " + api_key_);
   request.body = body;
   request.response_handler = [&](const httplib::Response& response) {
@@ -167,20 +170,20 @@ LocalFacts LocalServer::Look(const std::string& model) const {
     if (facts.models.empty()) owner = openai::Text(openai::Get(list, k), "owned_by");
     facts.models.push_back(id);
   }
-  facts.kind = owner == "llamacpp" ? "llama-server"
+  facts.kind = owner == "llamacpp"  ? "llama-server"
                : owner == "library" ? "Ollama"
                : owner == "vllm"    ? "vLLM"
                                     : "an OpenAI server";
   if (status != 200) {
-    facts.problem = absl::StrCat("GET /v1/models: HTTP ", status,
-                                 status == 401 ? " (it wants a key: --local-key-file)" : "");
+    facts.problem =
+        absl::StrCat("GET /v1/models: HTTP ", status, status == 401 ? " (it wants a key: --local-key-file)" : "");
     return facts;
   }
   const std::string asked = !model.empty() ? model : facts.models.empty() ? "" : facts.models.front();
   const nlohmann::json hello = {{{"role", "user"}, {"content", "Hello"}}};
   const std::array<std::pair<bool, nlohmann::json>, 3> trials = {{
       {true, {{"messages", hello}, {"logprobs", true}, {"top_logprobs", kCandidates}}},
-      {true, {{"messages", hello}}},  // it may take no log-probabilities, or
+      {true, {{"messages", hello}}},                              // it may take no log-probabilities, or
       {false, {{"prompt", "Hello"}, {"logprobs", kCandidates}}},  // no chat
   }};
   Trial trial;

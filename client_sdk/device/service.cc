@@ -27,7 +27,8 @@ std::string Event(const std::string& data) { return absl::StrCat("data: ", data,
 ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
   ApiError error{502, "api_error", answer.why_local, "", ""};
   error.message = absl::StrCat("no answer: ", answer.why_local, answer.detail.empty() ? "" : ": ", answer.detail);
-  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "INVALID_ARGUMENT" || answer.why_local == "PROMPT_REFUSED") {
+  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "INVALID_ARGUMENT" ||
+      answer.why_local == "PROMPT_REFUSED") {
     error.status = 400;
     error.type = "invalid_request_error";
   } else if (answer.why_local != "LOCAL_FAILED") {
@@ -40,16 +41,12 @@ ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
 }  // namespace
 
 struct Service::Running {
-  Running(Service* to, AppCall asked) : service(to), call(std::move(asked)) {
-    service->metrics_.Began();
-  }
+  Running(Service* to, AppCall asked) : service(to), call(std::move(asked)) { service->metrics_.Began(); }
   ~Running() {
     if (answering != nullptr) service->metrics_.Ended(answering->source(), answering->answer(), first_piece_s);
     --service->running_;
   }
-  double SinceStart() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
+  double SinceStart() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
 
   Service* const service;
   const AppCall call;
@@ -72,6 +69,22 @@ LocalFacts Service::facts() const {
   return facts_;
 }
 
+void Service::Warm() {
+  AppCall call;
+  ReadAppCall(R"({"messages":[{"role":"user","content":"Count from one to ten."}],"max_tokens":16,"temperature":0})",
+              true, &call);
+  const LocalFacts found = facts();
+  const std::string model =
+      !options_.local_model.empty() || found.models.empty() ? options_.local_model : found.models.front();
+  LocalFailure failure;
+  runtime_->Ask(
+      call.query,
+      [&](LocalOutput& output) {
+        return local_->Run(true, LocalBody(call, model, found.candidates), false, output, &failure);
+      },
+      {}, Route::kLocal);
+}
+
 // --- routes ----------------------------------------------------------------------------------------------------------
 
 void Service::AddRoutes(AppListener* listener) {
@@ -84,7 +97,8 @@ void Service::AddRoutes(AppListener* listener) {
       return Handled::Handled;
     };
     if (request.has_header("Origin"))  // no page of the web speaks to what listens on this device
-      return refuse({403, "invalid_request_error", "origin", "requests of web pages (Origin) are not taken", ""}, "origin");
+      return refuse({403, "invalid_request_error", "origin", "requests of web pages (Origin) are not taken", ""},
+                    "origin");
     if (request.has_header("Content-Encoding"))  // httplib would unpack it without a bound
       return refuse({415, "invalid_request_error", "", "Content-Encoding: is not taken here", ""}, "encoding");
     if (request.path == "/health" || Authorized(request)) return Handled::Unhandled;
@@ -94,11 +108,13 @@ void Service::AddRoutes(AppListener* listener) {
   });
   listener->Post("/v1/chat/completions",
                  [this](const auto& request, auto& response) { Complete(request, response, true); });
-  listener->Post("/v1/completions", [this](const auto& request, auto& response) { Complete(request, response, false); });
+  listener->Post("/v1/completions",
+                 [this](const auto& request, auto& response) { Complete(request, response, false); });
   listener->Get("/v1/models", [this](const auto&, auto& response) { Models(response, ""); });
   listener->Get(R"(/v1/models/(.{1,256}))",
                 [this](const auto& request, auto& response) { Models(response, request.matches[1]); });
-  listener->Get("/health", [](const auto&, auto& response) { response.set_content("{\"status\":\"ok\"}\n", "application/json"); });
+  listener->Get("/health",
+                [](const auto&, auto& response) { response.set_content("{\"status\":\"ok\"}\n", "application/json"); });
   listener->Get("/metrics", [this](const auto&, auto& response) {
     response.set_content(metrics_.Page(client_->connected(), facts().reachable),
                          "text/plain; version=0.0.4; charset=utf-8");
@@ -106,13 +122,17 @@ void Service::AddRoutes(AppListener* listener) {
   listener->set_error_handler([this](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;  // one of ours
     if (response.status == 404) {
-      Refuse({404, "invalid_request_error", "unknown_url", absl::StrCat("no such thing here: ", request.method, " ", request.path.substr(0, 200)), ""},
+      Refuse({404, "invalid_request_error", "unknown_url",
+              absl::StrCat("no such thing here: ", request.method, " ", request.path.substr(0, 200)), ""},
              "unknown_url", response);
     } else if (response.status == 413) {
-      Refuse({413, "invalid_request_error", "too_large", absl::StrCat("the request has more than ", kMostRequestBytes, " bytes"), ""},
+      Refuse({413, "invalid_request_error", "too_large",
+              absl::StrCat("the request has more than ", kMostRequestBytes, " bytes"), ""},
              "too_large", response);
     } else {
-      Refuse({response.status, "invalid_request_error", "bad_request", "this is no HTTP request that is understood here", ""}, "bad_request", response);
+      Refuse({response.status, "invalid_request_error", "bad_request",
+              "this is no HTTP request that is understood here", ""},
+             "bad_request", response);
     }
   });
   listener->set_exception_handler([this](const auto&, httplib::Response& response, std::exception_ptr) {
@@ -150,7 +170,8 @@ void Service::Models(httplib::Response& response, const std::string& id) {
   for (const auto& model : list) {
     if (model["id"] == id) return response.set_content(Dump(model), "application/json");
   }
-  Refuse({404, "invalid_request_error", "model_not_found", absl::StrCat("no model \"", id.substr(0, 100), "\" here"), "model"},
+  Refuse({404, "invalid_request_error", "model_not_found", absl::StrCat("no model \"", id.substr(0, 100), "\" here"),
+          "model"},
          "model", response);
 }
 
@@ -165,7 +186,8 @@ std::optional<ApiError> Service::RouteOf(const AppCall& call, const httplib::Req
   if (call.model == "edge" || local_ == nullptr) {
     if (never || call.model == "local")
       return ApiError{400, "invalid_request_error", "model_not_found",
-                      local_ == nullptr ? "there is no local model here" : "model edge, and x-goad-offload: never", "model"};
+                      local_ == nullptr ? "there is no local model here" : "model edge, and x-goad-offload: never",
+                      "model"};
     if (!call.offloadable.ok())
       return ApiError{400, "invalid_request_error", "", std::string(call.offloadable.message()), ""};
     *route = Route::kEdge;
@@ -173,7 +195,7 @@ std::optional<ApiError> Service::RouteOf(const AppCall& call, const httplib::Req
   }
   const LocalFacts found = facts();
   const bool own = std::find(found.models.begin(), found.models.end(), call.model) != found.models.end();
-  *local_model = own                          ? call.model
+  *local_model = own                             ? call.model
                  : !options_.local_model.empty() ? options_.local_model
                  : !found.models.empty()         ? found.models.front()
                                                  : "";
@@ -191,14 +213,17 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
     --running_;
     response.set_header("Retry-After", "1");
     return Refuse({429, "rate_limit_exceeded", "too_many_requests",
-                   absl::StrCat("more than ", options_.most_requests, " requests at once"), ""}, "too_many_requests", response);
+                   absl::StrCat("more than ", options_.most_requests, " requests at once"), ""},
+                  "too_many_requests", response);
   }
   const auto running = std::make_shared<Running>(this, std::move(call));
   LocalModel model;
   if (local_ != nullptr) {
     const int candidates = route == Route::kLocal ? 0 : facts().candidates;
     model = [this, chat, body = LocalBody(running->call, local_model, candidates), logprobs = running->call.logprobs,
-             failure = running->failure](LocalOutput& output) { return local_->Run(chat, body, logprobs, output, failure.get()); };
+             failure = running->failure](LocalOutput& output) {
+      return local_->Run(chat, body, logprobs, output, failure.get());
+    };
   }
   Query query = running->call.query;
   if (const auto limits = client_->limits(); limits && limits->max_output_tokens > 0)
@@ -220,8 +245,12 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
     return response.set_content(Dump(ErrorJson(ErrorOf(answer, failure))), "application/json");
   }
   running->first_piece_s = running->SinceStart();
-  running->json.emplace(running->call, NewId(), edge ? "edge" : local_model.empty() ? "local" : local_model,
-                        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+  running->json.emplace(
+      running->call, NewId(),
+      edge                  ? "edge"
+      : local_model.empty() ? "local"
+                            : local_model,
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count());
   response.set_header("x-goad", AnsweredBy(answering.source(), answer));
   if (running->call.stream) return Stream(running, first.value_or(AnswerPiece{}), request, response);
 

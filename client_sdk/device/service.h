@@ -31,6 +31,9 @@ class Service {
 
   void AddRoutes(AppListener* listener);
   void SetFacts(LocalFacts facts);
+  // One short answer of the local model, so that it is loaded, and the runtime knows what a token of it takes, before
+  // the first app asks. Blocks.
+  void Warm();
 
  private:
   struct Running;  // one request

@@ -101,6 +101,7 @@ class Fleet {
     ShowProgress(progress);
     const auto until = start + absl::ToChronoNanoseconds(absl::Seconds(at_s) + options_.give_up);
     agenda_.Run(until, [this] { return answered_ == static_cast<int>(outcomes_.size()); });
+    if (options_.local != nullptr) options_.local->Quiet();
     devices_.clear();  // whatever is still live is answered CANCELLED, which is no answer: it stays lost
     progress(Count());
   }
@@ -135,13 +136,32 @@ class Fleet {
 
   void Ask(Device& device, Outcome& outcome) {
     ++asked_;
-    const sched::RecordedQuestion& question = *outcome.question;
-    const absl::Duration local = absl::Seconds(question.device.local_s() * options_.device_factor);
     const auto asked_at = Clock::now();
+    outcome.uncertainty = outcome.question->uncertainty;
+    if (options_.local != nullptr) {
+      const bool begun =
+          options_.local->Begin(outcome.question->prompt, options_.max_output_tokens,
+                                [this, &device, &outcome, asked_at](std::optional<LiveAnswer> live) {
+                                  agenda_.After(absl::ZeroDuration(), [this, &device, &outcome, asked_at, live] {
+                                    if (live) outcome.live = true, outcome.uncertainty = live->uncertainty;
+                                    AskGoad(device, outcome, asked_at,
+                                            live ? std::optional(sched::NormalisedAnswer(live->text)) : std::nullopt);
+                                  });
+                                });
+      if (begun) return;
+    }
+    AskGoad(device, outcome, asked_at, std::nullopt);
+  }
+
+  // `local_answer`: what the live device model says; the recorded one otherwise.
+  void AskGoad(Device& device, Outcome& outcome, Clock::time_point asked_at, std::optional<std::string> local_answer) {
+    const sched::RecordedQuestion& question = *outcome.question;
+    outcome.before_asking = absl::FromChrono(Clock::now() - asked_at);
+    const absl::Duration local = absl::Seconds(question.device.local_s() * options_.device_factor);
     Query query;
-    query.id = absl::StrCat(run_id_, "-", asked_);
+    query.id = absl::StrCat(run_id_, "-", ++ids_);
     query.prompt = question.prompt;
-    query.uncertainty = question.uncertainty;
+    query.uncertainty = outcome.uncertainty;
     query.prompt_tokens = question.prompt_tokens;
     query.max_output_tokens = options_.max_output_tokens;
     query.local_delay = local;
@@ -149,34 +169,38 @@ class Fleet {
     callbacks.on_grant = [this](const Decision& decision, std::function<void()> send) {
       agenda_.After(decision.predicted_upload, std::move(send));  // the emulated radio
     };
-    callbacks.on_done = [this, &device, &outcome, id = query.id, local, asked_at](const Answer& answer) {
+    callbacks.on_done = [this, &device, &outcome, id = query.id, local, asked_at, local_answer](const Answer& answer) {
       // On to this thread's agenda: outcomes have one writer. A local answer is the device's model at work.
       const bool edge = answer.source == Answer::Source::kEdge;
       if (!edge && answer.why_local == "CANCELLED") return;
-      agenda_.After(edge ? absl::ZeroDuration() : local, [this, &device, &outcome, id, answer, edge, local, asked_at] {
-        Finish(outcome, answer, edge, absl::FromChrono(Clock::now() - asked_at));
-        if (!edge) device.client->ReportLocal(id, local);
-      });
+      agenda_.After(edge ? absl::ZeroDuration() : local,
+                    [this, &device, &outcome, id, answer, edge, local, asked_at, local_answer] {
+                      Finish(outcome, answer, edge, absl::FromChrono(Clock::now() - asked_at), local_answer);
+                      if (!edge) device.client->ReportLocal(id, local);
+                    });
     };
     device.client->AskAsync(std::move(query), std::move(callbacks));
   }
 
-  void Finish(Outcome& outcome, const Answer& answer, bool edge, absl::Duration since_asked) {
+  void Finish(Outcome& outcome, const Answer& answer, bool edge, absl::Duration since_asked,
+              const std::optional<std::string>& local_answer) {
     if (++outcome.answers > 1) return;
     ++answered_;
     outcome.edge = edge;
     outcome.reason = edge ? answer.decision.reason : answer.why_local;
-    outcome.delay = edge ? answer.delay : since_asked;
+    outcome.delay = edge ? outcome.before_asking + answer.delay : since_asked;
     if (!edge) {
       ++local_;
-      outcome.correct = outcome.question->device.correct;
+      const sched::RecordedAnswer& recorded = outcome.question->device;
+      outcome.correct = local_answer ? *local_answer == outcome.question->answer : recorded.correct;
+      outcome.as_recorded = !local_answer || *local_answer == recorded.answer;
       return;
     }
     ++edge_;
     const std::string text = sched::NormalisedAnswer(answer.text);
     outcome.correct = text == outcome.question->answer;
     outcome.as_recorded = text == outcome.question->edge.answer;
-    outcome.first_token_after = answer.first_token_after;
+    outcome.first_token_after = outcome.before_asking + answer.first_token_after;
     if (answer.output_tokens >= 2) {
       outcome.between_tokens = (answer.delay - answer.first_token_after) / (answer.output_tokens - 1);
     }
@@ -193,7 +217,7 @@ class Fleet {
   const std::string run_id_ = absl::StrCat(absl::Hex(std::random_device{}()), absl::Hex(std::random_device{}()));
   Agenda agenda_;
   std::vector<Outcome> outcomes_;
-  int asked_ = 0, answered_ = 0, edge_ = 0, local_ = 0;
+  int ids_ = 0, asked_ = 0, answered_ = 0, edge_ = 0, local_ = 0;
   std::vector<Device> devices_;  // last: its callbacks use the rest
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "client_sdk/loadgen/live_model.h"
 #include "goad/client.h"
 #include "scheduler/workload/workload.h"
 
@@ -22,6 +23,7 @@ struct FleetOptions {
   absl::Duration give_up = absl::Seconds(60);  // after the last question
   int max_output_tokens = 8;
   uint64_t seed = 1;
+  LiveModel* local = nullptr;  // the device model for real, as long as it is free; null: all local answers are recorded
 };
 
 // What became of one question.
@@ -30,7 +32,10 @@ struct Outcome {
   int answers = 0;  // 1 is right; 0 = lost, 2 = twice
   bool edge = false;
   bool correct = false;
-  bool as_recorded = false;                          // an edge answer equal to the recorded edge answer
+  bool as_recorded = false;                          // equal to the recorded one of the same model
+  bool live = false;                                 // the device model ran for it
+  double uncertainty = 0;                            // that goad was asked with
+  absl::Duration before_asking;                      // the live device model's time until then; 0 when recorded
   std::string reason;                                // of the decision, or why the device gave up waiting
   absl::Duration delay;                              // question to complete answer
   absl::Duration first_token_after, between_tokens;  // edge; between_tokens 0 with fewer than 2 tokens

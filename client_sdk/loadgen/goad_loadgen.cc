@@ -15,6 +15,7 @@
 #include "absl/flags/usage.h"
 #include "absl/flags/usage_config.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -31,6 +32,9 @@ ABSL_FLAG(int, questions, 1500, "questions to ask in all; 1..10000000");
 ABSL_FLAG(double, rate, 25, "questions a second over the whole fleet (Poisson); above 0");
 ABSL_FLAG(double, device_factor, 8, "devices take this many times the recorded local time; above 0");
 ABSL_FLAG(uint64_t, seed, 1, "of the questions' order, their arrival times and the radio");
+ABSL_FLAG(std::string, local, "",
+          "http://HOST:PORT of a server with the device model: local answers are live while it has a free core of this "
+          "machine, else recorded; empty = all recorded");
 ABSL_FLAG(std::string, token_file, "", "file with the bearer token of the fleet's tenant");
 ABSL_FLAG(std::string, ca, "", "PEM file of the certificate authority; set = TLS");
 
@@ -173,8 +177,16 @@ int main(int argc, char** argv) {
       "on trial only: what was in force before is so again at the end, at Ctrl-C, and 10 s after this program died.\n\n"
       "Exit status 1 when a question is lost or answered twice.");
   if (absl::ParseCommandLine(argc, argv).size() > 1) return Fail(2, "takes flags only (see goad-loadgen --help)");
-  const auto options = OptionsFromFlags();
+  auto options = OptionsFromFlags();
   if (!options.ok()) return Fail(2, std::string(options.status().message()));
+  std::unique_ptr<goad::loadgen::LiveModel> local;
+  if (const std::string url = absl::GetFlag(FLAGS_local); !url.empty()) {
+    auto address = goad::device::ReadLocalAddress(url);
+    if (!address.ok()) return Fail(2, absl::StrCat("--local: ", std::string(address.status().message())));
+    local = std::make_unique<goad::loadgen::LiveModel>(*std::move(address),
+                                                       static_cast<int>(std::thread::hardware_concurrency()));
+    options->local = local.get();
+  }
   const std::string file = absl::GetFlag(FLAGS_workload);
   std::ifstream in(file);
   if (!in) return Fail(2, file + ": cannot be read");

@@ -72,6 +72,11 @@ Report MakeReport(const std::vector<Outcome>& outcomes) {
     if (outcome.answers == 0) ++report.lost;
     if (outcome.answers > 1) ++report.twice;
     if (outcome.answers == 0) continue;
+    if (outcome.live) {
+      ++report.live;
+      report.live_uncertainty_off =
+          std::max(report.live_uncertainty_off, std::abs(outcome.uncertainty - outcome.question->uncertainty));
+    }
     const double seconds = absl::ToDoubleSeconds(outcome.delay);
     delay.push_back(seconds);
     if (outcome.edge) {
@@ -84,6 +89,8 @@ Report MakeReport(const std::vector<Outcome>& outcomes) {
     } else {
       ++report.local;
       ++report.local_by_reason[outcome.reason];
+      report.live_local += outcome.live ? 1 : 0;
+      report.live_as_recorded += outcome.live && outcome.as_recorded ? 1 : 0;
       local_delay.push_back(seconds);
     }
     const int right = outcome.correct ? 1 : 0;
@@ -106,11 +113,17 @@ Report MakeReport(const std::vector<Outcome>& outcomes) {
 }
 
 std::string WhatIsEmulated(const FleetOptions& options) {
+  const std::string local =
+      options.local == nullptr
+          ? "local answers are recorded"
+          : absl::StrFormat("local answers are live while no more than %d run at once, else recorded",
+                            options.local->most_at_once());
   return absl::StrFormat(
-      "Emulated: local answers are recorded and take their recorded time times %.4g (independently of\n"
-      "each other); the radio fades by Rayleigh and an upload takes the time that goad's granted share\n"
-      "gives. Real: goad, its decisions, and every offloaded answer (from the live backend).\n",
-      options.device_factor);
+      "Emulated: %s; they take the\n"
+      "recorded time times %.4g, independently of each other. The radio fades by Rayleigh and an upload\n"
+      "takes the time that goad's granted share gives.\n"
+      "Real: goad, its decisions, and every offloaded answer (from the live backend).\n",
+      local, options.device_factor);
 }
 
 std::string FormatReport(const Report& r, const FleetOptions& o) {
@@ -127,8 +140,15 @@ std::string FormatReport(const Report& r, const FleetOptions& o) {
                         100 * r.over_local.mean, 100 * r.over_local.half_width);
   absl::StrAppendFormat(&text, "  %-22s %+5.1f pt  (95 %%, paired: +-%.1f)\n", "goad - all-edge",
                         100 * r.under_edge.mean, 100 * r.under_edge.half_width);
-  absl::StrAppendFormat(&text, "  %d of %d offloaded answers are word for word those recorded from the edge model\n\n",
-                        r.as_recorded, r.edge);
+  absl::StrAppendFormat(&text, "  %d of %d offloaded answers are word for word those recorded from the edge model\n%s",
+                        r.as_recorded, r.edge, o.local == nullptr ? "\n" : "");
+  if (o.local != nullptr) {
+    absl::StrAppendFormat(
+        &text,
+        "  the device model ran live for %d of %d questions (uncertainty within %.1e of the recorded one);\n"
+        "  %d of its %d answers that counted are word for word those recorded\n\n",
+        r.live, r.asked, r.live_uncertainty_off, r.live_as_recorded, r.live_local);
+  }
   absl::StrAppendFormat(&text, "  %-22s %8s %8s %8s   %6s\n", "milliseconds", "mean", "p50", "p99", "count");
   absl::StrAppend(&text, Row("delay, all", r.delay), Row("delay, local", r.local_delay),
                   Row("delay, offloaded", r.edge_delay), Row("TTFT, offloaded", r.ttft),

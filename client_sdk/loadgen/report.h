@@ -31,7 +31,11 @@ struct Quantiles {
 Quantiles QuantilesOf(std::vector<double> seconds);
 
 struct Report {
-  int asked = 0, local = 0, edge = 0, lost = 0, twice = 0, as_recorded = 0;
+  int asked = 0, local = 0, edge = 0, lost = 0, twice = 0, as_recorded = 0;  // as_recorded: of the edge answers
+  // Live device answers: shown ones, those of them that are word for word the recorded ones; and of all questions that
+  // ran live, the largest difference of uncertainty to the recorded one.
+  int live = 0, live_local = 0, live_as_recorded = 0;
+  double live_uncertainty_off = 0;
   std::map<std::string, int> local_by_reason, edge_by_reason;
   Proportion accuracy, all_local, all_edge;  // of the same questions
   PairedDifference over_local, under_edge;   // goad - all-local, goad - all-edge

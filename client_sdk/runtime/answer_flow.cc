@@ -38,8 +38,8 @@ void AnswerFlow::OnLocalPiece(AnswerPiece piece) {
   local_bytes_ += BytesOf(piece);
   if (local_bytes_ > kMostBytes) {
     actions_.push_back(StopLocal{});
-    return OnLocalEnd({absl::ResourceExhaustedError(absl::StrCat("a local answer of more than ", kMostBytes, " bytes")),
-                       "", 0, 0});
+    return OnLocalEnd(
+        {absl::ResourceExhaustedError(absl::StrCat("a local answer of more than ", kMostBytes, " bytes")), "", 0, 0});
   }
   if (shown_ == Answer::Source::kLocal) return ShowPiece(std::move(piece));
   if (edge_ == Edge::kGranted) hedged_tokens_ += TokensOf(piece);
@@ -123,9 +123,8 @@ void AnswerFlow::OnEdgeEnd(const Answer& answer) {
     case Local::kIdle: return Fail(answer.why_local, answer.detail);
     case Local::kFailed:
       if (answer.decided && !answer.decision.offload && !forced_) return Ask(std::nullopt);  // LOCAL, which cannot be
-      return Fail("LOCAL_FAILED",
-                  absl::StrCat("the local model: ", local_end_.status.message(), "; the edge: ", answer.why_local,
-                               answer.detail.empty() ? "" : ": ", answer.detail));
+      return Fail("LOCAL_FAILED", absl::StrCat("the local model: ", local_end_.status.message(), "; the edge: ",
+                                               answer.why_local, answer.detail.empty() ? "" : ": ", answer.detail));
     case Local::kStopped:
       local_ = Local::kRunning;
       actions_.push_back(StartLocal{});

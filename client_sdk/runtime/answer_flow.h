@@ -74,7 +74,7 @@ class AnswerFlow {
   Edge edge_ = Edge::kIdle;
   Answer::Source shown_ = Answer::Source::kNone;
   bool ended_ = false;
-  bool forced_ = false;  // the edge was asked with must_offload
+  bool forced_ = false;                                  // the edge was asked with must_offload
   std::vector<AnswerPiece> local_pieces_, edge_pieces_;  // not yet shown
   size_t local_bytes_ = 0;
   int hedged_tokens_ = 0, held_tokens_ = 0;

@@ -22,7 +22,8 @@ class LocalRun : public LocalOutput {
     std::function<void(LocalEnd, double seconds, int tokens)> on_end;
   };
 
-  LocalRun(std::shared_ptr<Mailbox> mailbox, Reports reports) : mailbox_(std::move(mailbox)), reports_(std::move(reports)) {}
+  LocalRun(std::shared_ptr<Mailbox> mailbox, Reports reports)
+      : mailbox_(std::move(mailbox)), reports_(std::move(reports)) {}
   ~LocalRun() override;  // gives up, and waits for the model to return
 
   void Start(const LocalModel& model);

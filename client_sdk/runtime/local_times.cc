@@ -15,7 +15,7 @@ void LocalTimes::Add(int output_tokens, double seconds, double now_s) {
   if (output_tokens < 1 || !(seconds >= 0 && seconds <= 3600)) return;
   ++samples_;
   const double weight = std::max(1.0 / samples_, 1.0 / 16);
-  output_tokens_ += weight * (output_tokens - output_tokens_);
+  output_tokens_ += std::max(1.0 / (samples_ + 1), 1.0 / 16) * (output_tokens - output_tokens_);
   const int left = output_tokens - 1;  // the first one is there when its time begins
   if (left > 0 && seconds > 0) token_s_ += weight * (seconds / left - token_s_);
   estimate_.Add({1, static_cast<double>(left), 0, 0}, seconds, Prior(), now_s);

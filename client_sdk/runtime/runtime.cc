@@ -73,7 +73,8 @@ class Question : public Answering {
   }
 
   std::optional<AnswerPiece> Next(absl::Duration at_most) override {
-    const auto until = Clock::now() + absl::ToChronoNanoseconds(std::clamp(at_most, absl::ZeroDuration(), kLongestWait));
+    const auto until =
+        Clock::now() + absl::ToChronoNanoseconds(std::clamp(at_most, absl::ZeroDuration(), kLongestWait));
     for (;;) {
       if (!shown_.empty()) {
         AnswerPiece piece = std::move(shown_.front());
@@ -181,7 +182,8 @@ class Question : public Answering {
 
 }  // namespace
 
-Runtime::Runtime(Client* client, RuntimeOptions options) : state_(std::make_shared<internal::RuntimeState>(client, options)) {}
+Runtime::Runtime(Client* client, RuntimeOptions options)
+    : state_(std::make_shared<internal::RuntimeState>(client, options)) {}
 Runtime::~Runtime() = default;
 
 std::unique_ptr<Answering> Runtime::Begin(Query query, LocalModel local, Route route) {

@@ -40,13 +40,13 @@ Decision Offload(const std::string& reason) {
 struct World {
   RuntimeOptions options;
   Route route = Route::kAuto;
-  bool local_breaks = false;     // after its tokens
+  bool local_breaks = false;  // after its tokens
   bool tells_uncertainty = true;
   std::string verdict = "UNCERTAIN";  // or DELAY_GAIN; else a reason of LOCAL
   int edge_tokens = 2;
-  bool edge_breaks = false;      // after its tokens
-  bool cancel = false;           // by the app, at any moment
-  bool goad_dies = false;        // at any moment: what is asked ends with STREAM_LOST
+  bool edge_breaks = false;  // after its tokens
+  bool cancel = false;       // by the app, at any moment
+  bool goad_dies = false;    // at any moment: what is asked ends with STREAM_LOST
 };
 
 class Play {
@@ -131,7 +131,8 @@ class Play {
       flow_.OnEdgePiece(Piece("E"));
     } else {
       asked_ = false;
-      Answer end = world_.edge_breaks ? NoAnswer("BACKEND_FAILED") : EdgeAnswer(std::string(static_cast<size_t>(edge_step_), 'E'));
+      Answer end = world_.edge_breaks ? NoAnswer("BACKEND_FAILED")
+                                      : EdgeAnswer(std::string(static_cast<size_t>(edge_step_), 'E'));
       end.decided = true;
       end.decision = Offload(world_.verdict);
       flow_.OnEdgeEnd(end);

@@ -373,8 +373,7 @@ void World::AskOne() {
 void World::CountAnswer(const Answer& answer) {
   ++answered_;
   answer.source == Answer::Source::kEdge ? ++edge_ : ++why_local_[answer.why_local];
-  if (answer.source == Answer::Source::kEdge && answer.text.size() % 4 != 0)
-    Broken("text is damaged: " + answer.text);
+  if (answer.source == Answer::Source::kEdge && answer.text.size() % 4 != 0) Broken("text is damaged: " + answer.text);
 }
 
 // As the daemon does.

@@ -46,9 +46,9 @@ struct ToolCall {
   std::string arguments;  // JSON as the model wrote it
 };
 struct TokenLogprob {
-  std::string token;               // its bytes; a part of a code point is no UTF-8
-  double logprob = 0;              // natural logarithm, -9999..0
-  std::vector<TokenLogprob> top;   // the candidates, one level
+  std::string token;              // its bytes; a part of a code point is no UTF-8
+  double logprob = 0;             // natural logarithm, -9999..0
+  std::vector<TokenLogprob> top;  // the candidates, one level
 };
 // A piece of an answer as it streams in; most of it is empty.
 struct AnswerPiece {
