@@ -25,6 +25,7 @@ json GoadOf(const Answer& answer, Answer::Source source) {
                {"reason", source == Answer::Source::kEdge ? answer.decision.reason : answer.why_local},
                {"uncertainty", answer.uncertainty}};
   if (source == Answer::Source::kEdge) goad["site"] = answer.decision.site;
+  if (source == Answer::Source::kEdge) goad["first_token_s"] = absl::ToDoubleSeconds(answer.first_token_after);
   if (!answer.backend.empty()) goad["backend"] = answer.backend;
   if (!answer.query_id.empty()) goad["query_id"] = answer.query_id;
   if (!answer.detail.empty()) goad["detail"] = answer.detail;

@@ -191,6 +191,7 @@ class Watch {
  private:
   void Run(const LocalServer* local, goad::Client* client, goad::device::Service* service) {
     const std::future<void> stopped = stop_.get_future();
+    const auto stop_now = [&] { return stopped.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
     bool found = local == nullptr;
     std::string told, links_told;
     int until_look = 0;
@@ -202,7 +203,7 @@ class Watch {
         if (const std::string now = Describe(facts); now != told)
           std::cerr << "goad-device: local server: " << (told = now) << std::endl;
         until_look = 10;
-        if (found) service->Warm();
+        if (found) service->Warm(stop_now);
       }
       if (const std::string path = absl::GetFlag(FLAGS_links); !path.empty()) {
         const auto links = goad::device::ReadLinksFile(path);

@@ -192,7 +192,8 @@ LocalFacts LocalServer::Look(const std::string& model) const {
     body["max_tokens"] = 1, body["temperature"] = 0, body["stream"] = true;
     if (!asked.empty()) body["model"] = asked;
     LocalFailure failure;
-    end = Run(chat, Dump(body), true, trial, &failure);
+    end = LocalServer(address_, api_key_, std::min(silence_, std::chrono::seconds(10)))
+              .Run(chat, Dump(body), true, trial, &failure);
     if (!absl::IsInvalidArgument(end.status)) break;
   }
   facts.candidates = trial.candidates();

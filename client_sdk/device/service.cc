@@ -69,20 +69,21 @@ LocalFacts Service::facts() const {
   return facts_;
 }
 
-void Service::Warm() {
+void Service::Warm(const std::function<bool()>& stop) {
   AppCall call;
   ReadAppCall(R"({"messages":[{"role":"user","content":"Count from one to ten."}],"max_tokens":16,"temperature":0})",
               true, &call);
   const LocalFacts found = facts();
   const std::string model =
       !options_.local_model.empty() || found.models.empty() ? options_.local_model : found.models.front();
-  LocalFailure failure;
-  runtime_->Ask(
+  const auto failure = std::make_shared<LocalFailure>();
+  const auto answering = runtime_->Begin(
       call.query,
-      [&](LocalOutput& output) {
-        return local_->Run(true, LocalBody(call, model, found.candidates), false, output, &failure);
+      [this, failure, body = LocalBody(call, model, found.candidates)](LocalOutput& output) {
+        return local_->Run(true, body, false, output, failure.get());
       },
-      {}, Route::kLocal);
+      Route::kLocal);
+  while (!answering->ended() && !stop()) answering->Next(absl::Milliseconds(100));
 }
 
 // --- routes ----------------------------------------------------------------------------------------------------------

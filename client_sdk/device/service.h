@@ -32,8 +32,8 @@ class Service {
   void AddRoutes(AppListener* listener);
   void SetFacts(LocalFacts facts);
   // One short answer of the local model, so that it is loaded, and the runtime knows what a token of it takes, before
-  // the first app asks. Blocks.
-  void Warm();
+  // the first app asks. Blocks until then, or until `stop` says true.
+  void Warm(const std::function<bool()>& stop);
 
  private:
   struct Running;  // one request
