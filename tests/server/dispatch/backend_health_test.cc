@@ -288,19 +288,19 @@ TEST_F(BackendHealthTest, PausesOfDifferentBackendsDiffer) {
 }
 
 TEST(ProbeAnswers, SlotsAreAWholeNumberInRange) {
-  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 8})"), 8);
-  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 8.0})"), 8);
-  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 4096})"), 4096);
+  EXPECT_EQ(ParseProps(R"({"total_slots": 8})").slots, 8);
+  EXPECT_EQ(ParseProps(R"({"total_slots": 8.0})").slots, 8);
+  EXPECT_EQ(ParseProps(R"({"total_slots": 4096})").slots, 4096);
   for (const std::string bad :
        {R"({"total_slots": -1})", R"({"total_slots": 0})", R"({"total_slots": 4097})", R"({"total_slots": 1e18})",
         R"({"total_slots": 1000000000000000000})", R"({"total_slots": 1e999})", R"({"total_slots": 3.9})",
         R"({"total_slots": "8"})", R"({"total_slots": NaN})", R"({"total_slots": null})", "[]", "", "x", "{"}) {
-    EXPECT_EQ(ParseTotalSlots(bad), std::nullopt) << bad;
+    EXPECT_EQ(ParseProps(bad).slots, std::nullopt) << bad;
   }
-  EXPECT_EQ(ParseTotalSlots(std::string(500000, '[')), std::nullopt);
+  EXPECT_EQ(ParseProps(std::string(500000, '[')).slots, std::nullopt);
   std::string deep;
   for (int k = 0; k < 100000; ++k) deep += "{\"a\":";
-  EXPECT_EQ(ParseTotalSlots(deep + "1" + std::string(100000, '}')), std::nullopt);
+  EXPECT_EQ(ParseProps(deep + "1" + std::string(100000, '}')).slots, std::nullopt);
 }
 
 TEST(ProbeAnswers, ModelsAreThereOrNot) {
