@@ -102,7 +102,9 @@ void CheckSite(const SiteConfig& site, size_t index, std::multimap<std::string, 
                    absl::StrCat(Quoted(backend.model), " holds a control character or what is no UTF-8"));
     }
     problems.Range(at + ".slots", backend.slots, 0, 4096);
-    problems.Range(at + ".context", backend.context, 0, kMostContext);
+    if (backend.context > kMostContext) {
+      problems.Add(at + ".context", absl::StrCat(backend.context, " is not in 1..", kMostContext));
+    }
     if (backend.api == BackendApi::kCompletions) {
       for (const auto& [field, able] : {std::pair("tools", backend.tools), std::pair("images", backend.images)}) {
         if (able.value_or(false)) problems.Add(absl::StrCat(at, ".", field), "is true and needs api: chat");

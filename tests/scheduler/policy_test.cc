@@ -123,13 +123,13 @@ INSTANTIATE_TEST_SUITE_P(
                    s.sites[0].contexts[0] = 4096;
                  },
                  Reason::kNotAble},
-        Addition{"able",
+        Addition{"able",  // which changes nothing
                  [](EpochSnapshot& s) {
                    s.candidates[0].needs = {true, true, true, 4096};
                    s.sites[0].contexts[s.candidates[0].needs.Set()] = 4096;
                    s.sites[0].contexts[0] = kCannot;  // of those that need less
                  },
-                 Reason::kNoGain},
+                 Reason::kDelayGain},
         Addition{"per_token_work",
                  [](EpochSnapshot& s) {
                    s.sites[0].work_flop_per_token = 1;
@@ -331,7 +331,7 @@ constexpr CandidateField kCandidateFields[] = {
     {"needs.chat", [](Candidate& c) { c.needs.chat = true; }},
     {"needs.tools", [](Candidate& c) { c.needs.tools = true; }},
     {"needs.images", [](Candidate& c) { c.needs.images = true; }},
-    {"needs.context_tokens", [](Candidate& c) { c.needs.context_tokens = 5000; }},
+    {"needs.context", [](Candidate& c) { c.needs.context_tokens = 5000; }},
     {"link_stale", [](Candidate& c) { c.link_stale = true; }},
 };
 struct SiteField {
@@ -449,6 +449,7 @@ TEST(EveryField, OfACandidateCountsInACrowd) {
         for (SiteState& site : snapshot.sites) site.compute = ComputeModel::kEqualShare, site.work_flop_per_token = 0;
       }
       snapshot.sites[3].chat = false;
+      snapshot.sites[1].contexts = {4096, kUnlimited, kCannot, kCannot, kCannot, kCannot, kCannot, kCannot};
       if (std::string(field.name) == "link_stale")
         snapshot.gain = snapshot.uplink_bps = std::vector<double>(280, kUnknown);
       const EpochResult alike = Decide("goa", snapshot);
