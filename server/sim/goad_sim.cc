@@ -62,7 +62,8 @@ ABSL_FLAG(std::vector<std::string>, uplink, std::vector<std::string>(),
           "shifted pieces of them in turn");
 ABSL_FLAG(double, time_scale, 1, "run with --arrivals: they come so much faster; see the slots held");
 ABSL_FLAG(std::vector<std::string>, context, std::vector<std::string>(),
-          "run with --arrivals: the context of each site's servers, tokens of prompt and answer, such as 4096,32768 [no end]");
+          "run with --arrivals: the context of each site's servers, tokens of prompt and answer, such as 4096,32768 "
+          "[no end]");
 ABSL_FLAG(int, devices, 200, "run with --uplink: devices that the questions come from");
 ABSL_FLAG(std::string, learn, "on",
           "run with --arrivals: on: goad learns as the daemon does; off: the configured numbers count; true: the right "

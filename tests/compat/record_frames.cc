@@ -155,6 +155,16 @@ class SdkSession {
       if (frame.frame_case() == kind) return frame;
     }
   }
+  // Reads until the site has servers that can something, or has none any more: that is the last that a change of sites
+  // tells, after the sites themselves.
+  void UntilSite(const std::string& name, bool can) {
+    for (bool there = false; !there && !testing::Test::HasFailure();) {
+      const v1::ServerFrame told = Until(FrameCase::kSites);
+      for (const v1::SiteInfo& site : told.sites().sites()) {
+        there |= site.name() == name && (site.abilities_size() > 0) == can;
+      }
+    }
+  }
   void HalfClose() { session_.HalfClose(); }
   const Trace& trace() const { return trace_; }
 
@@ -265,18 +275,15 @@ TEST_F(RecordFrames, TheSdkWhileSitesChange) {
   Drain("radio", "", /*resume=*/false);
   Drain("rate", "", /*resume=*/false);
   Drain("rate", "0", /*resume=*/false);
-  sdk.Until(FrameCase::kSites);  // nobody takes chats now
+  sdk.UntilSite("rate", false);  // nobody takes chats now
   sdk.Call(R"(ask {"id":"drained","uncertainty":0.1,"prompt":"why?","local_delay_s":2})");
   sdk.Until(FrameCase::kDecision);
   Drain("radio", "", /*resume=*/true);
   Drain("rate", "", /*resume=*/true);
   Drain("rate", "0", /*resume=*/true);
-  sdk.Until(FrameCase::kSites);
+  sdk.UntilSite("rate", true);
   Reload();
-  for (bool there = false; !there && !HasFailure();) {  // what sites can is told once more where it has changed
-    const v1::ServerFrame told = sdk.Until(FrameCase::kSites);
-    for (const v1::SiteInfo& site : told.sites().sites()) there |= site.name() == "late";
-  }
+  sdk.UntilSite("late", true);
   sdk.Call(R"(links [{"site":"rate","uplink_bps":2e7},{"site":"late","uplink_bps":3e7}])");
   sdk.Call(R"(ask {"id":"after","uncertainty":0.95,"prompt":"why?"})");
   sdk.Until(FrameCase::kCompleted);

@@ -42,7 +42,7 @@ class FakeLlmServer {
   std::string url() const;
   void set_script(Script script);
   void set_props(std::string json);  // in the place of {"total_slots":SLOTS}; before anybody asks
-  void Release();  // lets one WaitForRelease go on
+  void Release();                    // lets one WaitForRelease go on
   int requests() const { return requests_; }
   int clients_left() const { return left_; }
 
