@@ -14,7 +14,7 @@ void BackendPool::TellAbilities() {
   for (const Site& site : sites_) {
     std::vector<Abilities>& list = sites.emplace_back();
     for (const Backend& backend : site.backends) {
-      if (backend.config->presence.leaving()) continue;
+      if (backend.config->presence.removed()) continue;
       if (std::find(list.begin(), list.end(), backend.can) == list.end()) list.push_back(backend.can);
     }
   }

@@ -71,7 +71,7 @@ inline const char* ToString(BackendState state) {
   return "?";
 }
 
-// By site, in their places: of its backends that stay, up or not, each different one once. At most 64 each.
+// By site, in their places: of its backends, up or not, each different one once. At most 64 each.
 using SiteAbilities = std::vector<std::vector<Abilities>>;
 
 // The backend pool's: a backend of a site.

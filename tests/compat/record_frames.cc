@@ -155,13 +155,12 @@ class SdkSession {
       if (frame.frame_case() == kind) return frame;
     }
   }
-  // Reads until the site has servers that can something, or has none any more: that is the last that a change of sites
-  // tells, after the sites themselves.
-  void UntilSite(const std::string& name, bool can) {
+  // Reads until it is told that the site takes chats, or does not, and what its servers can, which is told last.
+  void UntilSite(const std::string& name, bool chat) {
     for (bool there = false; !there && !testing::Test::HasFailure();) {
       const v1::ServerFrame told = Until(FrameCase::kSites);
       for (const v1::SiteInfo& site : told.sites().sites()) {
-        there |= site.name() == name && (site.abilities_size() > 0) == can;
+        there |= site.name() == name && site.chat() == chat && site.abilities_size() > 0;
       }
     }
   }
@@ -283,7 +282,7 @@ TEST_F(RecordFrames, TheSdkWhileSitesChange) {
   Drain("rate", "0", /*resume=*/true);
   sdk.UntilSite("rate", true);
   Reload();
-  sdk.UntilSite("late", true);
+  sdk.UntilSite("late", false);
   sdk.Call(R"(links [{"site":"rate","uplink_bps":2e7},{"site":"late","uplink_bps":3e7}])");
   sdk.Call(R"(ask {"id":"after","uncertainty":0.95,"prompt":"why?"})");
   sdk.Until(FrameCase::kCompleted);
