@@ -82,8 +82,7 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
         MakeError(ErrorCode::kUnavailable, "NO_BACKEND", "", query.last_error.empty() ? none : query.last_error);
     if (query.last_error.empty() && pool_.AnyUp(site, now)) {
       error = MakeError(ErrorCode::kFailedPrecondition, "NOT_ABLE", "",
-                        absl::StrCat("no backend of the site that is up can all that the query needs: ",
-                                     ToString(query.request.needs)));
+                        absl::StrCat("no backend that is up can all of: ", ToString(query.request.needs)));
     }
     return Over(query, QueryReturned{query.request, std::move(error)}, now);
   }

@@ -19,9 +19,9 @@ SiteConfig MakeSite(const std::string& name, int backends, int slots) {
     BackendConfig backend;
     backend.url = absl::StrCat("http://", name, b);
     backend.slots = slots;
-    if ((name[0] + b) % 2 == 1) {
+    if (name[0] % 2 == 1 || b % 2 == 1) {
       backend.api = BackendApi::kChat;
-      backend.tools = name[0] % 2 == 1;
+      backend.tools = (name[0] + b) % 2 == 1;
     }
     site.backends.push_back(backend);
   }
@@ -29,7 +29,7 @@ SiteConfig MakeSite(const std::string& name, int backends, int slots) {
 }
 
 // Of images they speak themselves.
-bool SeesImages(const std::string& url) { return (url[7] + url[8]) % 3 != 0; }
+bool SeesImages(const std::string& url) { return (url[7] + url[8]) % 2 == 1; }
 
 Config MakeConfig() {
   Config config;
