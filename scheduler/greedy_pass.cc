@@ -106,7 +106,8 @@ double GreedySolver::Delay(uint32_t i, size_t j) {
   const double* record = Record(i);
   if (site.plain && record[kBits] > 0) {  // an unknown gain makes this NaN by itself
     const Candidate& candidate = snapshot_.candidates[i];
-    if (state_.TenantFull(i) || (candidate.chat && !snapshot_.sites[j].chat)) return kUnknown;
+    const SiteState& state = snapshot_.sites[j];
+    if (state_.TenantFull(i) || (candidate.needs.chat && !state.chat) || !state.Can(candidate.needs)) return kUnknown;
     const double delay_s = candidate.round_trip_s +
                            ShannonSeconds(record[kBits], site.band_share_hz, record[kSignals + j], site.disturbance_w) +
                            WorkSeconds(record[kWork], site.flops_share);
@@ -210,7 +211,8 @@ int GreedySolver::Compare(uint32_t a, uint32_t b) const {
         std::pair(x.edge_work_flop, y.edge_work_flop), std::pair(x.tx_power_w, y.tx_power_w),
         std::pair(x.deadline_s, y.deadline_s), std::pair(x.prompt_tokens, y.prompt_tokens),
         std::pair(x.expected_output_tokens, y.expected_output_tokens), std::pair<double, double>(x.tenant, y.tenant),
-        std::pair<double, double>(x.chat, y.chat)}) {
+        std::pair<double, double>(x.needs.Set(), y.needs.Set()),
+        std::pair<double, double>(x.needs.context_tokens, y.needs.context_tokens)}) {
     if (const int c = order(p, q); c != 0) return c;
   }
   const auto known = [](double v) { return std::isnan(v) ? -1.0 : v; };

@@ -22,7 +22,8 @@ LoadState::PairCost LoadState::Evaluate(size_t i, size_t j) const {
   const SiteState& site = snapshot_.sites[j];
   const Candidate& candidate = snapshot_.candidates[i];
   PairCost cost;
-  if (!(site.accepting || site.draining) || (candidate.chat && !site.chat)) return cost;
+  if (!(site.accepting || site.draining) || (candidate.needs.chat && !site.chat)) return cost;
+  if (!site.Can(candidate.needs)) return cost.eligibility = Eligibility::kNotAble, cost;
   double uplink_bps = kUnknown;
   if (candidate.prompt_bits > 0) {
     if (site.uplink == UplinkModel::kMeasured) {
@@ -78,6 +79,7 @@ Reason LoadState::LocalReason(size_t i) const {
   }
   switch (furthest) {
     case Eligibility::kNoSite: return Reason::kNoSite;
+    case Eligibility::kNotAble: return Reason::kNotAble;
     case Eligibility::kSiteDraining: return Reason::kSiteDraining;
     case Eligibility::kNoLink: return snapshot_.candidates[i].link_stale ? Reason::kLinkStale : Reason::kNoLink;
     case Eligibility::kSiteFull: return snapshot_.Forced(i) ? Reason::kTauInfeasible : Reason::kSiteFull;

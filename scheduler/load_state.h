@@ -10,7 +10,7 @@
 namespace goad::sched {
 
 // How far a (candidate, site) pair gets towards being assignable, in the order in which obstacles are named.
-enum class Eligibility { kNoSite, kNoLink, kSiteDraining, kSiteFull, kQuota, kDeadline, kEligible };
+enum class Eligibility { kNoSite, kNotAble, kNoLink, kSiteDraining, kSiteFull, kQuota, kDeadline, kEligible };
 
 // How many more candidates of each tenant may be assigned; without caps everybody may. Thread-compatible.
 class TenantPlaces {

@@ -14,7 +14,7 @@ double Delta(const EpochSnapshot& snapshot, const AssignmentOrder& offloaded, si
   const SiteState& site = snapshot.sites[j];
   const Candidate& user = snapshot.candidates[i];
   const bool uploads = user.prompt_bits > 0;
-  if (!site.accepting || (user.chat && !site.chat)) return kUnknown;
+  if (!site.accepting || (user.needs.chat && !site.chat) || !site.Can(user.needs)) return kUnknown;
   if (uploads && site.uplink == UplinkModel::kShannon && std::isnan(snapshot.Gain(i, j))) return kUnknown;
   if (uploads && site.uplink == UplinkModel::kMeasured && std::isnan(snapshot.UplinkBps(i, j))) return kUnknown;
 

@@ -67,7 +67,8 @@ void RowTable::AddCandidate(const EpochSnapshot& snapshot, size_t i) {
     Fill(j, site, candidate, snapshot.Gain(i, j), uplink_bps);
     const bool linked = candidate.prompt_bits == 0 ||
                         (site.uplink == UplinkModel::kShannon ? Last(j, kSignal) > 0 : !std::isnan(uplink_bps));
-    if (!linked || !site.accepting || (candidate.chat && !site.chat)) Last(j, kBase) = kInfinity;
+    const bool able = (!candidate.needs.chat || site.chat) && site.Can(candidate.needs);
+    if (!linked || !site.accepting || !able) Last(j, kBase) = kInfinity;
   }
 }
 

@@ -64,6 +64,7 @@ Checker& CheckQuery(Checker& check, const Candidate& c) {
       .NonNegative("local_delay_s", c.local_delay_s)
       .NonNegative("edge_work_flop", c.edge_work_flop)
       .NonNegative("prompt_tokens", c.prompt_tokens)
+      .NonNegative("context_tokens", c.needs.context_tokens)
       .NonNegative("expected_output_tokens", c.expected_output_tokens);
 }
 

@@ -21,8 +21,21 @@ const char* ToString(Reason reason) {
     case Reason::kPolicy: return "POLICY";
     case Reason::kUplinkBusy: return "UPLINK_BUSY";
     case Reason::kSiteDraining: return "SITE_DRAINING";
+    case Reason::kNotAble: return "NOT_ABLE";
   }
   return "UNKNOWN";
+}
+
+std::string ToString(const Needs& needs) {
+  std::string text;
+  const auto add = [&](bool needed, const std::string& what) {
+    if (needed) text += (text.empty() ? "" : ", ") + what;
+  };
+  add(needs.chat, "chat");
+  add(needs.tools, "tools");
+  add(needs.images, "images");
+  add(needs.context_tokens > 0, std::to_string(needs.context_tokens) + " tokens of context");
+  return text.empty() ? "nothing" : text;
 }
 
 }  // namespace goad::sched

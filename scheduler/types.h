@@ -6,6 +6,7 @@
 #ifndef GOAD_SCHEDULER_TYPES_H_
 #define GOAD_SCHEDULER_TYPES_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -44,11 +45,35 @@ enum class Reason {
   kPolicy,         // a baseline policy (all-edge, all-local, random) that does not look at gain
   kUplinkBusy,     // local: the device's radio is busy with its own earlier prompt
   kSiteDraining,   // local: the site that could take it is being drained
+  kNotAble,        // local: no site that is up can all that the query needs (tools, images, so long a context)
 };
-inline constexpr int kReasonCount = static_cast<int>(Reason::kSiteDraining) + 1;
+inline constexpr int kReasonCount = static_cast<int>(Reason::kNotAble) + 1;
 
 const char* ToString(Verdict verdict);
 const char* ToString(Reason reason);
+
+// What a query needs of the one server that answers it.
+struct Needs {
+  bool chat = false, tools = false, images = false;
+  int context_tokens = 0;  // prompt and answer together, as far as known; >= 0
+
+  static constexpr size_t kSets = 8;
+  void Add(const Needs& other) {
+    chat |= other.chat, tools |= other.tools, images |= other.images;
+    context_tokens = other.context_tokens > context_tokens ? other.context_tokens : context_tokens;
+  }
+  size_t Set() const { return size_t{chat} + 2 * size_t{tools} + 4 * size_t{images}; }  // 0..kSets-1
+};
+std::string ToString(const Needs& needs);  // "chat, tools, images, 9000 tokens of context"; "nothing"
+// By Needs::Set: the longest context of a server that can all of the set, kUnlimited = nobody knows its end, kCannot =
+// there is no such server.
+using Contexts = std::array<int, Needs::kSets>;
+inline constexpr int kCannot = -1;
+inline constexpr Contexts AnyContext() {
+  Contexts contexts{};
+  for (int& tokens : contexts) tokens = kUnlimited;
+  return contexts;
+}
 
 enum class UplinkModel {
   kShannon,   // rate = (B/n) log2(1 + SINR); transmitters to other sites interfere
@@ -85,6 +110,9 @@ struct SiteState {
   bool accepting = true;               // up and not draining
   bool draining = false;               // not accepting, because an operator wants it so (names the reason)
   bool chat = true;                    // can take chat prompts
+  Contexts contexts = AnyContext();    // what its servers can, each for itself
+
+  bool Can(const Needs& needs) const { return contexts[needs.Set()] >= needs.context_tokens; }
 };
 
 // One user with one query. uncertainty = 1 - (p1 - p2), the margin of the first answer token (paper, eq. for alpha).
@@ -101,7 +129,7 @@ struct Candidate {
   double expected_output_tokens = 0;  // >= 0
   int tenant = 0;                     // index into EpochSnapshot::tenant_caps when that is not empty
   bool must_offload = false;          // the device has no local model: forced whatever its uncertainty
-  bool chat = false;                  // needs a site with chat
+  Needs needs;                        // all of it of one server of the site
   bool link_stale = false;            // some link is unknown only because its report is too old (names the reason)
 };
 

@@ -9,7 +9,7 @@ CORE = r"scheduler/[a-z0-9_]+\.h"
 ESTIMATE = r"scheduler/estimate/[a-z0-9_]+\.h"
 EVENTS = r"server/engine/(error|events|inbox|ports|query|status)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
-WIRE = r"server/wire/enums\.h"
+WIRE = r"server/wire/(abilities|enums)\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
 SOURCE = r"goad/uncertainty_source\.h"
 MESSAGE = r"client_sdk/openai/message\.h"
@@ -23,7 +23,7 @@ RULES = [
     (r"scheduler/.*", [CORE]),
     (r"server/base/local_model\.h", [SOURCE]),
     (r"server/base/.*", [r"server/base/.*"]),
-    (r"server/wire/.*", [r"server/wire/.*", r"scheduler/types\.h", SOURCE, PROTO]),
+    (r"server/wire/.*", [r"server/wire/.*", r"server/base/abilities\.h", r"scheduler/types\.h", SOURCE, PROTO]),
     (r"server/telemetry/.*", [r"server/(base|telemetry)/.*", r"server/config/config\.h", r"scheduler/(types|snapshot_check)\.h",
                               r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/config/(config_loader\.cc|yaml_section\..*)", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),

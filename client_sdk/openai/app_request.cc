@@ -68,16 +68,17 @@ absl::Status CheckFields(const std::string& path, const json& object, const std:
   return absl::OkStatus();
 }
 
-absl::Status ReadPart(const std::string& path, const json& part, bool remote_images, std::string* text) {
+absl::Status ReadPart(const std::string& path, const json& part, bool remote_images, Message* message) {
   const std::string type = Text(part, "type");
   if (type == "text") {
     GOAD_RETURN_IF_BAD(CheckFields(path, part, std::array{"type", "text"}));
     GOAD_RETURN_IF_BAD(CheckText(path + ".text", Get(part, "text"), std::string::npos));
-    *text += Text(part, "text");
+    message->content += Text(part, "text");
     return absl::OkStatus();
   }
   if (type == "image_url") {
     GOAD_RETURN_IF_BAD(CheckFields(path, part, std::array{"type", "image_url"}));
+    message->images = true;
     const json& image = Get(part, "image_url");
     GOAD_RETURN_IF_BAD(CheckFields(path + ".image_url", image, std::array{"url", "detail"}));
     GOAD_RETURN_IF_BAD(CheckText(path + ".image_url.url", Get(image, "url"), std::string::npos));
@@ -91,10 +92,10 @@ absl::Status ReadPart(const std::string& path, const json& part, bool remote_ima
   return Bad(path + ".type", absl::StrCat(Quoted(type), " is not text or image_url"));
 }
 
-absl::Status ReadContent(const json& content, bool remote_images, std::string* text) {
+absl::Status ReadContent(const json& content, bool remote_images, Message* message) {
   if (content.is_null()) return absl::OkStatus();
   if (content.is_string()) {
-    *text = content.get<std::string>();
+    message->content = content.get<std::string>();
     return absl::OkStatus();
   }
   if (!content.is_array()) return Bad("content", absl::StrCat("is ", content.type_name(), ", want a string or a list"));
@@ -102,7 +103,7 @@ absl::Status ReadContent(const json& content, bool remote_images, std::string* t
     return Bad("content", absl::StrCat(content.size(), " parts, want 1..", kMostParts));
   }
   for (size_t k = 0; k < content.size(); ++k) {
-    GOAD_RETURN_IF_BAD(ReadPart(absl::StrCat("content[", k, "]"), content[k], remote_images, text));
+    GOAD_RETURN_IF_BAD(ReadPart(absl::StrCat("content[", k, "]"), content[k], remote_images, message));
   }
   return absl::OkStatus();
 }
@@ -140,7 +141,7 @@ absl::StatusOr<Message> ReadAppMessage(std::string_view text, size_t most_bytes,
   if (std::find(kRoles.begin(), kRoles.end(), read.role) == kRoles.end()) {
     return Bad("role", absl::StrCat(Quoted(read.role), " is not one of ", absl::StrJoin(kRoles, ", ")));
   }
-  GOAD_RETURN_IF_BAD(ReadContent(Get(*message, "content"), remote_images, &read.content));
+  GOAD_RETURN_IF_BAD(ReadContent(Get(*message, "content"), remote_images, &read));
   for (const char* field : {"name", "tool_call_id"}) {
     if (const json& value = Get(*message, field); !value.is_null()) {
       GOAD_RETURN_IF_BAD(CheckText(field, value, kMostName));
@@ -156,11 +157,30 @@ absl::StatusOr<Message> ReadAppMessage(std::string_view text, size_t most_bytes,
     if (read.role != "assistant") return Bad("tool_calls", "are the assistant's");
     GOAD_RETURN_IF_BAD(CheckToolCalls(calls));
   }
+  read.tools = read.role == "tool" || !calls.is_null();
   if (read.role == "tool" && Text(*message, "tool_call_id").empty())
     return Bad("tool_call_id", "is missing; role is tool");
   if (read.role != "assistant" && Get(*message, "content").is_null()) return Bad("content", "is missing");
   read.json = message->dump();
   return read;
+}
+
+namespace {
+
+bool OffersTools(const json& options) { return !Get(options, "tools").empty() || !Get(options, "functions").empty(); }
+
+}  // namespace
+
+AppNeeds NeedsOf(const std::vector<std::string>& messages_json, const std::string& options_json) {
+  AppNeeds needs;
+  for (const std::string& text : messages_json) {
+    const absl::StatusOr<Message> message = ReadAppMessage(text, text.size(), /*remote_images=*/true);
+    if (message.ok()) needs.tools |= message->tools, needs.images |= message->images;
+  }
+  if (options_json.empty()) return needs;
+  const absl::StatusOr<json> options = ReadObject(options_json, kMostOptionsBytes);
+  needs.tools |= options.ok() && OffersTools(*options);
+  return needs;
 }
 
 absl::StatusOr<Options> ReadAppOptions(std::string_view text, const std::vector<std::string>& allowed) {
@@ -176,8 +196,8 @@ absl::StatusOr<Options> ReadAppOptions(std::string_view text, const std::vector<
     const json& tools = Get(*options, field);
     if (!tools.is_null() && !tools.is_array())
       return Bad(field, absl::StrCat("is ", tools.type_name(), ", want a list"));
-    read.tools |= !tools.empty();
   }
+  read.tools = OffersTools(*options);
   if (!options->empty()) read.json = options->dump();
   return read;
 }

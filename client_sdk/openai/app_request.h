@@ -19,7 +19,7 @@ inline constexpr int kMostAppDepth = 16;  // arrays and objects within each othe
 // A message of the chat API: role in system, developer, user, assistant, tool; content a text, null, or 1..64 parts of
 // text or image_url; name, tool_call_id, tool_calls, refusal, reasoning_content. An image's URL begins with "data:",
 // for a server would fetch another one from where only it can reach; `remote_images` allows that. `json` of the result
-// is the same message, written anew; `content` its texts one after the other.
+// is the same message, written anew; `content` its texts one after the other; `images` and `tools` what is in it.
 absl::StatusOr<Message> ReadAppMessage(std::string_view json, size_t most_bytes, bool remote_images);
 
 struct Options {
@@ -28,6 +28,14 @@ struct Options {
 };
 // The rest of a request: an object whose fields are all among `allowed`.
 absl::StatusOr<Options> ReadAppOptions(std::string_view json, const std::vector<std::string>& allowed);
+
+// What messages and options as above need of the server that answers them. Those that are none need nothing: whoever
+// reads them says what is wrong.
+struct AppNeeds {
+  bool tools = false;   // some are offered, or were called
+  bool images = false;  // there are some
+};
+AppNeeds NeedsOf(const std::vector<std::string>& messages_json, const std::string& options_json);
 
 }  // namespace goad::openai
 

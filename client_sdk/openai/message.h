@@ -8,7 +8,9 @@ namespace goad::openai {
 
 struct Message {
   std::string role, content;
-  std::string json;  // the whole message, `content` being its text; empty = role and content are all
+  std::string json;     // the whole message, `content` being its text; empty = role and content are all
+  bool images = false;  // `json` has some
+  bool tools = false;   // it calls tools, or says what became of a call
 };
 
 inline constexpr int kMostToolCalls = 128;  // of an answer; a piece of a later one is not read

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "client_sdk/openai/app_request.h"
 #include "client_sdk/openai/message.h"
 #include "client_sdk/openai/utf8.h"
 
@@ -81,6 +82,9 @@ v1::DeviceFrame QueryFrame(const Query& query, UncertaintyMetric metric, absl::D
   if (query.deadline != absl::InfiniteDuration()) wire.set_deadline_s(absl::ToDoubleSeconds(query.deadline - waited));
   if (query.edge_work_flop) wire.set_edge_work_flop(*query.edge_work_flop);
   wire.set_kind(query.kind);
+  const openai::AppNeeds needs = openai::NeedsOf(query.messages_json, query.options_json);
+  wire.set_needs_tools(needs.tools);
+  wire.set_needs_images(needs.images);
   return frame;
 }
 
@@ -158,7 +162,18 @@ Limits ReadLimits(const v1::Limits& wire) {
 std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire) {
   std::vector<Site> sites;
   for (const v1::SiteInfo& site : wire) {
-    sites.push_back({site.name(), site.uplink() == v1::SiteInfo::UPLINK_MEASURED, site.chat()});
+    Site& read = sites.emplace_back();
+    read.name = site.name();
+    read.measured = site.uplink() == v1::SiteInfo::UPLINK_MEASURED;
+    read.chat = site.chat();
+    bool no_end = false;  // of some server nobody knows how long its context is
+    for (const v1::Abilities& can : site.abilities()) {
+      read.tools |= can.tools();
+      read.images |= can.images();
+      no_end |= can.context_tokens() == 0;
+      read.context_tokens = std::max(read.context_tokens, ToInt(can.context_tokens()));
+    }
+    if (no_end) read.context_tokens = 0;
   }
   return sites;
 }

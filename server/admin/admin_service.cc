@@ -12,6 +12,7 @@
 #include "server/admin/epoch_watchers.h"
 #include "server/base/clip.h"
 #include "server/base/reaction.h"
+#include "server/wire/abilities.h"
 #include "server/wire/enums.h"
 
 namespace goad::server {
@@ -29,6 +30,7 @@ grpc::Status ToGrpc(const absl::Status& status) {
 const char* ToString(sched::Eligibility eligibility) {
   switch (eligibility) {
     case sched::Eligibility::kNoSite: return "NO_SITE";
+    case sched::Eligibility::kNotAble: return "NOT_ABLE";
     case sched::Eligibility::kSiteDraining: return "SITE_DRAINING";
     case sched::Eligibility::kNoLink: return "NO_LINK";
     case sched::Eligibility::kSiteFull: return "SITE_FULL";
@@ -67,6 +69,7 @@ void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* r
   response->set_predicted_upload_s(decision.predicted_upload_s);
   response->set_predicted_compute_s(decision.predicted_compute_s);
   response->set_round_trip_s(candidate.round_trip_s);
+  response->set_needs(ToString(candidate.needs));
   response->set_others_decided(!record.chosen_in_order);
   const sched::Explanation explanation =
       sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
@@ -239,6 +242,7 @@ class AdminService final : public v1::Admin::CallbackService {
           backend.set_slots(static_cast<uint32_t>(row.slots));
           backend.set_in_flight(static_cast<uint32_t>(row.in_flight));
           backend.set_foreign(row.foreign);
+          *backend.mutable_abilities() = ToWire(row.abilities);
         }
       }
     });

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct ListenConfig {  // restart-only
 
 enum class BackendApi { kCompletions, kChat };
 
+inline constexpr int kMostContext = 100'000'000;  // tokens of a backend, configured or claimed
+
 struct ProbeConfig {                          // hot
   std::string path;                           // asked for; empty = /health, and where there is none /v1/models
   absl::Duration timeout = absl::Seconds(4);  // to connect and answer; 10ms..1h
@@ -54,8 +57,13 @@ struct BackendConfig {                        // hot
   std::string url;                            // http:// or https://, without the /v1 path
   std::string model = "llm";                  // the `model` field of requests; 1..128 bytes
   BackendApi api = BackendApi::kCompletions;  // /v1/completions or /v1/chat/completions
-  int slots = 0;              // most at once, 1..4096; less where it says less; 0 = auto: what it says, else 4
-  bool gateway = false;       // several servers answer here: one's slots and load are not taken for all
+  int slots = 0;         // most at once, 1..4096; less where it says less; 0 = auto: what it says, else 4
+  bool gateway = false;  // several servers answer here: one's slots and load are not taken for all
+  // What it can; before what it says of itself. Nothing = what it says, else tools and no images. Both need the chat
+  // API.
+  std::optional<bool> tools, images;
+  int context = 0;            // tokens of prompt and answer together, 1..1e8; 0 = what it says, else nobody knows
+  bool chat_as_text = false;  // completions: takes chat, too, as lines of text; see README
   absl::Duration first_byte;  // to the first token; 0 = dispatch.first_byte; 0..1h
   ProbeConfig probe;
   std::string api_key_file;                   // file with the bearer token, read again at every reload; empty = none
@@ -63,6 +71,8 @@ struct BackendConfig {                        // hot
   std::string api_key;                        // what api_key_file holds; never printed
   std::shared_ptr<const std::string> ca_pem;  // what ca_file holds; null = the system's
   Presence presence;
+
+  bool takes_chat() const { return api == BackendApi::kChat || chat_as_text; }
 };
 
 struct UplinkConfig {  // hot
@@ -98,11 +108,10 @@ struct SiteConfig {  // hot
   Presence presence;
 };
 
-// Whether a backend that is there speaks chat.
+// Whether a backend that is there takes chat.
 inline bool TakesChat(const SiteConfig& site) {
-  return std::any_of(site.backends.begin(), site.backends.end(), [](const BackendConfig& backend) {
-    return backend.api == BackendApi::kChat && !backend.presence.leaving();
-  });
+  return std::any_of(site.backends.begin(), site.backends.end(),
+                     [](const BackendConfig& backend) { return backend.takes_chat() && !backend.presence.leaving(); });
 }
 
 struct EpochConfig {                                  // hot

@@ -65,6 +65,13 @@ void ReadSite(YamlSection& section, SiteConfig* site) {
         entry.Bad(*found, "slots", "auto or a whole number above 0, without leading zeros");
     }
     entry.Boolean("gateway", &backend->gateway);
+    entry.Boolean("tools", &backend->tools);
+    entry.Boolean("images", &backend->images);
+    if (const auto found = entry.Scalar("context"); found && found->text != "auto") {
+      if (!ParseWhole(found->text, &backend->context) || backend->context < 1)
+        entry.Bad(*found, "context", "auto or a whole number of tokens above 0, without leading zeros");
+    }
+    entry.Boolean("chat_as_text", &backend->chat_as_text);
     entry.Duration("first_byte", &backend->first_byte);
     entry.Child("probe", [&](YamlSection& probe) {
       probe.Text("path", &backend->probe.path);

@@ -102,6 +102,16 @@ void CheckSite(const SiteConfig& site, size_t index, std::multimap<std::string, 
                    absl::StrCat(Quoted(backend.model), " holds a control character or what is no UTF-8"));
     }
     problems.Range(at + ".slots", backend.slots, 0, 4096);
+    if (backend.context > kMostContext) {
+      problems.Add(at + ".context", absl::StrCat(backend.context, " is not in 1..", kMostContext));
+    }
+    if (backend.api == BackendApi::kCompletions) {
+      for (const auto& [field, able] : {std::pair("tools", backend.tools), std::pair("images", backend.images)}) {
+        if (able.value_or(false)) problems.Add(absl::StrCat(at, ".", field), "is true and needs api: chat");
+      }
+    } else if (backend.chat_as_text) {
+      problems.Add(at + ".chat_as_text", "is true and api is chat, which has a template of its own");
+    }
     problems.Range(at + ".first_byte", backend.first_byte, absl::ZeroDuration(), absl::Hours(1));
     problems.Range(at + ".probe.timeout", backend.probe.timeout, absl::Milliseconds(10), absl::Hours(1));
     const std::string& probe = backend.probe.path;

@@ -150,6 +150,13 @@ void YamlSection::Boolean(const char* key, bool* out) {
   }
 }
 
+void YamlSection::Boolean(const char* key, std::optional<bool>* out) {
+  bool value = false;
+  if (entries_.count(key) == 0) return;
+  Boolean(key, &value);
+  *out = value;
+}
+
 void YamlSection::Duration(const char* key, absl::Duration* out) {
   if (const auto found = Scalar(key); found && !absl::ParseDuration(found->text, out)) {
     Bad(*found, key, "a duration such as 20ms, 2s or 1m");

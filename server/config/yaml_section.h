@@ -48,6 +48,7 @@ class YamlSection {
   void Integer(const char* key, int* out);
   void Number(const char* key, double* out);
   void Boolean(const char* key, bool* out);
+  void Boolean(const char* key, std::optional<bool>* out);
   void Duration(const char* key, absl::Duration* out);
   void Seconds(const char* key, double* out);
   // `units` maps a suffix to a factor; the empty suffix is allowed only when it is in the map.

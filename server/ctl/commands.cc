@@ -76,6 +76,20 @@ int Status(const Context& context, const std::string&) {
   return kOk;
 }
 
+// chat, tools (assumed), no images (server), context 4096 (server)
+std::string AbilitiesText(const v1::Abilities& can) {
+  const auto from = [](v1::Abilities::From who) {
+    return who == v1::Abilities::FROM_SERVER       ? " (server)"
+           : who == v1::Abilities::FROM_CONFIGURED ? " (configured)"
+                                                   : " (assumed)";
+  };
+  return absl::StrCat(can.chat() ? "chat, " : "no chat, ", can.tools() ? "tools" : "no tools", from(can.tools_from()),
+                      can.images() ? ", images" : ", no images", from(can.images_from()),
+                      can.context_tokens() > 0
+                          ? absl::StrCat(", context ", can.context_tokens(), from(can.context_from()))
+                          : ", context not known");
+}
+
 int Sites(const Context& context, const std::string&) {
   v1::SitesResponse sites;
   if (const int failed = Call(context, &v1::Admin::Stub::Sites, v1::SitesRequest(), &sites)) return failed;
@@ -103,6 +117,9 @@ int Sites(const Context& context, const std::string&) {
         absl::StrAppend(&remarks, backend.url(), ": ", state == "up" ? "last error" : "error", ", ",
                         Ago(backend.last_error_s()), " ago", state == "up" ? "" : " first", ": ", backend.last_error(),
                         "\n");
+      }
+      if (backend.has_abilities()) {
+        absl::StrAppend(&remarks, backend.url(), ": ", AbilitiesText(backend.abilities()), "\n");
       }
       if (backend.configured_slots() != 0 && backend.reported_slots() != 0 &&
           backend.configured_slots() != backend.reported_slots()) {

@@ -41,7 +41,8 @@ int Explain(const Context& context, const std::string& query_id) {
     return kOk;
   }
   std::cout << "candidate " << why.candidate() + 1 << " of " << why.candidates() << ", " << why.prompt_bits()
-            << " bits to upload, local answer in " << Duration(why.local_delay_s()) << "\n\n"
+            << " bits to upload, local answer in " << Duration(why.local_delay_s())
+            << (why.needs().empty() ? "" : ", needs " + why.needs()) << "\n\n"
             << "What it would have cost with "
             << (why.others_decided() ? absl::StrCat("everybody else decided (", why.assigned_before(), " offloaded)")
                                      : absl::StrCat("the ", why.assigned_before(), " assigned before it"))

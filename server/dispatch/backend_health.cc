@@ -103,6 +103,8 @@ void BackendHealth::RoundWas(bool good, const ProbeAnswer& answer, const Setting
     wants_props_ = true;
     has_metrics_ = !settings.gateway;
     next_models_ = now;
+    knows_models_ = false;
+    asked_models_ = 0;
     failed_requests_ = told_of_loading_ = 0;
     next_try_ = now;  // it was away, and may be another server by now
   }

@@ -17,6 +17,12 @@ constexpr int kAssumedSlots = 4;  // of a server that does not say, where nothin
 
 }  // namespace
 
+Abilities BackendPool::Backend::Now() const {
+  SaidAbilities spoken = said;
+  if (!spoken.context_tokens) spoken.context_tokens = listed_context;
+  return AbilitiesOf(*config, spoken);
+}
+
 int BackendPool::Backend::slots() const {
   if (config->slots > 0) return reported_slots > 0 ? std::min(config->slots, reported_slots) : config->slots;
   return reported_slots > 0 ? reported_slots : kAssumedSlots;
@@ -27,8 +33,13 @@ const char* BackendPool::Backend::slots_from() const {
 }
 
 BackendPool::BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
-                         std::function<void(Event)> to_engine, std::function<void(size_t, MonotonicTime)> on_capacity)
-    : transport_(transport), metrics_(metrics), to_engine_(std::move(to_engine)), on_capacity_(std::move(on_capacity)) {
+                         std::function<void(Event)> to_engine, std::function<void(size_t, MonotonicTime)> on_capacity,
+                         std::function<void(SiteAbilities)> on_abilities)
+    : transport_(transport),
+      metrics_(metrics),
+      to_engine_(std::move(to_engine)),
+      on_capacity_(std::move(on_capacity)),
+      on_abilities_(std::move(on_abilities)) {
   SetConfig(std::move(config), MonotonicTime());
 }
 
@@ -46,6 +57,7 @@ void BackendPool::SetConfig(std::shared_ptr<const Config> config, MonotonicTime 
       if (b == backends.size()) backends.emplace_back(++next_seed_ << 32);
       const BackendConfig& next = site.backends[b];
       const BackendConfig* last = std::exchange(backends[b].config, &next);
+      if (last != nullptr && last->model != next.model) backends[b].listed_context.reset();
       if (next.presence.removed()) DropProbe(backends[b]);
       if (last == nullptr || (last->presence.removed() == next.presence.removed() && last->url == next.url)) {
         continue;
@@ -61,7 +73,11 @@ void BackendPool::SetConfig(std::shared_ptr<const Config> config, MonotonicTime 
     sites_[s].leaving = std::all_of(site.backends.begin(), site.backends.end(),
                                     [](const BackendConfig& backend) { return backend.presence.leaving(); });
   }
-  if (before == nullptr) return;
+  abilities_changed_ = true;
+  for (Site& site : sites_) {
+    for (Backend& backend : site.backends) backend.can = backend.Now();
+  }
+  if (before == nullptr) return TellAbilities();
   ++changes_;
   Report(now);
   for (size_t s = 0; s < sites_.size(); ++s) on_capacity_(s, now);
@@ -73,8 +89,8 @@ void BackendPool::DropProbe(Backend& backend) {
   backend.probe.reset();
 }
 
-std::optional<int> BackendPool::Pick(size_t site, bool chat, uint64_t tried, std::optional<int> preferred,
-                                     MonotonicTime now, bool* all_tried) const {
+std::optional<int> BackendPool::Pick(size_t site, const sched::Needs& needs, uint64_t tried,
+                                     std::optional<int> preferred, MonotonicTime now, bool* all_tried) const {
   const std::vector<Backend>& backends = sites_[site].backends;
   std::optional<int> best;
   double best_load = 0;
@@ -84,7 +100,7 @@ std::optional<int> BackendPool::Pick(size_t site, bool chat, uint64_t tried, std
     const int slots = OpenSlots(backend, now);
     if (slots == 0 || (tried >> b & 1) != 0) continue;
     if (backend.config->presence.leaving() && !sites_[site].leaving) continue;
-    if (chat && backend.config->api != BackendApi::kChat) continue;
+    if (!Can(backend.can, needs)) continue;
     *all_tried = false;
     if (backend.in_flight >= slots) continue;
     // One that turns everybody away is idle for that very reason: the others first.
@@ -96,6 +112,12 @@ std::optional<int> BackendPool::Pick(size_t site, bool chat, uint64_t tried, std
     best_load = load;
   }
   return best;
+}
+
+bool BackendPool::AnyUp(size_t site, MonotonicTime now) const {
+  const std::vector<Backend>& backends = sites_[site].backends;
+  return std::any_of(backends.begin(), backends.end(),
+                     [&](const Backend& backend) { return OpenSlots(backend, now) > 0; });
 }
 
 std::string BackendPool::name(size_t site, int backend) const {
@@ -233,7 +255,10 @@ void BackendPool::TakeProps(size_t site, int index, const Probe& probe) {
   Backend& backend = At(site, index);
   const int before = backend.reported_slots;
   if (probe.http_status == 0 || probe.http_status >= 500) return backend.health.AskPropsAgain();  // it has not said
-  backend.reported_slots = probe.http_status == 200 ? ParseTotalSlots(probe.body).value_or(0) : 0;
+  const Props props = probe.http_status == 200 ? ParseProps(probe.body) : Props();
+  backend.reported_slots = props.slots.value_or(0);
+  backend.said = props.can;
+  LearnAbilities(site, index);
   if (backend.reported_slots == before) return;
   if (probe.http_status == 200 && backend.reported_slots != 0 && backend.config->slots > 0 &&
       backend.config->slots != backend.reported_slots) {
@@ -251,6 +276,24 @@ void BackendPool::TakeModels(size_t site, int index, const BackendHealth::ProbeA
     spdlog::warn("backend={} url={} {}", name(site, index), backend.config->url, problem);
   }
   backend.models_problem = std::move(problem);
+  if (answer.status != 200) return;
+  backend.listed_context = ParseContext(probe.body, backend.config->model);
+  LearnAbilities(site, index);
+}
+
+void BackendPool::LearnAbilities(size_t site, int index) {
+  Backend& backend = At(site, index);
+  const Abilities can = backend.Now();
+  if (can == backend.can) return;
+  backend.can = can;
+  abilities_changed_ = true;
+  ++changes_;
+  spdlog::info("backend={} url={} can=\"{}\"", name(site, index), backend.config->url, ToText(can));
+  const int said = backend.said.context_tokens.value_or(backend.listed_context.value_or(0));
+  if (said > 0 && backend.config->context > said) {
+    spdlog::warn("backend={} url={} context={} is configured and the server has {}: what is longer it will refuse",
+                 name(site, index), backend.config->url, backend.config->context, said);
+  }
 }
 
 void BackendPool::Tick(MonotonicTime now) {
@@ -282,78 +325,6 @@ MonotonicTime BackendPool::NextWake() const {
     }
   }
   return wake;
-}
-
-// --- what others see -----------------------------------------------------------------------------------------
-
-// One line for each change of a state, and one when a backend's slots change while it is up.
-void BackendPool::Log(size_t site, int index) {
-  Backend& backend = At(site, index);
-  const BackendState state = backend.health.state();
-  if (state == backend.logged && (state != BackendState::kUp || backend.slots() == backend.logged_slots)) return;
-  ++changes_;
-  backend.logged = state;
-  backend.logged_slots = backend.slots();
-  if (state == BackendState::kUp) {
-    spdlog::info("backend={} url={} state=up slots={} ({})", name(site, index), backend.config->url, backend.slots(),
-                 backend.slots_from());
-  } else {
-    spdlog::warn("backend={} url={} state={} cause=\"{}\"", name(site, index), backend.config->url, ToString(state),
-                 backend.health.last_error());
-  }
-}
-
-void BackendPool::Report(MonotonicTime now) {
-  for (size_t s = 0; s < sites_.size(); ++s) {
-    Site& site = sites_[s];
-    SiteHealth health{sched::ToSite(s), 0, 0, false};
-    for (size_t b = 0; b < site.backends.size(); ++b) {
-      Backend& backend = site.backends[b];
-      Log(s, static_cast<int>(b));
-      backend.open_slots = OpenSlots(backend, now);
-      if (!backend.config->presence.removed()) {  // else the place may be another's by now
-        metrics_->Backend(health.site, b, static_cast<size_t>(backend.health.state()), backend.open_slots);
-      }
-      if (backend.open_slots == 0) continue;
-      health.draining |= backend.config->presence.drained;
-      if (backend.config->presence.leaving()) continue;
-      ++health.backends_up;
-      health.slots += backend.open_slots;
-    }
-    health.draining &= health.backends_up == 0;
-    if (health.backends_up == site.reported_up && health.slots == site.reported_slots &&
-        health.draining == site.reported_draining) {
-      continue;
-    }
-    site.reported_up = health.backends_up;
-    site.reported_slots = health.slots;
-    site.reported_draining = health.draining;
-    to_engine_(health);
-  }
-}
-
-BackendRows BackendPool::Rows() const {
-  BackendRows rows;
-  for (const Site& site : sites_) {
-    auto& backends = rows.emplace_back();
-    for (const Backend& backend : site.backends) {
-      BackendRow& row = backends.emplace_back();
-      row.url = backend.config->url;
-      row.removed = backend.config->presence.removed();
-      row.drained = backend.config->presence.drained;
-      row.state = backend.health.state();
-      row.state_since = backend.health.state_since();
-      row.last_error = backend.health.last_error();
-      row.last_error_since = backend.health.last_error_since();
-      row.slots = backend.slots();
-      row.slots_from = backend.slots_from();
-      row.configured_slots = backend.config->slots;
-      row.reported_slots = backend.reported_slots;
-      row.in_flight = backend.in_flight;
-      row.foreign = backend.foreign;
-    }
-  }
-  return rows;
 }
 
 }  // namespace goad::server

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "client_sdk/openai/request.h"
+#include "server/dispatch/abilities.h"
 #include "server/dispatch/backend_health.h"
 #include "server/dispatch/http_transport.h"
 #include "server/dispatch/server_error.h"
@@ -26,18 +27,21 @@ namespace goad::server {
 class BackendPool final {
  public:
   // `on_capacity(site)`: a backend of the site may take requests again; called from Tick and from its probes.
+  // `on_abilities`: what the sites can has changed; called from there, too, from here and from SetConfig.
   BackendPool(std::shared_ptr<const Config> config, HttpTransport* transport, Metrics* metrics,
-              std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity);
+              std::function<void(Event)> to_engine, std::function<void(size_t site, MonotonicTime now)> on_capacity,
+              std::function<void(SiteAbilities)> on_abilities);
   // REQUIRES: sites and backends in their places (server/config/place.h). One that is new is asked at once; one that
   // was removed is not asked any more.
   void SetConfig(std::shared_ptr<const Config> config, MonotonicTime now);
 
-  // A backend of `site` that is up and has a free slot, among those not in `tried`, a bit each (and, if `chat`, that
-  // speak chat); else nothing, and *all_tried says that waiting cannot help. One that is drained or removed gets what
-  // was admitted before, where the site has no other. `preferred`, if it is one of those, goes before the least loaded:
-  // it has read the beginning of this conversation.
-  std::optional<int> Pick(size_t site, bool chat, uint64_t tried, std::optional<int> preferred, MonotonicTime now,
-                          bool* all_tried) const;
+  // A backend of `site` that is up and has a free slot, among those that can what is needed and are not in `tried`, a
+  // bit each; else nothing, and *all_tried says that waiting cannot help. One that is drained or removed gets what was
+  // admitted before, where the site has no other. `preferred`, if it is one of those, goes before the least loaded: it
+  // has read the beginning of this conversation.
+  std::optional<int> Pick(size_t site, const sched::Needs& needs, uint64_t tried, std::optional<int> preferred,
+                          MonotonicTime now, bool* all_tried) const;
+  bool AnyUp(size_t site, MonotonicTime now) const;  // whatever it can
   void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
   void Release(size_t site, int backend) { --At(site, backend).in_flight; }
 
@@ -100,7 +104,10 @@ class BackendPool final {
     BackendHealth health;
     std::unique_ptr<Probe> probe;  // under way
     int reported_slots = 0;
-    int open_slots = 0;  // as the engine was told
+    SaidAbilities said;
+    std::optional<int> listed_context;  // by /v1/models, where /props does not tell
+    Abilities can;                      // as it was last told
+    int open_slots = 0;                 // as the engine was told
     int in_flight = 0;
     int refusals = 0;             // requests in a row that it did not answer, without a fault of its own
     int turned_away = 0;          // those of them that were no prompt's fault
@@ -113,13 +120,13 @@ class BackendPool final {
     openai::RequestDialect dialect;
     std::string models_problem;  // as it was told
 
+    Abilities Now() const;
     int slots() const;
     const char* slots_from() const;
   };
   struct Site {
     std::vector<Backend> backends;
-    int reported_up = -1, reported_slots = -1;
-    bool reported_draining = false;
+    std::optional<SiteHealth> reported;
     bool leaving = false;  // all of its backends are
   };
 
@@ -133,6 +140,8 @@ class BackendPool final {
   MonotonicTime ProbeLimit(const Backend& backend) const;
   void ProbeEnded(size_t site, int backend, const std::string& failure, bool late, MonotonicTime now);
   void TakeProps(size_t site, int backend, const Probe& probe);
+  void LearnAbilities(size_t site, int backend);
+  void TellAbilities();
   void TakeModels(size_t site, int backend, const BackendHealth::ProbeAnswer& answer, const Probe& probe);
   void Log(size_t site, int backend);
   void Report(MonotonicTime now);
@@ -142,10 +151,12 @@ class BackendPool final {
   Metrics* const metrics_;
   const std::function<void(Event)> to_engine_;
   const std::function<void(size_t, MonotonicTime)> on_capacity_;
+  const std::function<void(SiteAbilities)> on_abilities_;
 
   std::shared_ptr<const Config> config_;  // keeps the BackendConfigs alive
   uint64_t changes_ = 0;
   std::vector<Site> sites_;
+  bool abilities_changed_ = false;  // since on_abilities heard of them
   uint64_t next_seed_ = 0;
 };
 

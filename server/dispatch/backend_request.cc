@@ -6,11 +6,16 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "server/dispatch/blame_words.h"
 
 namespace goad::server {
 
 using openai::RequestDialect;
+
+namespace {
+constexpr size_t kMostStops = 4;  // that OpenAI's API takes
+}  // namespace
 
 std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prompt, int max_output_tokens,
                             const RequestDialect& dialect) {
@@ -19,9 +24,16 @@ std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prom
   request.chat = backend.api == BackendApi::kChat;
   request.prompt = prompt.text;
   request.messages = prompt.messages;
+  if (!request.chat && prompt.chat) {
+    for (const openai::Message& message : prompt.messages) {
+      absl::StrAppend(&request.prompt, message.role, ": ", message.content, "\n\n");
+    }
+    request.prompt += "assistant:";
+  }
   if (request.chat && !prompt.chat) request.messages = {{"user", std::move(request.prompt), ""}};
   request.temperature = prompt.temperature;
   request.stop = prompt.stop;
+  if (!request.chat && prompt.chat && request.stop.size() < kMostStops) request.stop.push_back("\n\nuser:");
   request.seed = prompt.seed;
   request.top_logprobs = prompt.top_logprobs;
   request.max_tokens = max_output_tokens;

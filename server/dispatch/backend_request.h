@@ -12,7 +12,8 @@
 
 namespace goad::server {
 
-// A text prompt for a chat backend becomes one user message.
+// A text prompt for a chat backend becomes one user message. Chat for a completions backend (chat_as_text, in README)
+// becomes "role: content" paragraphs, then "assistant:"; the answer stops where the next "user:" would begin.
 std::string MakeRequestBody(const BackendConfig& backend, const PromptBody& prompt, int max_output_tokens,
                             const openai::RequestDialect& dialect = openai::RequestDialect());
 

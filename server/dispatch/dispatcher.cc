@@ -29,8 +29,9 @@ Dispatcher::Dispatcher(std::shared_ptr<const Config> config, HttpTransport* tran
       metrics_(metrics),
       to_engine_(std::move(to_engine)),
       config_(config),
-      pool_(config, transport, metrics, to_engine_,
-            [this](size_t site, MonotonicTime now) { FillFreeSlots(site, now); }),
+      pool_(
+          config, transport, metrics, to_engine_, [this](size_t site, MonotonicTime now) { FillFreeSlots(site, now); },
+          [sink](SiteAbilities abilities) { sink->SitesCan(std::move(abilities)); }),
       waiting_(config->sites.size()) {}
 
 void Dispatcher::SetConfig(std::shared_ptr<const Config> config, MonotonicTime now) {
@@ -67,9 +68,9 @@ void Dispatcher::Resume(SessionId session, MonotonicTime now) {
 void Dispatcher::Place(Query& query, MonotonicTime now) {
   const size_t site = sched::ToIndex(query.request.site);
   bool all_tried = false;
-  const bool chat = query.request.prompt->chat;
-  const std::optional<int> last = chat ? last_backends_.Of(query.request.session, site) : std::nullopt;
-  const std::optional<int> backend = pool_.Pick(site, chat, query.tried, last, now, &all_tried);
+  const std::optional<int> last =
+      query.request.prompt->chat ? last_backends_.Of(query.request.session, site) : std::nullopt;
+  const std::optional<int> backend = pool_.Pick(site, query.request.needs, query.tried, last, now, &all_tried);
   if (!backend && !all_tried) {
     waiting_[site].push_back(query.request.id);
     query.waits_since = std::min(query.waits_since, now);
@@ -77,10 +78,13 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
   }
   if (!backend) {
     const char* none = "no backend of the site is up";
-    return Over(query,
-                QueryReturned{query.request, MakeError(ErrorCode::kUnavailable, "NO_BACKEND", "",
-                                                       query.last_error.empty() ? none : query.last_error)},
-                now);
+    ErrorInfo error =
+        MakeError(ErrorCode::kUnavailable, "NO_BACKEND", "", query.last_error.empty() ? none : query.last_error);
+    if (query.last_error.empty() && pool_.AnyUp(site, now)) {
+      error = MakeError(ErrorCode::kFailedPrecondition, "NOT_ABLE", "",
+                        absl::StrCat("no backend that is up can all of: ", ToString(query.request.needs)));
+    }
+    return Over(query, QueryReturned{query.request, std::move(error)}, now);
   }
   query.waits_since = MonotonicTime::Infinite();
   query.tried |= uint64_t{1} << *backend;
@@ -238,7 +242,7 @@ void Dispatcher::AttemptFailed(Query& query, const ServerError& error, Monotonic
   query.last_error = absl::StrCat(pool_.name(site, backend), ": ", words);
   if (query.tokens > 0) return Fail(query, ErrorCode::kUnavailable, "BACKEND_FAILED", query.last_error, now);
   bool all_tried = false;
-  pool_.Pick(site, query.request.prompt->chat, query.tried, std::nullopt, now, &all_tried);
+  pool_.Pick(site, query.request.needs, query.tried, std::nullopt, now, &all_tried);
   if (!all_tried) metrics_->BackendFailover();
   Place(query, now);
 }

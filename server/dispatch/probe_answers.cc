@@ -16,6 +16,7 @@ namespace goad::server {
 namespace {
 
 using nlohmann::json;
+using openai::Get;
 using openai::Text;
 
 constexpr size_t kMostBytes = 4 << 20;
@@ -28,6 +29,17 @@ json Parse(std::string_view text) {
   if (!openai::CheckJson(text, kMostBytes).ok()) return nullptr;
   json document = json::parse(openai::StrictJson(text), nullptr, /*allow_exceptions=*/false);
   return document.is_discarded() ? json(nullptr) : document;
+}
+
+// 1..most; nullopt for anything else.
+std::optional<int> Whole(const json& value, int most) {
+  if (!value.is_number()) return std::nullopt;
+  const double number = value.get<double>();
+  if (!(number >= 1 && number <= most) || number != std::floor(number)) return std::nullopt;
+  return static_cast<int>(number);
+}
+std::optional<bool> Flag(const json& value) {
+  return value.is_boolean() ? std::optional<bool>(value.get<bool>()) : std::nullopt;
 }
 
 void TakeModel(const json& entry, ModelList* models) {
@@ -68,14 +80,25 @@ std::string TextOfPage(std::string_view page) {
 
 }  // namespace
 
-std::optional<int> ParseTotalSlots(std::string_view props) {
+Props ParseProps(std::string_view props) {
   const json document = Parse(props);
-  if (!document.is_object()) return std::nullopt;
-  const auto at = document.find("total_slots");
-  if (at == document.end() || !at->is_number()) return std::nullopt;
-  const double slots = at->get<double>();
-  if (!(slots >= 1 && slots <= kMostSlots) || slots != std::floor(slots)) return std::nullopt;
-  return static_cast<int>(slots);
+  Props said;
+  said.slots = Whole(Get(document, "total_slots"), kMostSlots);
+  said.can.context_tokens = Whole(Get(Get(document, "default_generation_settings"), "n_ctx"), kMostContext);
+  said.can.images = Flag(Get(Get(document, "modalities"), "vision"));
+  said.can.tools = Flag(Get(Get(document, "chat_template_caps"), "supports_tools"));
+  return said;
+}
+
+std::optional<int> ParseContext(std::string_view models, const std::string& model) {
+  const json document = Parse(models);
+  const json& list = document.is_array() ? document : Get(document, "data");
+  for (const json& entry : list.is_array() ? list : json::array()) {
+    ModelList one;
+    if (entry.is_object()) TakeModel(entry, &one);
+    if (Lists(one, model)) return Whole(Get(entry, "max_model_len"), kMostContext);
+  }
+  return std::nullopt;
 }
 
 std::optional<ModelList> ParseModels(std::string_view body) {

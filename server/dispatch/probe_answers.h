@@ -7,12 +7,23 @@
 #include <string_view>
 #include <vector>
 
+#include "server/dispatch/abilities.h"
+
 namespace goad::server {
 
 inline constexpr int kMostSlots = 4096;  // of one backend, configured or claimed
 
-// `total_slots` of llama-server's /props, a whole number 1..kMostSlots; nullopt where there is none, or another.
-std::optional<int> ParseTotalSlots(std::string_view props);
+// What llama-server's /props tell; nothing of what is not there, of another type or out of range.
+struct Props {
+  std::optional<int> slots;  // total_slots, a whole number 1..kMostSlots
+  // default_generation_settings.n_ctx, that of one slot; modalities.vision; chat_template_caps.supports_tools: where
+  // it is false the server leaves the tools of a request out and says nothing.
+  SaidAbilities can;
+};
+Props ParseProps(std::string_view props);
+
+// `max_model_len` of `model` in what /v1/models lists (vLLM, SGLang), 1..kMostContext; nullopt where there is none.
+std::optional<int> ParseContext(std::string_view models, const std::string& model);
 
 // What /v1/models lists, or nullopt when it is no such list: {"data": [...]}, {"models": [...]} or [...].
 struct ModelList {

@@ -39,6 +39,15 @@ struct PromptBody {
   bool tools = false;      // in the options: an answer may be a tool call alone
   bool reasoning = false;  // what the model thinks is wanted, too
 
+  // Of the server that answers it. Nothing of its length.
+  sched::Needs needs() const {
+    sched::Needs needs;
+    needs.chat = chat;
+    needs.tools = tools;
+    for (const openai::Message& message : messages) needs.tools |= message.tools, needs.images |= message.images;
+    return needs;
+  }
+
   // It asks for more than an answer to text: a server that cannot do that says so in words that nobody lists.
   bool is_plain() const {
     return options.empty() &&
@@ -70,7 +79,7 @@ struct QueryMeta {
   double local_delay_s = 0;
   absl::Duration deadline = absl::InfiniteDuration();  // from receipt to the last token
   bool must_offload = false;
-  bool chat = false;
+  sched::Needs needs;  // as it said, and as its prompt has it
   std::optional<double> edge_work_flop;
   double tx_power_w = 0.2;
   std::string tenant = kDefaultTenant;
@@ -118,6 +127,7 @@ struct DispatchRequest {
   SessionId session{};
   sched::SiteIndex site = sched::SiteIndex::kNone;
   std::shared_ptr<const PromptBody> prompt;
+  sched::Needs needs;
   int max_output_tokens = 0;
   std::string traceparent;
   MonotonicTime received, prompt_ready, deadline;  // deadline: Infinite() = none
@@ -156,8 +166,14 @@ struct QueryReturned {
 struct SiteHealth {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   int backends_up = 0;
-  int slots = 0;          // sum over the backends that are up
-  bool draining = false;  // none is up, and those that are were drained
+  int slots = 0;                                   // sum over the backends that are up
+  bool draining = false;                           // none is up, and those that are were drained
+  sched::Contexts contexts = sched::AnyContext();  // of the backends that are up
+
+  bool operator==(const SiteHealth& o) const {
+    return site == o.site && backends_up == o.backends_up && slots == o.slots && draining == o.draining &&
+           contexts == o.contexts;
+  }
 };
 
 struct Drain {};         // no new admissions; what runs is finished

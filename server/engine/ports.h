@@ -76,6 +76,8 @@ class SessionSink {
   virtual Delivery Deliver(SessionId session, SessionEvent event) = 0;
   // An epoch has looked at a query of the session and holds it: its decision may be long in coming.
   virtual void StillWaits(SessionId) {}
+  // What the sites can has changed.
+  virtual void SitesCan(SiteAbilities) {}
 };
 
 // Runs admitted queries. Thread-safe; never blocks. Every Start is answered by exactly one QueryDone or QueryReturned

@@ -101,8 +101,40 @@ void QueryLife::Decline(Query& query, Reason reason, uint64_t epoch, MonotonicTi
   metrics_->QueueWait(event.queue_s);
   CountDecision(query, false);
   if (reason == Reason::kLinkStale) metrics_->StaleLink();
-  sink_->Deliver(query.session, event);
+  if (reason == Reason::kNotAble && query.meta.must_offload) {  // its device has nobody else to ask: what is missing?
+    metrics_->Decision(event.verdict, event.reason, event.site);
+    FailedEvent failed{query.id, MakeError(ErrorCode::kFailedPrecondition, "NOT_ABLE", "query", Missing(query))};
+    failed.answer_locally = false;
+    sink_->Deliver(query.session, std::move(failed));
+  } else {
+    sink_->Deliver(query.session, event);
+  }
   queries_.Erase(query);
+}
+
+// Of what the query needs: what no site that is up can, or that none can all of it.
+std::string QueryLife::Missing(const Query& query) const {
+  const sched::Needs& needs = query.meta.needs;
+  sched::Needs missing;
+  int longest = 0;
+  const auto none = [&](size_t set) {
+    return std::none_of(sites_.begin(), sites_.end(), [&](const SiteLoad& site) {
+      return site.backends_up > 0 && site.contexts[set] != sched::kCannot;
+    });
+  };
+  const auto alone = [](bool chat, bool tools, bool images) { return sched::Needs{chat, tools, images, 0}.Set(); };
+  missing.chat = needs.chat && none(alone(true, false, false));
+  missing.tools = needs.tools && none(alone(needs.chat, true, false));
+  missing.images = needs.images && none(alone(needs.chat, false, true));
+  for (const SiteLoad& site : sites_) {
+    if (site.backends_up > 0) longest = std::max(longest, site.contexts[alone(needs.chat, false, false)]);
+  }
+  if (needs.context_tokens > longest) missing.context_tokens = needs.context_tokens;
+  if (missing.Set() == 0 && missing.context_tokens == 0) {
+    return absl::StrCat("needs ", ToString(needs), ", and no server of a site that is up can all of it");
+  }
+  return absl::StrCat("needs ", ToString(missing), ", which no server of a site that is up can",
+                      missing.context_tokens > 0 ? absl::StrCat(" (the longest context is ", longest, ")") : "");
 }
 
 void QueryLife::CountDecision(const Query& query, bool offloaded) {
@@ -140,6 +172,7 @@ void QueryLife::LearnUplink(Query& query, MonotonicTime now) {
 void QueryLife::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt, MonotonicTime now) {
   query.state = QueryState::kRunning;
   query.dispatched = now;
+  query.meta.needs.Add(prompt->needs());  // an older client does not say
   SiteLoad& site = sites_[sched::ToIndex(query.site)];
   site.CountLoad(now);
   query.load_before_s = site.load_s;
@@ -149,6 +182,7 @@ void QueryLife::Dispatch(Query& query, std::shared_ptr<const PromptBody> prompt,
   request.session = query.session;
   request.site = query.site;
   request.prompt = std::move(prompt);
+  request.needs = query.meta.needs;
   request.max_output_tokens = query.meta.max_output_tokens;
   request.traceparent = query.meta.traceparent;
   request.received = query.received;
@@ -216,6 +250,7 @@ Wake QueryLife::On(SiteHealth& event, MonotonicTime now) {
   site.backends_up = event.backends_up;
   site.backends_draining = event.draining;
   site.slots = event.slots;
+  site.contexts = event.contexts;
   return Wake::kSoon;
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "scheduler/types.h"
@@ -73,6 +74,7 @@ class QueryLife {
   Wake Withdraw(Query& query, Ending why, MonotonicTime now);  // no more answers wanted; frees or aborts
   // It was at a site, which it leaves. `done`: what the dispatcher said, if that is why.
   void Leave(Query& query, Ending ending, const QueryDone* done, MonotonicTime now);
+  std::string Missing(const Query& query) const;
   void CountDecision(const Query& query, bool offloaded);
   void TakeSlot(Query& query, sched::SiteIndex site, MonotonicTime now);
   void GiveSlotBack(const Query& query, sched::SiteIndex site, MonotonicTime now);

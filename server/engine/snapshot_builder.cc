@@ -29,6 +29,7 @@ sched::SiteState MakeSite(const SiteConfig& config, const SiteLoad& load, Monoto
   site.accepting = load.backends_up > 0 && !config.presence.leaving();
   site.draining = config.presence.drained || load.backends_draining;
   site.chat = TakesChat(config);
+  site.contexts = load.contexts;
   return site;
 }
 
@@ -79,7 +80,7 @@ sched::Candidate MakeCandidate(const Query& query) {
   candidate.prompt_tokens = meta.prompt_tokens;
   candidate.expected_output_tokens = query.expected_output_tokens;
   candidate.must_offload = meta.must_offload;
-  candidate.chat = meta.chat;
+  candidate.needs = meta.needs;
   if (meta.edge_work_flop) candidate.edge_work_flop = *meta.edge_work_flop;
   return candidate;
 }

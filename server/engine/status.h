@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/base/abilities.h"
 #include "server/base/local_model.h"
 #include "server/base/monotonic_time.h"
 
@@ -70,6 +71,9 @@ inline const char* ToString(BackendState state) {
   return "?";
 }
 
+// By site, in their places: of its backends, up or not, each different one once. At most 64 each.
+using SiteAbilities = std::vector<std::vector<Abilities>>;
+
 // The backend pool's: a backend of a site.
 struct BackendRow {
   std::string url;
@@ -83,7 +87,8 @@ struct BackendRow {
   int configured_slots = 0;     // 0 = auto
   int reported_slots = 0;       // by its /props; 0 = it does not say
   int in_flight = 0;            // our requests
-  double foreign = 0;           // requests of others, by the backend's own metrics; 0 where it has none
+  Abilities abilities;
+  double foreign = 0;  // requests of others, by the backend's own metrics; 0 where it has none
 };
 using BackendRows = std::vector<std::vector<BackendRow>>;  // by site and backend, in their places
 

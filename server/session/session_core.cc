@@ -88,7 +88,7 @@ void SessionCore::OnHello(const v1::Hello& hello) {
                                                         : "");
   ports_.registry->Describe(session_->id, identity_, hello.device_name(), model_, /*hears_of_sites=*/true);
   const auto config = ports_.config->Current();
-  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.tau()));
+  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.registry->abilities(), ports_.tau()));
 }
 
 std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
@@ -119,7 +119,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.id = submit.id = QueryId{ports_.next_query_id->fetch_add(1, std::memory_order_relaxed)};
   slot.query_id = submit.query_id = query.query_id();
   slot.memory_key = memory_key;
-  slot.chat = submit.meta.chat;
+  slot.chat = submit.meta.needs.chat;
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
   slot.received = submit.received = now;
   submit.device = identity_;

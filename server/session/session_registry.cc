@@ -1,5 +1,7 @@
 #include "server/session/session_registry.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "server/base/jitter.h"
 #include "server/session/wire_codec.h"
@@ -18,12 +20,29 @@ SessionRegistry::SessionRegistry(std::shared_ptr<const Config> config, Metrics* 
       wake_(std::move(wake)),
       config_(std::move(config)) {}
 
-void SessionRegistry::SetConfig(std::shared_ptr<const Config> config) {
-  const v1::ServerFrame sites = EncodeSites(*config);
+void SessionRegistry::SetConfig(std::shared_ptr<const Config> config) { TellSites(std::move(config), nullptr); }
+
+void SessionRegistry::SitesCan(SiteAbilities abilities) { TellSites(nullptr, &abilities); }
+
+SiteAbilities SessionRegistry::abilities() const {
+  MutexLock lock(mutex_);
+  return abilities_;
+}
+
+// Null: as it was. What a place could that is now another site's is not known of that.
+void SessionRegistry::TellSites(std::shared_ptr<const Config> config, const SiteAbilities* abilities) {
+  v1::ServerFrame sites;
   std::vector<Entry> hear;
   {
     MutexLock lock(mutex_);
-    const std::string before = EncodeSites(*std::exchange(config_, std::move(config))).SerializeAsString();
+    const std::string before = EncodeSites(*config_, abilities_).SerializeAsString();
+    const std::shared_ptr<const Config> last = config_;
+    if (config != nullptr) config_ = std::move(config);
+    if (abilities != nullptr) abilities_ = *abilities;
+    for (size_t j = 0; j < std::min(last->sites.size(), abilities_.size()); ++j) {
+      if (last->sites[j].name != config_->sites[j].name) abilities_[j].clear();
+    }
+    sites = EncodeSites(*config_, abilities_);
     if (before == sites.SerializeAsString()) return;
     for (const auto& [id, entry] : entries_) {
       if (entry.hears_of_sites) hear.push_back(entry);

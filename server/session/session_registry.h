@@ -76,6 +76,9 @@ class SessionRegistry final : public SessionSink {
   // Puts the event into the session's outbox, counts it and remembers it for those who ask again.
   Delivery Deliver(SessionId id, SessionEvent event) override;
   void StillWaits(SessionId id) override;
+  // As of the sites in force. Heard of as a new list of sites is.
+  void SitesCan(SiteAbilities abilities) override;
+  SiteAbilities abilities() const;
 
   // Goodbye to everybody, now and later; each stream ends when its last query is answered.
   void StartDrain(absl::Duration reconnect_after, MonotonicTime now);
@@ -97,6 +100,7 @@ class SessionRegistry final : public SessionSink {
     MonotonicTime stuck_since = MonotonicTime::Infinite();  // something waits, and nothing was written since
     MonotonicTime goodbye = MonotonicTime::Infinite();      // when it was said
   };
+  void TellSites(std::shared_ptr<const Config> config, const SiteAbilities* abilities);
   void SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message);
 
   // Constant after construction.
@@ -107,6 +111,7 @@ class SessionRegistry final : public SessionSink {
 
   mutable Mutex mutex_;
   std::shared_ptr<const Config> config_ GOAD_GUARDED_BY(mutex_);
+  SiteAbilities abilities_ GOAD_GUARDED_BY(mutex_);
   std::unordered_map<SessionId, Entry> entries_ GOAD_GUARDED_BY(mutex_);
   std::unordered_map<std::string, int> held_ GOAD_GUARDED_BY(mutex_);  // sessions per holder
   bool draining_ GOAD_GUARDED_BY(mutex_) = false;

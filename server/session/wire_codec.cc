@@ -10,6 +10,7 @@
 #include "server/session/hello_codec.h"
 #include "server/session/prompt_codec.h"
 #include "server/session/wire_checks.h"
+#include "server/wire/abilities.h"
 #include "server/wire/enums.h"
 
 namespace goad::server {
@@ -118,10 +119,13 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& confi
   if (query.prompt_kind() < 0 || query.prompt_kind() > v1::PROMPT_KIND_CHAT) {
     return Invalid("query.prompt_kind", absl::StrCat(query.prompt_kind(), " is not TEXT (1) or CHAT (2)"));
   }
-  meta->chat = query.prompt_kind() == v1::PROMPT_KIND_CHAT;
+  meta->needs.chat = query.prompt_kind() == v1::PROMPT_KIND_CHAT;
+  meta->needs.tools = query.needs_tools();
+  meta->needs.images = query.needs_images();
   if (query.has_inline_prompt()) {
-    GOAD_REFUSE_IF(DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->chat, limits.prompt_bytes, limits,
-                                inline_prompt));
+    GOAD_REFUSE_IF(DecodePrompt(query.inline_prompt(), "query.inline_prompt", meta->needs.chat, limits.prompt_bytes,
+                                limits, inline_prompt));
+    meta->needs.Add((*inline_prompt)->needs());
   } else {
     GOAD_REFUSE_IF(CheckRange("query.prompt_bits", static_cast<double>(query.prompt_bits()), 1,
                               8.0 * static_cast<double>(limits.prompt_bytes)));
@@ -132,6 +136,7 @@ std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& confi
   GOAD_REFUSE_IF(CheckRange("query.max_output_tokens", query.max_output_tokens(), 0, limits.max_output_tokens));
   meta->max_output_tokens =
       query.max_output_tokens() == 0 ? limits.max_output_tokens : static_cast<int>(query.max_output_tokens());
+  meta->needs.context_tokens = static_cast<int>(query.prompt_tokens() + query.max_output_tokens());
   if (query.has_expected_output_tokens()) {
     GOAD_REFUSE_IF(
         CheckRange("query.expected_output_tokens", query.expected_output_tokens(), 0, meta->max_output_tokens));
@@ -288,20 +293,25 @@ v1::ServerFrame EncodeEvent(SessionEvent event, const std::string& query_id, con
 
 namespace {
 
-void AddSites(const Config& config, google::protobuf::RepeatedPtrField<v1::SiteInfo>* sites) {
-  for (const SiteConfig& site : config.sites) {
+void AddSites(const Config& config, const SiteAbilities& abilities,
+              google::protobuf::RepeatedPtrField<v1::SiteInfo>* sites) {
+  for (size_t j = 0; j < config.sites.size(); ++j) {
+    const SiteConfig& site = config.sites[j];
     if (site.presence.removed()) continue;
     v1::SiteInfo& info = *sites->Add();
     info.set_name(site.name);
     info.set_uplink(site.uplink.model == sched::UplinkModel::kShannon ? v1::SiteInfo::UPLINK_SHANNON
                                                                       : v1::SiteInfo::UPLINK_MEASURED);
     info.set_chat(TakesChat(site));
+    if (j >= abilities.size()) continue;
+    for (const Abilities& can : abilities[j]) *info.add_abilities() = ToWire(can);
   }
 }
 
 }  // namespace
 
-v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau) {
+v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, const SiteAbilities& abilities,
+                              double tau) {
   v1::ServerFrame frame;
   v1::Welcome& welcome = *frame.mutable_welcome();
   welcome.set_session_id(session_id);
@@ -314,13 +324,13 @@ v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& confi
   limits.set_max_output_tokens(static_cast<uint32_t>(config.limits.max_output_tokens));
   limits.set_link_max_age_s(absl::ToDoubleSeconds(config.limits.link_max_age));
   limits.set_grant_s(absl::ToDoubleSeconds(config.limits.grant));
-  AddSites(config, welcome.mutable_sites());
+  AddSites(config, abilities, welcome.mutable_sites());
   return frame;
 }
 
-v1::ServerFrame EncodeSites(const Config& config) {
+v1::ServerFrame EncodeSites(const Config& config, const SiteAbilities& abilities) {
   v1::ServerFrame frame;
-  AddSites(config, frame.mutable_sites()->mutable_sites());
+  AddSites(config, abilities, frame.mutable_sites()->mutable_sites());
   return frame;
 }
 

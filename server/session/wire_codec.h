@@ -34,13 +34,15 @@ std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* f
 uint64_t QueryFingerprint(const v1::Query& query);
 
 v1::Error EncodeError(const ErrorInfo& error);
-v1::ServerFrame EncodeSites(const Config& config);
+// `abilities` by the sites' places, of the first of them: of the others nothing is known yet.
+v1::ServerFrame EncodeSites(const Config& config, const SiteAbilities& abilities);
 // Adds pieces after those that there are, as one where they go on with the last call, else with kToolCallBytes beside
 // their text. The memory that they take.
 inline constexpr size_t kToolCallBytes = 224;  // a message, its strings and the pointer to it
 size_t EncodeToolCalls(std::vector<openai::ToolCallPiece> pieces, v1::Tokens* tokens);
 v1::ServerFrame EncodeEvent(SessionEvent event, const std::string& query_id, const std::vector<SiteConfig>& sites);
-v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, double tau);
+v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, const SiteAbilities& abilities,
+                              double tau);
 v1::ServerFrame EncodeProtocolError(const ErrorInfo& error, uint64_t frame, const std::string& query_id);
 
 }  // namespace goad::server

@@ -77,7 +77,9 @@ Cell::Cell(const RunOptions& options, const RunInputs& inputs, const SiteNumbers
     const int backends = static_cast<int>(config->sites[j].backends.size());
     const int slots = traced() ? kBatchLimit * backends : options.max_queries;
     report_.sites[j].slots = std::min(slots, options.max_queries);
-    engine_->Handle(SiteHealth{sched::ToSite(j), backends, slots}, now_);
+    SiteHealth health{sched::ToSite(j), backends, slots};
+    if (!options.contexts.empty()) health.contexts.fill(options.contexts[j]);
+    engine_->Handle(health, now_);
   }
 }
 
@@ -187,6 +189,7 @@ void Cell::Ask() {
     needs.prompt_bits = kBitsPerToken * std::max(1, arrival.prompt_tokens);
     submit.meta.prompt_tokens = arrival.prompt_tokens;
     submit.meta.max_output_tokens = inputs_.max_output_tokens;
+    submit.meta.needs.context_tokens = arrival.prompt_tokens + inputs_.max_output_tokens;
   } else {
     submit.meta.edge_work_flop = needs.edge_work_flop;
   }

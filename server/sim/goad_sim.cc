@@ -61,6 +61,9 @@ ABSL_FLAG(std::vector<std::string>, uplink, std::vector<std::string>(),
           "run with --arrivals: traces of uplinks, a list of CSV files with columns time_s, uplink_bps; devices take "
           "shifted pieces of them in turn");
 ABSL_FLAG(double, time_scale, 1, "run with --arrivals: they come so much faster; see the slots held");
+ABSL_FLAG(std::vector<std::string>, context, std::vector<std::string>(),
+          "run with --arrivals: the context of each site's servers, tokens of prompt and answer, such as 4096,32768 "
+          "[no end]");
 ABSL_FLAG(int, devices, 200, "run with --uplink: devices that the questions come from");
 ABSL_FLAG(std::string, learn, "on",
           "run with --arrivals: on: goad learns as the daemon does; off: the configured numbers count; true: the right "
@@ -267,6 +270,10 @@ int RunCommand() {
   options.uplinks = absl::GetFlag(FLAGS_uplink);
   options.devices = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_devices)));
   options.configured_error = absl::GetFlag(FLAGS_configured_error);
+  for (const std::string& text : absl::GetFlag(FLAGS_context)) {
+    if (!absl::SimpleAtoi(text, &options.contexts.emplace_back()))
+      return Fail(absl::StrCat("context: \"", text, "\" is not a whole number of tokens"));
+  }
   const std::map<std::string, server::Learn> ways = {
       {"on", server::Learn::kOn}, {"off", server::Learn::kOff}, {"true", server::Learn::kTrue}};
   const auto learn = ways.find(absl::GetFlag(FLAGS_learn));

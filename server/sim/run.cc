@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "scheduler/policy.h"
+#include "server/config/config.h"
 #include "server/sim/cell.h"
 
 namespace goad::server {
@@ -40,11 +41,17 @@ absl::Status Check(const RunOptions& options, const std::vector<std::string>& po
     return Bad("configured_error: ", options.configured_error, " is not in 0.1..10");
   if (options.uplinks.size() > kMostUplinks)
     return Bad("uplink: ", options.uplinks.size(), " files are more than ", kMostUplinks);
+  if (!options.contexts.empty() && options.contexts.size() != options.sites)
+    return Bad("context: ", options.contexts.size(), " numbers for ", options.sites, " sites");
+  for (const int context : options.contexts) {
+    if (context < 1 || context > kMostContext) return Bad("context: ", context, " is not in 1..", kMostContext);
+  }
   if (!options.arrivals.empty()) {
     return options.rate ? Bad("rate: not with arrivals, which come when they came; see time_scale") : absl::OkStatus();
   }
   if (!options.uplinks.empty()) return Bad("uplink: only with arrivals");
   if (options.time_scale != 1) return Bad("time_scale: only with arrivals");
+  if (!options.contexts.empty()) return Bad("context: only with arrivals, whose prompts have a length");
   if (options.learn != Learn::kOn || options.configured_error != 1)
     return Bad(options.learn != Learn::kOn ? "learn" : "configured_error",
                ": only with arrivals; nothing is learned of the paper's sites");

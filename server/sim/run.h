@@ -39,6 +39,7 @@ struct RunOptions {
   std::vector<std::string> uplinks;  // files; empty = the paper's radio
   size_t devices = 200;              // that share the questions, with uplinks; 1..10000
   Learn learn = Learn::kOn;
+  std::vector<int> contexts;    // of each site's servers, tokens of prompt and answer, 1..1e8; empty = without end
   double configured_error = 1;  // the configured numbers say so much faster than it is; 0.1..10
 };
 

@@ -40,6 +40,7 @@ void Fields(const Visit& visit, SiteState& site) {
   visit.OrNeutral("max_queries", site.max_queries);
   visit.OrNeutral("accepting", site.accepting);
   visit.OrNeutral("chat", site.chat);
+  visit.OrNeutral("contexts", site.contexts);
   visit.OrNeutral("draining", site.draining);
 }
 
@@ -56,7 +57,10 @@ void Fields(const Visit& visit, Candidate& c) {
   visit.OrNeutral("expected_output_tokens", c.expected_output_tokens);
   visit.OrNeutral("tenant", c.tenant);
   visit.OrNeutral("must_offload", c.must_offload);
-  visit.OrNeutral("chat", c.chat);
+  visit.OrNeutral("chat", c.needs.chat);
+  visit.OrNeutral("tools", c.needs.tools);
+  visit.OrNeutral("images", c.needs.images);
+  visit.OrNeutral("context_tokens", c.needs.context_tokens);
   visit.OrNeutral("link_stale", c.link_stale);
 }
 

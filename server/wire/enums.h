@@ -45,6 +45,7 @@ inline v1::Reason ToWire(sched::Reason reason) {
     case sched::Reason::kPolicy: return v1::REASON_POLICY;
     case sched::Reason::kUplinkBusy: return v1::REASON_UPLINK_BUSY;
     case sched::Reason::kSiteDraining: return v1::REASON_SITE_DRAINING;
+    case sched::Reason::kNotAble: return v1::REASON_NOT_ABLE;
   }
   return v1::REASON_UNSPECIFIED;
 }

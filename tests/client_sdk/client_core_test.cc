@@ -120,6 +120,8 @@ TEST_F(ClientCoreTest, AnAnswerMayBeCallsOfTools) {
   };
   const std::string id = Ask(std::move(callbacks), query);
   EXPECT_EQ(sent_.back().query().prompt_kind(), v1::PROMPT_KIND_CHAT);
+  EXPECT_TRUE(sent_.back().query().needs_tools()) << "the app need not say so";
+  EXPECT_FALSE(sent_.back().query().needs_images());
   EXPECT_EQ(sent_.back().query().prompt_bits(), 8 * (query.messages_json[0].size() + query.options_json.size()));
   Decide(id, true);
   EXPECT_EQ(sent_.back().prompt().chat().messages(0).json(), query.messages_json[0]);

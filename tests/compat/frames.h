@@ -73,6 +73,8 @@ inline server::Config RecordedConfig() {
   config.sites[1].name = "rate";
   config.sites[1].backends.resize(1);
   config.sites[1].backends[0].api = server::BackendApi::kChat;
+  config.sites[1].backends[0].images = true;
+  config.sites[1].backends[0].context = 8192;
   config.kinds = {"question", "summary"};
   config.policy.tau = 0.8;
   config.epoch.period = absl::Milliseconds(20);
@@ -142,6 +144,9 @@ class App {
     query.must_offload = row.value("must_offload", false);
     query.prompt = row.value("prompt", "");
     for (const Json& entry : row.value("chat", Json::array())) query.chat.emplace_back(entry[0], entry[1]);
+    for (const Json& entry : row.value("messages", Json::array())) query.messages_json.push_back(entry.dump());
+    if (row.contains("options")) query.options_json = row["options"].dump();
+    query.reasoning = row.value("reasoning", false);
     query.prompt_tokens = row.value("prompt_tokens", 0);
     query.max_output_tokens = row.value("max_output_tokens", 0);
     if (row.contains("expected_output_tokens")) query.expected_output_tokens = row["expected_output_tokens"];
@@ -165,6 +170,11 @@ class App {
     if (row.value("never_upload", false)) callbacks.on_grant = [](const Decision&, std::function<void()>) {};
     callbacks.on_text = [this, id](const std::string& text) { Say({{"text", text}, {"of", id}}); };
     callbacks.on_done = [this, id](const Answer& answer) {
+      Json calls = Json::array();
+      for (const ToolCall& call : answer.tool_calls) calls.push_back({call.id, call.name, call.arguments});
+      if (!calls.empty() || !answer.reasoning.empty() || answer.refusal) {
+        Say({{"calls", calls}, {"reasoning", answer.reasoning}, {"refusal", answer.refusal}, {"of", id}});
+      }
       Say({{"done", id},
            {"edge", answer.source == Answer::Source::kEdge},
            {"text", answer.text},

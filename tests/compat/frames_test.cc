@@ -155,6 +155,22 @@ class OldDevice {
   }
   ~OldDevice() { registry_.Remove(session_->id); }
 
+  // What its sites could is what the dispatcher had said by then.
+  void SitesCan(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& sites) {
+    server::SiteAbilities abilities;
+    for (const server::SiteConfig& site : config_.Current()->sites) {
+      auto& list = abilities.emplace_back();
+      for (const v1::SiteInfo& info : sites) {
+        if (info.name() != site.name) continue;
+        for (const v1::Abilities& wire : info.abilities()) {
+          const auto from = [](v1::Abilities::From who) { return static_cast<server::AbilityFrom>(who - 1); };
+          list.push_back({wire.chat(), wire.tools(), wire.images(), static_cast<int>(wire.context_tokens()),
+                          from(wire.tools_from()), from(wire.images_from()), from(wire.context_from())});
+        }
+      }
+    }
+    registry_.SitesCan(std::move(abilities));
+  }
   void Sent(const v1::DeviceFrame& frame) {
     Step();
     EXPECT_TRUE(core_.OnFrame(frame, now_));
@@ -172,6 +188,7 @@ class OldDevice {
       registry_.StartDrain(absl::Seconds(1), now_);
     } else if (then.has_sites()) {
       UseSites(then.sites());
+      SitesCan(then.sites().sites());
     } else if (auto event = EventOf(then)) {
       EXPECT_NE(registry_.Deliver(session_->id, *event), server::Delivery::kDropped) << then.ShortDebugString();
     }
@@ -250,6 +267,11 @@ class OldDevice {
           logprob.logprob = row.logprob();
           for (const v1::TokenLogprob& top : row.top()) logprob.top.push_back({top.token(), top.logprob()});
         }
+        event.reasoning = wire.reasoning();
+        event.refusal_bytes = wire.refusal_bytes();
+        for (const v1::ToolCallPiece& row : wire.tool_calls()) {
+          event.tool_calls.push_back({static_cast<int>(row.index()), row.id(), row.name(), row.arguments()});
+        }
         return event;
       }
       case v1::ServerFrame::kCompleted: {
@@ -324,6 +346,12 @@ void PlayDevice(const std::string& path, const std::string& more) {
   const Trace trace = Trace::Read(path);
   const Fields known = FieldsOfThen(SetOf(path));
   OldDevice device(known, SessionOf(trace));
+  for (const TraceLine& line : trace.lines()) {  // before the greeting that tells of it
+    v1::ServerFrame welcome;
+    if (line.kind == "server" && welcome.ParseFromString(line.value) && welcome.has_welcome()) {
+      device.SitesCan(welcome.welcome().sites());
+    }
+  }
   int frames = 0;
   for (const TraceLine& line : trace.lines()) {
     if (line.kind == "device") {

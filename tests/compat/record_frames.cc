@@ -46,6 +46,23 @@ void Serve(Exchange& e) {
     e.Head(400) && e.Send("{\"error\":{\"message\":\"the prompt is too long\",\"code\":400}}");
     return;
   }
+  if (has("CALL")) {  // thinks, calls two tools in pieces, and would rather not
+    const auto delta = [&](const nlohmann::json& what) {
+      return e.Send("data: " + nlohmann::json{{"choices", {{{"index", 0}, {"delta", what}}}}}.dump() + "\n\n");
+    };
+    const auto call = [](int index, const char* id, const char* name, const char* arguments) {
+      nlohmann::json piece = {{"index", index}, {"function", {{"arguments", arguments}}}};
+      if (*id != 0) piece["id"] = id, piece["function"]["name"] = name;
+      return nlohmann::json{{"tool_calls", {piece}}};
+    };
+    e.Head() && delta({{"reasoning_content", "which one? "}}) && delta({{"reasoning_content", "b\xC3\xA4h"}}) &&
+        delta(call(0, "c1", "weather", "{\"city\":")) && delta(call(0, "", "", "\"K\xC3\xB6ln\"}")) &&
+        delta(call(1, "c2", "time", "{}")) && delta({{"content", "so "}}) && delta({{"refusal", "no"}}) &&
+        e.Send(
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}],"
+            "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":7}}\n\ndata: [DONE]\n\n");
+    return;
+  }
   if (!e.Head() || !token("hi ")) return;
   if (has("BREAK")) {
     e.WaitForRelease();
@@ -138,6 +155,15 @@ class SdkSession {
       if (frame.frame_case() == kind) return frame;
     }
   }
+  // Reads until it is told that the site takes chats, or does not, and what its servers can, which is told last.
+  void UntilSite(const std::string& name, bool chat) {
+    for (bool there = false; !there && !testing::Test::HasFailure();) {
+      const v1::ServerFrame told = Until(FrameCase::kSites);
+      for (const v1::SiteInfo& site : told.sites().sites()) {
+        there |= site.name() == name && site.chat() == chat && site.abilities_size() > 0;
+      }
+    }
+  }
   void HalfClose() { session_.HalfClose(); }
   const Trace& trace() const { return trace_; }
 
@@ -206,6 +232,11 @@ TEST_F(RecordFrames, TheSdk) {
   sdk.Until(FrameCase::kCompleted);
   sdk.Call(R"(ask {"id":"must","must_offload":true,"prompt":"NO USAGE"})");
   sdk.Until(FrameCase::kCompleted);
+  sdk.Call(R"(ask {"id":"calls","uncertainty":0.9,"messages":[{"role":"user","content":[{"type":"text","text":"CALL"},)"
+           R"({"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}],)"
+           R"("options":{"tools":[{"type":"function","function":{"name":"weather"}}]},"reasoning":true,)"
+           R"("prompt_tokens":9,"max_output_tokens":16})");
+  sdk.Until(FrameCase::kCompleted);
   sdk.Call(R"(ask {"id":"refused","uncertainty":0.9,"prompt":"REFUSE"})");
   sdk.Until(FrameCase::kFailed);
   sdk.Call(R"(ask {"id":"cancelled","uncertainty":0.9,"prompt":"HOLD","max_output_tokens":16})");
@@ -243,15 +274,15 @@ TEST_F(RecordFrames, TheSdkWhileSitesChange) {
   Drain("radio", "", /*resume=*/false);
   Drain("rate", "", /*resume=*/false);
   Drain("rate", "0", /*resume=*/false);
-  sdk.Until(FrameCase::kSites);  // nobody takes chats now
+  sdk.UntilSite("rate", false);  // nobody takes chats now
   sdk.Call(R"(ask {"id":"drained","uncertainty":0.1,"prompt":"why?","local_delay_s":2})");
   sdk.Until(FrameCase::kDecision);
   Drain("radio", "", /*resume=*/true);
   Drain("rate", "", /*resume=*/true);
   Drain("rate", "0", /*resume=*/true);
-  sdk.Until(FrameCase::kSites);
+  sdk.UntilSite("rate", true);
   Reload();
-  sdk.Until(FrameCase::kSites);
+  sdk.UntilSite("late", false);
   sdk.Call(R"(links [{"site":"rate","uplink_bps":2e7},{"site":"late","uplink_bps":3e7}])");
   sdk.Call(R"(ask {"id":"after","uncertainty":0.95,"prompt":"why?"})");
   sdk.Until(FrameCase::kCompleted);
@@ -353,6 +384,15 @@ TEST_F(RecordFrames, Raw) {
   raw.Read(FrameCase::kDecision);
   raw.Send(FrameOf(R"(prompt { query_id: 'listed' text: 'why?' options_json: '{"n":2}' })"));
   raw.Read(FrameCase::kFailed);
+  raw.Comment("what the prompt will need is more than any server can");
+  raw.Send(
+      FrameOf("query { query_id: 'able' must_offload: true prompt_kind: PROMPT_KIND_CHAT prompt_bits: 80 "
+              "prompt_tokens: 8192 max_output_tokens: 1 needs_tools: true needs_images: true }"));
+  raw.Read(FrameCase::kFailed);
+  raw.Send(
+      FrameOf("query { query_id: 'unable' uncertainty: 0.9 prompt_kind: PROMPT_KIND_CHAT prompt_bits: 80 "
+              "prompt_tokens: 8192 max_output_tokens: 1 needs_images: true }"));
+  raw.Read(FrameCase::kDecision);
   raw.Comment("an answer that breaks off");
   raw.Send(FrameOf("query { query_id: 'breaks' must_offload: true prompt_bits: 80 }"));
   raw.Read(FrameCase::kDecision);

@@ -146,7 +146,7 @@ class Cell final : public SessionSink, public DispatchPort {
     submit.meta.local_delay_s = Uniform(0.01, 0.4);
     if (Chance(0.2)) submit.meta.deadline = absl::Milliseconds(Uniform(20, 400));
     submit.meta.must_offload = Chance(0.05);
-    submit.meta.chat = Chance(0.3);
+    submit.meta.needs.chat = Chance(0.3);
     if (Chance(0.5)) submit.meta.edge_work_flop = Uniform(1e12, 1e14);
     submit.meta.tx_power_w = Uniform(0.05, 0.3);
     submit.meta.tenant = kTenants[random_() % 3];

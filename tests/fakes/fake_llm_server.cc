@@ -90,6 +90,11 @@ void FakeLlmServer::Release() {
   changed_.notify_one();
 }
 
+void FakeLlmServer::set_props(std::string json) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  props_ = std::move(json);
+}
+
 void FakeLlmServer::Accept() {
   for (;;) {
     const int fd = accept4(listen_fd_, nullptr, nullptr, SOCK_CLOEXEC);
@@ -122,8 +127,11 @@ void FakeLlmServer::Serve(int fd) {
   const bool post = request.rfind("POST ", 0) == 0;
   Exchange exchange(this, fd, request.substr(0, end), request.substr(end + 4));
   if (!post) {
-    const std::string body =
-        request.rfind("GET /props", 0) == 0 ? "{\"total_slots\":" + std::to_string(slots_) + "}" : "{}";
+    std::string body = "{}";
+    if (request.rfind("GET /props", 0) == 0) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      body = props_.empty() ? "{\"total_slots\":" + std::to_string(slots_) + "}" : props_;
+    }
     exchange.Send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) +
                   "\r\n\r\n" + body);
     return;

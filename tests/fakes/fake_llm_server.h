@@ -41,7 +41,8 @@ class FakeLlmServer {
 
   std::string url() const;
   void set_script(Script script);
-  void Release();  // lets one WaitForRelease go on
+  void set_props(std::string json);  // in the place of {"total_slots":SLOTS}; before anybody asks
+  void Release();                    // lets one WaitForRelease go on
   int requests() const { return requests_; }
   int clients_left() const { return left_; }
 
@@ -60,6 +61,7 @@ class FakeLlmServer {
   std::mutex mutex_;
   std::condition_variable changed_;
   Script script_;  // guarded by mutex_, as the next two
+  std::string props_;
   int releases_ = 0;
   std::vector<std::thread> workers_;
   std::thread acceptor_;

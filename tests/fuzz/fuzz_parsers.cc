@@ -85,7 +85,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!any.ok() || plain->text != any->text || plain->finish_reason != any->finish_reason) abort();
     if (plain->tokens != any->tokens || plain->thought != any->thought || any->usage || any->tool_call) abort();
   }
-  if (const auto slots = goad::server::ParseTotalSlots(bytes); slots && (*slots < 1 || *slots > 4096)) abort();
+  const goad::server::Props props = goad::server::ParseProps(bytes);
+  if (props.slots && (*props.slots < 1 || *props.slots > 4096)) abort();
+  for (const auto& context : {props.can.context_tokens, goad::server::ParseContext(bytes, "llm")}) {
+    if (context && (*context < 1 || *context > goad::server::kMostContext)) abort();
+  }
   goad::server::PromptBody prompt;
   prompt.text = bytes.substr(0, bytes.size() / 2);
   for (const int status : {200, 400, 404, 500, 503}) {

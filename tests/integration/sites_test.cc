@@ -97,6 +97,9 @@ TEST_F(SitesTest, AReloadAddsAndRemovesSitesUnderRunningAnswers) {
   EXPECT_EQ(Metric("goad_backend_up", "site=\"a\""), 0) << "no series any more";
   WaitUntil([this] { return Metric("goad_backend_up", "site=\"b\"") == 1; });
   EXPECT_EQ(Listed(), "a(removed):1 b:1");
+  const v1::ServerFrame able = session.Read();  // and once more when it is known what the new one can
+  ASSERT_TRUE(able.has_sites()) << able.ShortDebugString();
+  EXPECT_EQ(able.sites().sites(0).abilities_size(), 1);
 
   Links(session, {"a", "b"});
   EXPECT_EQ(session.Read().protocol_error().error().reason(), "UNKNOWN_SITE");

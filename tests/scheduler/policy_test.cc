@@ -107,10 +107,29 @@ INSTANTIATE_TEST_SUITE_P(
         Addition{"tenant_cap", [](EpochSnapshot& s) { s.tenant_caps = {0}; }, Reason::kQuota},
         Addition{"chat",
                  [](EpochSnapshot& s) {
-                   s.candidates[0].chat = true;
+                   s.candidates[0].needs.chat = true;
                    s.sites[0].chat = false;
                  },
                  Reason::kNoSite},
+        Addition{"tools",
+                 [](EpochSnapshot& s) {
+                   s.candidates[0].needs.tools = true;
+                   s.sites[0].contexts[s.candidates[0].needs.Set()] = kCannot;
+                 },
+                 Reason::kNotAble},
+        Addition{"context",
+                 [](EpochSnapshot& s) {
+                   s.candidates[0].needs.context_tokens = 4097;
+                   s.sites[0].contexts[0] = 4096;
+                 },
+                 Reason::kNotAble},
+        Addition{"able",  // which changes nothing
+                 [](EpochSnapshot& s) {
+                   s.candidates[0].needs = {true, true, true, 4096};
+                   s.sites[0].contexts[s.candidates[0].needs.Set()] = 4096;
+                   s.sites[0].contexts[0] = kCannot;  // of those that need less
+                 },
+                 Reason::kDelayGain},
         Addition{"per_token_work",
                  [](EpochSnapshot& s) {
                    s.sites[0].work_flop_per_token = 1;
@@ -309,7 +328,10 @@ constexpr CandidateField kCandidateFields[] = {
     {"expected_output_tokens", [](Candidate& c) { c.expected_output_tokens = 12; }},
     {"tenant", [](Candidate& c) { c.tenant = 1; }},
     {"must_offload", [](Candidate& c) { c.must_offload = true; }},
-    {"chat", [](Candidate& c) { c.chat = true; }},
+    {"needs.chat", [](Candidate& c) { c.needs.chat = true; }},
+    {"needs.tools", [](Candidate& c) { c.needs.tools = true; }},
+    {"needs.images", [](Candidate& c) { c.needs.images = true; }},
+    {"needs.context", [](Candidate& c) { c.needs.context_tokens = 5000; }},
     {"link_stale", [](Candidate& c) { c.link_stale = true; }},
 };
 struct SiteField {
@@ -343,20 +365,22 @@ constexpr SiteField kSiteFields[] = {
     {"accepting", [](SiteState& s) { s.accepting = false; }},
     {"draining", [](SiteState& s) { s.accepting = false, s.draining = true; }},
     {"chat", [](SiteState& s) { s.chat = false; }},
+    {"contexts", [](SiteState& s) { s.contexts = {4096, kCannot, kCannot, 8192, 4096, 0, kUnlimited, kCannot}; }},
 };
 
 // A field that is new fails to compile here until it is listed above.
 static_assert([] {
   const auto [id, uncertainty, prompt_bits, round_trip_s, tx_power_w, local_delay_s, edge_work_flop, deadline_s,
-              prompt_tokens, expected_output_tokens, tenant, must_offload, chat, link_stale] = Candidate{};
-  return id == QueryId{};
-}() && std::size(kCandidateFields) == 13);  // all but the id
+              prompt_tokens, expected_output_tokens, tenant, must_offload, needs, link_stale] = Candidate{};
+  const auto [chat, tools, images, context_tokens] = needs;
+  return id == QueryId{} && context_tokens == 0;
+}() && std::size(kCandidateFields) == 16);  // all but the id
 static_assert([] {
   const auto [bandwidth_hz, noise_w, compute_flops, max_share_flops, work_flop_per_token, uplink, uplink_shared,
               compute, overhead_s, prefill_tokens_per_s, token_time_s, token_time_per_query_s, backends, active_uplinks,
-              active_queries, resident_interference_w, max_queries, accepting, draining, chat] = SiteState{};
+              active_queries, resident_interference_w, max_queries, accepting, draining, chat, contexts] = SiteState{};
   return backends == 1;
-}() && std::size(kSiteFields) == 20);
+}() && std::size(kSiteFields) == 21);
 
 // 70 users who are alike, 7 of them forced, between a site of each model of uplink and compute; all numbers matter.
 EpochSnapshot Crowd() {
@@ -425,6 +449,7 @@ TEST(EveryField, OfACandidateCountsInACrowd) {
         for (SiteState& site : snapshot.sites) site.compute = ComputeModel::kEqualShare, site.work_flop_per_token = 0;
       }
       snapshot.sites[3].chat = false;
+      snapshot.sites[1].contexts = {4096, kUnlimited, kCannot, kCannot, kCannot, kCannot, kCannot, kCannot};
       if (std::string(field.name) == "link_stale")
         snapshot.gain = snapshot.uplink_bps = std::vector<double>(280, kUnknown);
       const EpochResult alike = Decide("goa", snapshot);
@@ -444,7 +469,7 @@ TEST(EveryField, OfASiteCountsInACrowd) {
     for (size_t j = 0; j < 4; ++j) {
       SCOPED_TRACE(testing::Message() << field.name << " of site " << j);
       EpochSnapshot snapshot = Crowd();
-      for (size_t i = 0; i < snapshot.candidates.size(); ++i) snapshot.candidates[i].chat = i % 2 == 0;
+      for (size_t i = 0; i < snapshot.candidates.size(); ++i) snapshot.candidates[i].needs.chat = i % 2 == 0;
       const EpochResult before = Decide("goa", snapshot);
       field.change(snapshot.sites[j]);
       matters |= !SameAnswers(Decide("goa", snapshot), before);

@@ -19,10 +19,17 @@ SiteConfig MakeSite(const std::string& name, int backends, int slots) {
     BackendConfig backend;
     backend.url = absl::StrCat("http://", name, b);
     backend.slots = slots;
+    if (name[0] % 2 == 1 || b % 2 == 1) {
+      backend.api = BackendApi::kChat;
+      backend.tools = (name[0] + b) % 2 == 1;
+    }
     site.backends.push_back(backend);
   }
   return site;
 }
+
+// Of images they speak themselves.
+bool SeesImages(const std::string& url) { return (url[7] + url[8]) % 2 == 1; }
 
 Config MakeConfig() {
   Config config;
@@ -81,8 +88,16 @@ class World::Backends final : public HttpTransport {
     if (dead_until_[url] > world_->now_) return End(id, world_->Between(0, 5), TransportEnd::kConnectFailed);
     if (request.body.empty()) {
       Head(id, absl::Milliseconds(1), 200);
+      if (request.path == "/props") {
+        Body(id, absl::Milliseconds(1), absl::StrCat("{\"modalities\":{\"vision\":", SeesImages(url), "}}"));
+      }
       return End(id, absl::Milliseconds(2), TransportEnd::kComplete);
     }
+    const auto has = [&](const char* word) { return request.body.find(word) != std::string::npos; };
+    const bool chat = request.backend->api == BackendApi::kChat;
+    if (has("\"tools\"") && !(chat && request.backend->tools.value_or(true))) world_->Broken("tools at " + url);
+    if (has("image_url") && !(chat && SeesImages(url))) world_->Broken("an image at " + url);
+    if (has("a chat") && !chat) world_->Broken("chat at " + url);
     const bool bad = world_->Chance(world_->faults_.bad_backend_answer);
     const int how = bad ? static_cast<int>(world_->random_() % 7) : -1;
     absl::Duration at = world_->Between(1, 10);
@@ -98,7 +113,9 @@ class World::Backends final : public HttpTransport {
     const int tokens = static_cast<int>(world_->random_() % 6);
     for (int k = 0; k < tokens; ++k) {
       at += world_->Between(0, 15);
-      Body(id, at, "data: {\"choices\":[{\"text\":\"w\xC3\xA9 \"}]}\n\n");
+      Body(id, at,
+           chat ? "data: {\"choices\":[{\"delta\":{\"content\":\"w\xC3\xA9 \"}}]}\n\n"
+                : "data: {\"choices\":[{\"text\":\"w\xC3\xA9 \"}]}\n\n");
     }
     if (how == 3) return Body(id, at, "data: {\"choi\n\ndata: []\n\n");
     if (how == 4) return End(id, at, TransportEnd::kBroken);
@@ -340,6 +357,14 @@ void World::AskOne() {
   goad::Query query;
   query.uncertainty = std::uniform_real_distribution<double>(0, 1)(random_);
   query.prompt = "why?";
+  if (Chance(0.4)) {
+    query.prompt.clear();
+    const bool image = Chance(0.3);
+    query.messages_json = {
+        absl::StrCat(R"({"role":"user","content":[{"type":"text","text":"a chat"})",
+                     image ? R"(,{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}})" : "", "]}")};
+    if (Chance(0.3)) query.options_json = R"({"tools":[{"type":"function"}]})";
+  }
   query.prompt_tokens = 5;
   query.max_output_tokens = 8;
   query.local_delay = Between(0, 200);

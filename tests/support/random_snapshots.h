@@ -68,6 +68,9 @@ class SnapshotMaker {
     if (Chance(0.4)) site.max_queries = static_cast<int>(Below(12));
     site.accepting = !Chance(0.1);
     site.chat = !Chance(0.1);
+    if (Chance(0.3)) {
+      for (int& context : site.contexts) context = Chance(0.2) ? kCannot : Chance(0.5) ? 4096 : kUnlimited;
+    }
     return site;
   }
 
@@ -93,7 +96,10 @@ class SnapshotMaker {
     user.expected_output_tokens = static_cast<double>(Below(20));
     user.tenant = static_cast<int>(Below(3));
     user.must_offload = Chance(0.03);
-    user.chat = Chance(0.1);
+    user.needs.chat = Chance(0.1);
+    user.needs.tools = Chance(0.1);
+    user.needs.images = Chance(0.05);
+    user.needs.context_tokens = Chance(0.5) ? 0 : 4000 + static_cast<int>(Below(200));
     user.link_stale = Chance(0.1);
     return user;
   }

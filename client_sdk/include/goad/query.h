@@ -76,6 +76,10 @@ struct Site {
   std::string name;
   bool measured = false;  // report uplink_bps; else gain_db, rsrp_dbm or uplink_snr_db
   bool chat = false;      // takes chat prompts
+  // What some server of it can; a query needs one that can all that it needs. Both false from a goad that does not
+  // tell.
+  bool tools = false, images = false;
+  int context_tokens = 0;  // of prompt and answer, the longest; 0 = not known
 };
 
 // What goad takes of one client, as it said in its last greeting.

@@ -27,6 +27,28 @@ TEST(AppMessage, IsKeptWhole) {
   EXPECT_EQ(parts->content, "what is this?");
 }
 
+TEST(NeedsOf, SaysWhatIsInMessagesAndOptions) {
+  const std::string plain = R"({"role":"user","content":"x"})";
+  const std::string image =
+      R"({"role":"user","content":[{"type":"image_url","image_url":{"url":"https://a.example/cat.png"}}]})";
+  const std::string called = R"({"role":"tool","tool_call_id":"c","content":"4"})";
+  const auto needs = [](const std::vector<std::string>& messages, const std::string& options) {
+    const AppNeeds n = NeedsOf(messages, options);
+    return std::string(n.tools ? "tools" : "") + (n.images ? "images" : "");
+  };
+  EXPECT_EQ(needs({}, ""), "");
+  EXPECT_EQ(needs({plain}, R"({"top_p":0.5,"tools":[]})"), "");
+  EXPECT_EQ(needs({plain}, R"({"tools":[{"type":"function"}]})"), "tools");
+  EXPECT_EQ(needs({plain}, R"({"functions":[{}]})"), "tools");
+  EXPECT_EQ(needs({plain, called}, ""), "tools");
+  EXPECT_EQ(needs({image, plain}, ""), "images") << "whether it may go on is goad's to say";
+  EXPECT_EQ(needs({image, called}, R"({"tools":[{}]})"), "toolsimages");
+  for (const std::string& bad :
+       {std::string("{"), std::string("7"), std::string(100, '['), std::string(R"({"tools":7})")}) {
+    EXPECT_EQ(needs({bad}, bad), bad == R"({"tools":7})" ? "tools" : "") << bad;
+  }
+}
+
 TEST(AppMessage, WhatIsWrongIsNamed) {
   EXPECT_EQ(Wrong(""), "is no JSON");
   EXPECT_EQ(Wrong("{"), "is no JSON");

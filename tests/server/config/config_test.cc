@@ -223,6 +223,39 @@ TEST(ConfigLoader, ABackendsSlotsAndProbes) {
   EXPECT_EQ(slow->sites[0].backends[0].probe.path, "/health/liveliness");
 }
 
+TEST(ConfigLoader, WhatABackendCan) {
+  const auto with = [](const std::string& keys) {
+    return ParseConfig("f", "sites:\n- name: a\n  backends:\n  - {url: \"http://h\", " + keys + "}\n");
+  };
+  const auto silent = with("api: chat, context: auto");
+  ASSERT_TRUE(silent.ok()) << silent.status();
+  EXPECT_EQ(silent->sites[0].backends[0].tools, std::nullopt);
+  EXPECT_EQ(silent->sites[0].backends[0].images, std::nullopt);
+  EXPECT_EQ(silent->sites[0].backends[0].context, 0);
+  const auto said = with("api: chat, tools: false, images: true, context: 8192");
+  ASSERT_TRUE(said.ok()) << said.status();
+  EXPECT_EQ(said->sites[0].backends[0].tools, false);
+  EXPECT_EQ(said->sites[0].backends[0].images, true);
+  EXPECT_EQ(said->sites[0].backends[0].context, 8192);
+  EXPECT_TRUE(TakesChat(said->sites[0]));
+  EXPECT_FALSE(TakesChat(with("tools: false")->sites[0]));
+  EXPECT_TRUE(TakesChat(with("chat_as_text: true")->sites[0])) << "asked for";
+  for (const auto& [bad, what] : std::vector<std::pair<std::string, std::string>>{
+           {"tools: maybe", "f:4:30: sites[0].backends[0].tools: \"maybe\" is not true or false"},
+           {"tools: true", "f:4:23: sites[0].backends[0].tools: is true and needs api: chat"},
+           {"images: true", "f:4:23: sites[0].backends[0].images: is true and needs api: chat"},
+           {"context: 0",
+            "f:4:32: sites[0].backends[0].context: \"0\" is not auto or a whole number of tokens above 0, "
+            "without leading zeros"},
+           {"context: 8k", "context: \"8k\""},
+           {"context: 100000001", "f:4:23: sites[0].backends[0].context: 100000001 is not in 1..100000000"},
+           {"api: chat, chat_as_text: true", "chat_as_text: is true and api is chat"}}) {
+    const auto config = with(bad);
+    EXPECT_FALSE(config.ok()) << bad;
+    EXPECT_NE(std::string(config.status().message()).find(what), std::string::npos) << config.status();
+  }
+}
+
 TEST(ConfigLoader, OneDocumentWithoutTagsOrMergeKeys) {
   const std::string small = kSmall;
   EXPECT_NE(Problems(small + "---\nauth: {required: true}\n").find("2 YAML documents"), std::string::npos);

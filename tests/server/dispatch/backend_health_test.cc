@@ -288,19 +288,70 @@ TEST_F(BackendHealthTest, PausesOfDifferentBackendsDiffer) {
 }
 
 TEST(ProbeAnswers, SlotsAreAWholeNumberInRange) {
-  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 8})"), 8);
-  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 8.0})"), 8);
-  EXPECT_EQ(ParseTotalSlots(R"({"total_slots": 4096})"), 4096);
+  EXPECT_EQ(ParseProps(R"({"total_slots": 8})").slots, 8);
+  EXPECT_EQ(ParseProps(R"({"total_slots": 8.0})").slots, 8);
+  EXPECT_EQ(ParseProps(R"({"total_slots": 4096})").slots, 4096);
   for (const std::string bad :
        {R"({"total_slots": -1})", R"({"total_slots": 0})", R"({"total_slots": 4097})", R"({"total_slots": 1e18})",
         R"({"total_slots": 1000000000000000000})", R"({"total_slots": 1e999})", R"({"total_slots": 3.9})",
         R"({"total_slots": "8"})", R"({"total_slots": NaN})", R"({"total_slots": null})", "[]", "", "x", "{"}) {
-    EXPECT_EQ(ParseTotalSlots(bad), std::nullopt) << bad;
+    EXPECT_EQ(ParseProps(bad).slots, std::nullopt) << bad;
   }
-  EXPECT_EQ(ParseTotalSlots(std::string(500000, '[')), std::nullopt);
+  EXPECT_EQ(ParseProps(std::string(500000, '[')).slots, std::nullopt);
   std::string deep;
   for (int k = 0; k < 100000; ++k) deep += "{\"a\":";
-  EXPECT_EQ(ParseTotalSlots(deep + "1" + std::string(100000, '}')), std::nullopt);
+  EXPECT_EQ(ParseProps(deep + "1" + std::string(100000, '}')).slots, std::nullopt);
+}
+
+// What llama-server sends, cut to what is read; a template without tools leaves those of a request out silently.
+TEST(ProbeAnswers, PropsTellWhatAServerCan) {
+  const Props props =
+      ParseProps(R"({"default_generation_settings":{"id":0,"n_ctx":8192,"params":{"n_predict":-1}},)"
+                 R"("total_slots":2,"modalities":{"vision":false,"audio":true},"chat_template":"{{x}}",)"
+                 R"("chat_template_caps":{"supports_tools":true,"supports_tool_calls":false}})");
+  EXPECT_EQ(props.slots, 2);
+  EXPECT_EQ(props.can.context_tokens, 8192);
+  EXPECT_EQ(props.can.images, false);
+  EXPECT_EQ(props.can.tools, true);
+  for (const std::string silent :
+       {R"({"total_slots":2})", R"({"default_generation_settings":7,"modalities":[],"chat_template_caps":"x"})",
+        R"({"default_generation_settings":{"n_ctx":0},"modalities":{"vision":1},"chat_template_caps":{}})",
+        R"({"default_generation_settings":{"n_ctx":100000001},"modalities":{"vision":null}})",
+        R"({"default_generation_settings":{"n_ctx":-5},"chat_template_caps":{"supports_tools":"yes"}})",
+        R"({"default_generation_settings":{"n_ctx":1e300}})", R"({"n_ctx":4096})", "[]", "", "{"}) {
+    const SaidAbilities can = ParseProps(silent).can;
+    EXPECT_FALSE(can.context_tokens || can.images || can.tools) << silent;
+  }
+}
+
+TEST(ProbeAnswers, AModelsListTellsItsContext) {
+  const std::string vllm =
+      R"({"object":"list","data":[{"id":"small","max_model_len":2048},{"id":"m/big","root":"big","max_model_len":32768},)"
+      R"({"id":"lora","max_model_len":null},{"id":"bad","max_model_len":1e99},7]})";
+  EXPECT_EQ(ParseContext(vllm, "small"), 2048);
+  EXPECT_EQ(ParseContext(vllm, "big"), 32768);
+  for (const std::string none : {"lora", "bad", "other", ""}) EXPECT_EQ(ParseContext(vllm, none), std::nullopt) << none;
+  EXPECT_EQ(ParseContext(R"({"data":[{"id":"x","owned_by":"llamacpp","meta":{"n_ctx_train":9}}]})", "llm"),
+            std::nullopt);
+  for (const std::string bad : {"", "[]", "7", R"({"data":7})", "{"}) EXPECT_EQ(ParseContext(bad, "a"), std::nullopt);
+}
+
+TEST(Abilities, AreTheOperatorsElseTheServersElseAssumed) {
+  BackendConfig backend;
+  SaidAbilities said;
+  EXPECT_EQ(ToText(AbilitiesOf(backend, {true, true, 512})),
+            "no chat, no tools (configured), no images (configured), context 512 (server)")
+      << "both need the chat API";
+  backend.api = BackendApi::kChat;
+  EXPECT_EQ(ToText(AbilitiesOf(backend, {})), "chat, tools (assumed), no images (assumed), context not known");
+  EXPECT_EQ(ToText(AbilitiesOf(backend, {false, true, 512})),
+            "chat, no tools (server), images (server), context 512 (server)");
+  backend.tools = true, backend.images = false, backend.context = 4096;
+  EXPECT_EQ(ToText(AbilitiesOf(backend, {false, true, 512})),
+            "chat, tools (configured), no images (configured), context 4096 (configured)");
+  backend = BackendConfig();
+  backend.chat_as_text = true;
+  EXPECT_EQ(ToText(AbilitiesOf(backend, {})), "chat, no tools (configured), no images (configured), context not known");
 }
 
 TEST(ProbeAnswers, ModelsAreThereOrNot) {

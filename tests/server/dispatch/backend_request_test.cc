@@ -45,6 +45,20 @@ TEST(MakeRequestBody, CarriesWhatAnAppAsksForAndGivesWayInNothingOfItsOwn) {
   EXPECT_EQ(nlohmann::json::parse(MakeRequestBody(backend, prompt, 9))["model"], "adapter-7");
 }
 
+TEST(MakeRequestBody, ChatAsTextIsParagraphsThatEndWhereTheAnswerBegins) {
+  BackendConfig backend;
+  backend.chat_as_text = true;
+  PromptBody prompt;
+  prompt.chat = true;
+  prompt.messages = {{"system", "be brief", ""}, {"user", "why?", R"({"role":"user","content":"why?"})"}};
+  auto body = nlohmann::json::parse(MakeRequestBody(backend, prompt, 9));
+  EXPECT_EQ(body["prompt"], "system: be brief\n\nuser: why?\n\nassistant:");
+  EXPECT_EQ(body.count("messages"), 0u);
+  EXPECT_EQ(body["stop"], nlohmann::json::parse(R"(["\n\nuser:"])"));
+  prompt.stop = {"a", "b", "c", "d"};
+  EXPECT_EQ(nlohmann::json::parse(MakeRequestBody(backend, prompt, 9))["stop"].size(), 4u) << "servers take no more";
+}
+
 TEST(OtherDialect, AStrictServerIsAskedInAnotherDialect) {
   PromptBody prompt;
   prompt.seed = 1;

@@ -52,8 +52,10 @@ struct FakeSink final : SessionSink {
     }
     return text;
   }
+  void SitesCan(SiteAbilities abilities) override { can.push_back(std::move(abilities)); }
   Delivery answer = Delivery::kAccepted;
   std::vector<SessionEvent> events;
+  std::vector<SiteAbilities> can;
 };
 
 class DispatcherTest : public testing::Test {
@@ -774,7 +776,7 @@ TEST_F(DispatcherTest, ASessionsNextChatQueryGoesWhereItsLastOneWasAnsweredWhile
     request.session = SessionId{session};
     request.site = sched::SiteIndex{0};
     auto prompt = std::make_shared<PromptBody>();
-    prompt->chat = true;
+    prompt->chat = request.needs.chat = true;
     request.prompt = prompt;
     request.received = request.prompt_ready = now_;
     request.deadline = MonotonicTime::Infinite();
@@ -799,6 +801,125 @@ TEST_F(DispatcherTest, ASessionsNextChatQueryGoesWhereItsLastOneWasAnsweredWhile
   EXPECT_EQ(ask(1).url, "http://one") << "though two is idle";
   EXPECT_EQ(ask(1).url, "http://two") << "one is full";
   EXPECT_EQ(ask(2).url, "http://two");
+}
+
+// Two chat servers, which say of themselves what the test wants.
+class AbleDispatcherTest : public DispatcherTest {
+ protected:
+  AbleDispatcherTest() {
+    for (BackendConfig& backend : config_.sites[0].backends) backend.api = BackendApi::kChat, backend.slots = 4;
+  }
+  void Restart(const std::string& one, const std::string& two, const std::string& models = "") {
+    props_ = {{"http://one", one}, {"http://two", two}};
+    models_ = models;
+    transport_.started.clear();
+    transport_.live.clear();
+    dispatcher_ = std::make_unique<Dispatcher>(std::make_shared<const Config>(config_), &transport_, &sink_, &metrics_,
+                                               [this](Event event) { to_engine_.push_back(std::move(event)); });
+    Round();
+  }
+  void Round() {
+    for (int step = 0; step < 4; ++step) {
+      Advance(absl::ZeroDuration());
+      for (const auto& probe : std::exchange(transport_.started, {})) {
+        AnswerProbe(probe.id, probe.path == "/props" ? props_[probe.url] : probe.path == "/v1/models" ? models_ : "");
+      }
+    }
+  }
+  // The server that it goes to; "waits", "returned".
+  std::string Ask(sched::Needs needs) {
+    DispatchRequest request;
+    request.id = QueryId{++asked_};
+    request.site = sched::SiteIndex{0};
+    auto prompt = std::make_shared<PromptBody>();
+    prompt->chat = needs.chat;
+    request.prompt = prompt;
+    request.needs = needs;
+    request.received = request.prompt_ready = now_;
+    request.deadline = MonotonicTime::Infinite();
+    transport_.started.clear();
+    const size_t returned = Returned().size();
+    dispatcher_->Start(request, now_);
+    if (!transport_.started.empty()) return transport_.started.back().url;
+    return Returned().size() > returned ? "returned" : "waits";
+  }
+  std::map<std::string, std::string> props_;
+  std::string models_;
+  uint64_t asked_ = 0;
+};
+const char kToolsProps[] =
+    R"({"default_generation_settings":{"n_ctx":4096},"modalities":{"vision":false},"chat_template_caps":{"supports_tools":true}})";
+const char kImagesProps[] =
+    R"({"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":true},"chat_template_caps":{"supports_tools":false}})";
+
+TEST_F(AbleDispatcherTest, AQueryGoesToABackendThatCanAlsoAfterAFailure) {
+  Restart(kToolsProps, kImagesProps);
+  EXPECT_EQ(Ask({true, true}), "http://one");
+  const CallId first = Last();
+  for (int k = 0; k < 2; ++k) EXPECT_EQ(Ask({true, true}), "http://one");
+  for (int k = 0; k < 3; ++k) EXPECT_EQ(Ask({true, false, true, 2048}), "http://two");
+  EXPECT_EQ(Ask({true, false, false, 4000}), "http://one");
+  EXPECT_EQ(Ask({true, true}), "waits") << "though two is not full";
+  ASSERT_EQ(Ask({true, true, true}), "returned") << "waiting cannot help";
+  EXPECT_EQ(Returned().back().error.reason, "NOT_ABLE");
+  EXPECT_NE(Returned().back().error.message.find("chat, tools, images"), std::string::npos);
+  EXPECT_EQ(Ask({true}), "http://two");
+  const size_t before = Returned().size();
+  transport_.started.clear();
+  End(first, TransportEnd::kConnectFailed, "gone");
+  ASSERT_EQ(transport_.started.size(), 1u) << "two has room, and cannot";
+  EXPECT_EQ(transport_.started[0].url, "http://one") << "the one that waited";
+  EXPECT_EQ(Returned().size(), before + 1);
+  EXPECT_NE(Returned().back().error.reason, "NOT_ABLE") << "one failed, and that is the reason";
+}
+
+TEST_F(AbleDispatcherTest, TheEngineAndTheSessionsHearWhatTheSiteCan) {
+  Restart(kToolsProps, kImagesProps);
+  const sched::Contexts contexts = LastHealth().contexts;
+  EXPECT_EQ(contexts[sched::Needs{}.Set()], 4096);
+  EXPECT_EQ(contexts[(sched::Needs{true, true}).Set()], 4096);
+  EXPECT_EQ(contexts[(sched::Needs{true, false, true}).Set()], 2048);
+  EXPECT_EQ(contexts[(sched::Needs{true, true, true}).Set()], sched::kCannot);
+  ASSERT_FALSE(sink_.can.empty());
+  ASSERT_EQ(sink_.can.back()[0].size(), 2u);
+  EXPECT_EQ(ToText(sink_.can.back()[0][0]), "chat, tools (server), no images (server), context 4096 (server)");
+  const BackendRow row = dispatcher_->Backends()[0][1];
+  EXPECT_EQ(ToText(row.abilities), "chat, no tools (server), images (server), context 2048 (server)");
+  Config next = config_;  // what the operator says comes first, and at once
+  next.sites[0].backends[0].images = true;
+  next.sites[0].backends[1].presence.drained = true;
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  EXPECT_EQ(LastHealth().contexts[(sched::Needs{true, true, true}).Set()], 4096);
+  ASSERT_EQ(sink_.can.back()[0].size(), 2u) << "one that is drained comes back";
+  EXPECT_TRUE(sink_.can.back()[0][0].images);
+}
+
+TEST_F(AbleDispatcherTest, AListedContextCountsWherePropsTellNone) {
+  const std::string models = R"({"data":[{"id":"llm","max_model_len":1000}]})";
+  Restart("", kToolsProps, models);
+  EXPECT_EQ(dispatcher_->Backends()[0][0].abilities.context_tokens, 1000);
+  EXPECT_EQ(dispatcher_->Backends()[0][1].abilities.context_tokens, 4096);
+  EXPECT_EQ(Ask({true, false, false, 1001}), "http://two");
+  models_ = R"({"data":[{"id":"llm","max_model_len":5000}]})";  // another server, with a longer one
+  for (int k = 0; k < 3; ++k) {
+    Advance(absl::Seconds(2));
+    for (const auto& probe : std::exchange(transport_.started, {})) End(probe.id, TransportEnd::kConnectFailed, "");
+  }
+  Advance(absl::Seconds(2));
+  Round();
+  EXPECT_EQ(dispatcher_->Backends()[0][0].abilities.context_tokens, 5000);
+}
+
+TEST_F(AbleDispatcherTest, ChatGoesToACompletionsServerOnlyWhereTheOperatorAskedForIt) {
+  for (BackendConfig& backend : config_.sites[0].backends) backend.api = BackendApi::kCompletions;
+  Restart("", "");
+  EXPECT_EQ(Ask({true}), "returned");
+  EXPECT_EQ(Ask({}).substr(0, 7), "http://");
+  config_.sites[0].backends[1].chat_as_text = true;
+  Restart("", "");
+  EXPECT_EQ(Ask({true}), "http://two");
+  EXPECT_EQ(transport_.started.back().path, "/v1/completions");
+  EXPECT_EQ(Ask({true, true}), "returned") << "tools have no place in a text";
 }
 
 TEST_F(DispatcherTest, OurOwnRequestsInAServersMetricsAreNotSomebodyElses) {

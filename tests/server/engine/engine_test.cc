@@ -425,6 +425,121 @@ TEST_F(TwoSitesTest, FailoverTakesAnotherSitesSlotAndGivesTheFirstBack) {
   EXPECT_TRUE(engine_->idle());
 }
 
+SiteHealth Able(SiteIndex site, const std::vector<std::pair<sched::Needs, int>>& servers) {
+  SiteHealth health{site, static_cast<int>(servers.size()), 4};
+  health.contexts.fill(sched::kCannot);
+  for (const auto& [can, context] : servers) {
+    for (size_t set = 0; set < health.contexts.size(); ++set) {
+      if ((set & ~can.Set()) == 0) health.contexts[set] = std::max(health.contexts[set], context);
+    }
+  }
+  return health;
+}
+constexpr sched::Needs kText{}, kChatOnly{true}, kTools{true, true}, kImages{true, false, true},
+    kBoth{true, true, true};
+
+class AbleTest : public EngineTest {
+ protected:
+  AbleTest() {
+    config_.sites[0].backends[0].api = BackendApi::kChat;
+    config_.sites.push_back(config_.sites[0]);
+    config_.sites[1].name = "b";
+    Restart();
+  }
+  void Can(std::vector<std::pair<sched::Needs, int>> a, std::vector<std::pair<sched::Needs, int>> b) {
+    engine_->Handle(Able(SiteIndex{0}, a), now_);
+    engine_->Handle(Able(SiteIndex{1}, b), now_);
+  }
+  QueryId Ask(sched::Needs needs, double uncertainty = 0.5, bool must = false, bool inline_prompt = false) {
+    SubmitQuery submit;
+    submit.session = SessionId{1};
+    submit.id = QueryId{++asked_};
+    submit.query_id = "q";
+    submit.meta.uncertainty = uncertainty;
+    submit.meta.must_offload = must;
+    submit.meta.needs = needs;
+    submit.meta.prompt_bits = inline_prompt ? 0 : 800;
+    submit.meta.prompt_tokens = 20;
+    submit.meta.max_output_tokens = 10;
+    submit.meta.local_delay_s = 100;
+    if (inline_prompt) submit.inline_prompt = std::make_shared<PromptBody>();
+    submit.received = now_;
+    engine_->Handle(std::move(submit), now_);
+    Advance(300 * kMs);  // past mandatory_wait, too
+    return QueryId{asked_};
+  }
+  const DecisionEvent Last() const { return sink_.Decisions().back(); }
+  uint64_t asked_ = 100;
+};
+
+TEST_F(AbleTest, AQueryGoesOnlyWhereOneServerCanAllThatItNeeds) {
+  Can({{kTools, 4096}, {kImages, 32768}}, {{kBoth, 2048}});
+  Ask({true, true, false, 3000});
+  EXPECT_EQ(Last().site, SiteIndex{0});
+  Ask({true, true, true, 2048});
+  EXPECT_EQ(Last().site, SiteIndex{1}) << "a has one server of each";
+  Ask({true, true, true, 2049});
+  EXPECT_EQ(Last().verdict, Verdict::kLocal);
+  EXPECT_EQ(Last().reason, Reason::kNotAble);
+  Ask({true, true, false, 5000});
+  EXPECT_EQ(Last().reason, Reason::kNotAble) << "the long context is a server's without tools";
+  Ask({true, true, true, 4000}, 1.0);
+  EXPECT_EQ(Last().reason, Reason::kNotAble) << "forced, and has a local model";
+  Can({{kTools, 4096}}, {{kBoth, 4096}});
+  Ask({true, true, true, 2049});
+  EXPECT_EQ(Last().site, SiteIndex{1});
+}
+
+TEST_F(AbleTest, WhoMustOffloadHearsWhatIsMissing) {
+  Can({{kTools, 4096}}, {{kChatOnly, 8192}});
+  const auto missing = [&](sched::Needs needs) {
+    Ask(needs, 0.5, true);
+    const auto* failed = std::get_if<FailedEvent>(&sink_.events.back().second);
+    if (failed == nullptr) return std::string("not failed");
+    EXPECT_EQ(failed->error.reason, "NOT_ABLE");
+    EXPECT_EQ(failed->error.code, ErrorCode::kFailedPrecondition);
+    EXPECT_FALSE(failed->answer_locally) << "it has no local model";
+    return failed->error.message;
+  };
+  EXPECT_EQ(missing({true, false, true, 100}), "query: needs images, which no server of a site that is up can");
+  EXPECT_EQ(
+      missing({true, false, false, 9000}),
+      "query: needs 9000 tokens of context, which no server of a site that is up can (the longest context is 8192)");
+  EXPECT_EQ(missing({true, true, false, 5000}),
+            "query: needs chat, tools, 5000 tokens of context, and no server of a site that is up can all of it");
+  EXPECT_EQ(missing({true, true, false, 4000}), "not failed");
+  EXPECT_EQ(sink_.Decisions().size(), 1u) << "those that failed had none";
+  EXPECT_EQ(Status().pending, 0);
+}
+
+TEST_F(AbleTest, WhatThePromptNeedsCountsFromThenOn) {
+  Can({{kText, 4096}}, {{kTools, 4096}});
+  engine_->Handle(SiteHealth{SiteIndex{1}, 0, 0}, now_);
+  auto prompt = std::make_shared<PromptBody>();
+  prompt->chat = prompt->tools = true;
+  const QueryId id = Ask({}, 0.5);
+  ASSERT_EQ(Last().site, SiteIndex{0}) << "it does not say that it needs tools";
+  Can({{kText, 4096}}, {{kTools, 4096}});
+  engine_->Handle(PromptReady{id, prompt}, now_);
+  ASSERT_EQ(dispatch_.started.size(), 1u);
+  EXPECT_TRUE(dispatch_.started[0].needs.tools);
+  QueryReturned returned{dispatch_.started.back()};
+  engine_->Handle(std::move(returned), now_);
+  ASSERT_EQ(dispatch_.started.size(), 2u) << "the other site can";
+  EXPECT_EQ(dispatch_.started[1].site, SiteIndex{1});
+}
+
+TEST_F(AbleTest, FailoverGoesOnlyToASiteThatCan) {
+  Can({{kTools, 4096}}, {{kChatOnly, 4096}});
+  auto prompt = std::make_shared<PromptBody>();
+  prompt->chat = prompt->tools = true;
+  const QueryId id = Ask({true, true});
+  engine_->Handle(PromptReady{id, prompt}, now_);
+  engine_->Handle(QueryReturned{dispatch_.started.back()}, now_);
+  EXPECT_EQ(dispatch_.started.size(), 1u);
+  EXPECT_TRUE(std::holds_alternative<FailedEvent>(sink_.events.back().second));
+}
+
 TEST_F(TwoSitesTest, AFailoverIsNoSampleOfAnybodysSpeed) {
   ReturnLast();
   engine_->Handle(QueryDone{running_, DispatchOutcome::kCompleted, 4, ServedSample{1, 10, 4}}, now_);

@@ -237,6 +237,29 @@ TEST_F(SessionCoreTest, WelcomeSaysWhatTheDeviceMustKnow) {
   EXPECT_EQ(welcome.sites(0).uplink(), v1::SiteInfo::UPLINK_MEASURED);
 }
 
+TEST_F(SessionCoreTest, DevicesHearWhatSitesCanAndWhenThatChanges) {
+  Abilities can{true, true, false, 4096, AbilityFrom::kAssumed, AbilityFrom::kServer, AbilityFrom::kConfigured};
+  registry_.SitesCan({{can, {}}});
+  Send(HelloFrame());
+  const v1::SiteInfo site = Next().welcome().sites(0);
+  ASSERT_EQ(site.abilities_size(), 2);
+  EXPECT_EQ(site.abilities(0).ShortDebugString(),
+            "chat: true tools: true tools_from: FROM_ASSUMED images_from: FROM_SERVER context_tokens: 4096 "
+            "context_from: FROM_CONFIGURED");
+  can.images = true;
+  registry_.SitesCan({{can}});
+  const v1::ServerFrame told = Next();
+  ASSERT_EQ(told.sites().sites_size(), 1);
+  EXPECT_TRUE(told.sites().sites(0).abilities(0).images());
+  registry_.SitesCan({{can}});  // nothing new: nobody is told
+  Config other = OneSite();
+  other.sites[0].name = "b";
+  registry_.SetConfig(std::make_shared<const Config>(other));
+  const v1::ServerFrame moved = Next();
+  EXPECT_EQ(moved.sites().sites(0).name(), "b");
+  EXPECT_EQ(moved.sites().sites(0).abilities_size(), 0) << "what a could is not known of b";
+}
+
 TEST_F(SessionCoreTest, EveryFrameBeforeHelloIsRefusedAndTheSessionGoesOn) {
   v1::DeviceFrame outcome;
   outcome.mutable_outcome()->set_query_id("q");

@@ -154,6 +154,40 @@ TEST(DecodePrompt, WhatAnOpenAiRequestHoldsGoesThroughAsFarAsAllowed) {
   EXPECT_EQ(wrong(prompt, true), "");
 }
 
+TEST(DecodeQuery, WhatItNeedsIsWhatItSaysAndWhatItsInlinePromptHas) {
+  const auto needs = [](const v1::Query& query) {
+    QueryMeta meta;
+    std::shared_ptr<const PromptBody> prompt;
+    const auto error = DecodeQuery(query, Config(), &meta, &prompt);
+    return error ? error->message : ToString(meta.needs);
+  };
+  v1::Query query = GoodQuery();
+  query.set_uncertainty(0.5);
+  query.set_prompt_tokens(100);
+  query.set_max_output_tokens(0);
+  EXPECT_EQ(needs(query), "100 tokens of context") << "the limit on an answer is no need";
+  query.set_max_output_tokens(28);
+  query.set_needs_tools(true);
+  query.set_needs_images(true);
+  query.set_prompt_kind(v1::PROMPT_KIND_CHAT);
+  EXPECT_EQ(needs(query), "chat, tools, images, 128 tokens of context");
+  query.clear_needs_tools();
+  query.clear_needs_images();
+  query.clear_prompt_bits();
+  v1::Prompt& prompt = *query.mutable_inline_prompt();
+  v1::ChatMessage& message = *prompt.mutable_chat()->add_messages();
+  message.set_json(R"({"role":"user","content":"hi"})");
+  EXPECT_EQ(needs(query), "chat, 128 tokens of context");
+  prompt.set_options_json(R"({"tools":[{}]})");
+  EXPECT_EQ(needs(query), "chat, tools, 128 tokens of context") << "an Ask need not say so";
+  prompt.clear_options_json();
+  message.set_json(
+      R"({"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]})");
+  EXPECT_EQ(needs(query), "chat, images, 128 tokens of context");
+  message.set_json(R"({"role":"tool","tool_call_id":"c","content":"4"})");
+  EXPECT_EQ(needs(query), "chat, tools, 128 tokens of context");
+}
+
 TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   Config config;
   for (const char* name : {"a", "b", "c", "d"}) {

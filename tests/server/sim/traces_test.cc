@@ -183,6 +183,23 @@ TEST_F(TracedRunTest, WhatIsLearnedIsCloserThanWhatWasConfigured) {
               1 / kSlowdown - 1, 0.1);
 }
 
+TEST_F(TracedRunTest, LongPromptsGoWhereTheContextIsLong) {
+  options_.contexts = {1200, 100000};
+  const auto mixed = SimulateRun(options_);
+  ASSERT_TRUE(mixed.ok()) << mixed.status();
+  EXPECT_EQ(mixed->local.count("NOT_ABLE"), 0u) << "one of the two can";
+  options_.contexts = {1200, 1200};
+  const auto shorter = SimulateRun(options_);
+  ASSERT_TRUE(shorter.ok()) << shorter.status();
+  EXPECT_GT(shorter->local.at("NOT_ABLE"), 300u);
+  EXPECT_LT(shorter->edge_s.size(), mixed->edge_s.size());
+  EXPECT_EQ(shorter->local_s.size() + shorter->edge_s.size(), shorter->asked);
+  options_.contexts = {1200};
+  EXPECT_EQ(SimulateRun(options_).status().message(), "context: 1 numbers for 2 sites");
+  options_.contexts = {1200, 0};
+  EXPECT_EQ(SimulateRun(options_).status().message(), "context: 0 is not in 1..100000000");
+}
+
 TEST_F(TracedRunTest, EachPolicyHasTheSameQuestions) {
   const std::vector<std::string> policies = {"goa", "all-local", "goa"};
   const auto reports = SimulateRuns(options_, policies);
