@@ -9,6 +9,7 @@ packages=(
   libgtest-dev libgmock-dev
 )
 [ "${1:-}" = package ] && packages+=(debootstrap)
+[ "${1:-}" = machine ] && packages+=(debootstrap qemu-system-x86 e2fsprogs)
 [ "${1:-}" = container ] && packages+=(debootstrap buildah)
 # For tests/check.sh: clients in another language, promtool, nginx before and behind goad, clang-tidy, clang-format.
 [ "${1:-}" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
