@@ -176,6 +176,13 @@ std::optional<ApiError> ReadAppCall(const std::string& body, bool chat, AppCall*
   return std::nullopt;
 }
 
+std::string AppsOwnBody(const AppCall& call, const std::string& local_model) {
+  nlohmann::json body = call.request;
+  if (!local_model.empty()) body["model"] = local_model;
+  if (call.stream) body["stream_options"] = {{"include_usage", true}};
+  return Dump(body);
+}
+
 std::string LocalBody(const AppCall& call, const std::string& local_model, int candidates) {
   nlohmann::json body = call.request;
   if (!local_model.empty()) body["model"] = local_model;

@@ -221,9 +221,13 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
   LocalModel model;
   if (local_ != nullptr) {
     const int candidates = route == Route::kLocal ? 0 : facts().candidates;
-    model = [this, chat, body = LocalBody(running->call, local_model, candidates), logprobs = running->call.logprobs,
+    model = [this, chat, body = LocalBody(running->call, local_model, candidates),
+             own_body = AppsOwnBody(running->call, local_model), logprobs = running->call.logprobs,
              failure = running->failure](LocalOutput& output) {
-      return local_->Run(chat, body, logprobs, output, failure.get());
+      const LocalEnd end = local_->Run(chat, body, logprobs, output, failure.get());
+      if (!absl::IsInvalidArgument(end.status)) return end;
+      *failure = {};
+      return local_->Run(chat, own_body, logprobs, output, failure.get());
     };
   }
   Query query = running->call.query;
