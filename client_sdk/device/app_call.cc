@@ -96,8 +96,10 @@ absl::Status FillQuery(const AppCall& call, Query* query) {
   if (call.chat) {
     for (const auto& message : request["messages"]) query->messages_json.push_back(Dump(message));
     query->reasoning = true;
-  } else if (request["prompt"].is_string()) {
-    query->prompt = request["prompt"].get<std::string>();
+  } else if (const auto& prompt = request["prompt"]; prompt.is_string()) {
+    query->prompt = prompt.get<std::string>();
+  } else if (prompt.is_array() && prompt.size() == 1 && prompt[0].is_string()) {
+    query->prompt = prompt[0].get<std::string>();
   } else {
     return bad("prompt: goad takes one text");
   }

@@ -27,14 +27,19 @@ std::string Event(const std::string& data) { return absl::StrCat("data: ", data,
 ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
   ApiError error{502, "api_error", answer.why_local, "", ""};
   error.message = absl::StrCat("no answer: ", answer.why_local, answer.detail.empty() ? "" : ": ", answer.detail);
-  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "INVALID_ARGUMENT" ||
-      answer.why_local == "PROMPT_REFUSED") {
+  // The request's own fault: says the SDK, goad (an option that its operator does not pass on), the edge's server.
+  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "OUT_OF_RANGE" ||
+      answer.why_local == "BACKEND_REFUSED") {
     error.status = 400;
     error.type = "invalid_request_error";
   } else if (answer.why_local != "LOCAL_FAILED") {
     error.status = 503;
   }
-  if (failure.status >= 400 && failure.status < 500) error.status = failure.status;
+  // What the local server refuses is handed on, but for its key, which is not the app's.
+  if (failure.status >= 400 && failure.status < 500 && failure.status != 401 && failure.status != 403) {
+    error.status = failure.status;
+    error.type = failure.status == 429 ? "rate_limit_exceeded" : "invalid_request_error";
+  }
   return error;
 }
 
