@@ -209,6 +209,11 @@ std::optional<ApiError> Service::RouteOf(const AppCall& call, const httplib::Req
   return std::nullopt;
 }
 
+// Read by an app that is still there: goad-device ends before its answer.
+void Service::GivenUp(httplib::Response& response) {
+  Refuse({503, "api_error", "stopping", "goad-device is being stopped", ""}, "gone", response);
+}
+
 void Service::Complete(const httplib::Request& request, httplib::Response& response, bool chat) {
   AppCall call;
   if (const auto error = ReadAppCall(request.body, chat, &call)) return Refuse(*error, "request", response);
@@ -243,7 +248,7 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
 
   std::optional<AnswerPiece> first;
   while (!(first = answering.Next(kLookAtApp)) && !answering.ended()) {
-    if (AppListener::AppGone()) return;
+    if (AppListener::AppGone()) return GivenUp(response);
   }
   const bool edge = answering.source() == Answer::Source::kEdge;
   const Answer& answer = answering.answer();
@@ -266,7 +271,7 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
 
   for (auto piece = std::move(first); piece || !answering.ended(); piece = answering.Next(kLookAtApp)) {
     if (piece) running->json->Add(*piece);
-    if (AppListener::AppGone()) return;
+    if (AppListener::AppGone()) return GivenUp(response);
   }
   if (answer.source == Answer::Source::kNone) {
     metrics_.Refused("no_answer");
