@@ -23,6 +23,11 @@ std::string NewId() {
 
 std::string Event(const std::string& data) { return absl::StrCat("data: ", data, "\n\n"); }
 
+ApiError TooLarge() {
+  return {413, "invalid_request_error", "too_large",
+          absl::StrCat("the request has more than ", kMostRequestBytes, " bytes"), ""};
+}
+
 // What the app gets when there is no whole answer.
 ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
   ApiError error{502, "api_error", answer.why_local, "", ""};
@@ -107,6 +112,8 @@ void Service::AddRoutes(AppListener* listener) {
                     "origin");
     if (request.has_header("Content-Encoding"))  // httplib would unpack it without a bound
       return refuse({415, "invalid_request_error", "", "Content-Encoding: is not taken here", ""}, "encoding");
+    if (request.get_header_value<uint64_t>("Content-Length") > kMostRequestBytes)  // httplib would read it all first
+      return refuse(TooLarge(), "too_large");
     if (request.path == "/health" || Authorized(request)) return Handled::Unhandled;
     return refuse({401, "authentication_error", "invalid_api_key",
                    "the API key is missing or wrong; want Authorization: Bearer KEY", ""},
@@ -132,9 +139,7 @@ void Service::AddRoutes(AppListener* listener) {
               absl::StrCat("no such thing here: ", request.method, " ", request.path.substr(0, 200)), ""},
              "unknown_url", response);
     } else if (response.status == 413) {
-      Refuse({413, "invalid_request_error", "too_large",
-              absl::StrCat("the request has more than ", kMostRequestBytes, " bytes"), ""},
-             "too_large", response);
+      Refuse(TooLarge(), "too_large", response);
     } else {
       Refuse({response.status, "invalid_request_error", "bad_request",
               "this is no HTTP request that is understood here", ""},
