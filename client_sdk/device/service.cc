@@ -248,7 +248,7 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
   Query query = running->call.query;
   if (const auto limits = client_->limits(); limits && limits->max_output_tokens > 0)
     query.max_output_tokens = std::min(query.max_output_tokens, limits->max_output_tokens);
-  running->answering = runtime_->Begin(std::move(query), std::move(model), route);
+  running->answering = runtime_->Begin(std::move(query), std::move(model), route, !running->call.stream);
   Answering& answering = *running->answering;
 
   std::optional<AnswerPiece> first;
