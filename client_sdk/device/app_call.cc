@@ -58,6 +58,19 @@ std::optional<int> IntIn(const nlohmann::json& value, int least, int most) {
   return static_cast<int>(number);
 }
 
+// At least so many values are in it. Of what is no JSON any number.
+size_t Values(const std::string& json) {
+  size_t values = 1;
+  bool text = false;
+  for (size_t k = 0; k < json.size(); ++k) {
+    const char c = json[k];
+    if (c == '"') text = !text;
+    if (text && c == '\\') ++k;
+    if (!text && (c == ',' || c == '[' || c == '{')) ++values;
+  }
+  return values;
+}
+
 // A value that is null is one that was not given, as in OpenAI's API.
 bool Given(const nlohmann::json& value) { return !value.is_null(); }
 
@@ -150,6 +163,8 @@ std::optional<ApiError> ReadAppCall(const std::string& body, bool chat, AppCall*
   call->chat = chat;
   if (const absl::Status bounded = openai::CheckJson(body, kMostRequestBytes, kMostRequestDepth); !bounded.ok())
     return Invalid("", absl::StrCat("the request: ", std::string(bounded.message())));
+  if (Values(body) > kMostRequestValues)
+    return Invalid("", absl::StrCat("the request: has more than ", kMostRequestValues, " values in it"));
   call->request = nlohmann::json::parse(body, nullptr, false);
   if (call->request.is_discarded()) return Invalid("", "the request is no JSON");
   if (!call->request.is_object()) return Invalid("", "the request is no JSON object");

@@ -15,6 +15,7 @@ namespace goad::device {
 
 inline constexpr size_t kMostRequestBytes = 16 << 20;
 inline constexpr int kMostRequestDepth = 64;
+inline constexpr size_t kMostRequestValues = 65536;  // each takes some hundred bytes, in each copy of a request
 
 struct AppCall {
   bool chat = false;
