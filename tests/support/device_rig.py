@@ -72,6 +72,8 @@ def metric(url, name, *labels):
 class Rig:
     def __init__(self, build, name):
         self.build = os.path.abspath(build)
+        # Sanitizers take memory and time of their own.
+        self.sanitized = re.search(r"^GOAD_SANITIZE:\w+=.+$", open(f"{self.build}/CMakeCache.txt").read(), re.M) is not None
         self.work = tempfile.mkdtemp(prefix=f"goad-{name}-")
         self.started = []
         atexit.register(self.stop_all)
@@ -106,8 +108,7 @@ class Rig:
         return process, url
 
     def write_goad_config(self, sites, **more):
-        self.goad_port = free_port()
-        # Held until the first goad has it: one that is started again must find the same address.
+        self.goad_port = free_port()  # the same for each goad that follows
         config = {"listen": {"address": f"127.0.0.1:{self.goad_port}"}, "admin": {"address": ""}, "metrics": {"address": "127.0.0.1:0"}, "sites": sites, **more}
         with open(f"{self.work}/goad.yaml", "w") as out:
             json.dump(config, out)  # JSON is YAML
