@@ -2,13 +2,13 @@
 // openai_npm_test.py runs it against goad-device and against the llama-server behind it, and compares.
 //
 //   node suite.mjs BASE_URL MODEL   with QUESTION, OWN_MODEL, SLOT_URLS (of the llama-servers behind it) and KEY (empty = none is asked for) in the environment;
-//                                   ONLY = one case
+//                                   RETRIES that the client may make after a lost connection and the like; ONLY = one case
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
 
 const [baseURL, model] = process.argv.slice(2);
 const { QUESTION: question, SLOT_URLS = '' } = process.env;
-const client = new OpenAI({ baseURL, apiKey: process.env.KEY || 'none', maxRetries: 0, timeout: 60000 });
+const client = new OpenAI({ baseURL, apiKey: process.env.KEY || 'none', maxRetries: Number(process.env.RETRIES), timeout: 60000 });
 const user = (content) => [{ role: 'user', content }];
 const sure = { model, temperature: 0, max_tokens: 8 };
 const where = {
