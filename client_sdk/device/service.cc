@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <random>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -52,7 +53,10 @@ ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
 
 struct Service::Running {
   Running(Service* to, AppCall asked) : service(to), call(std::move(asked)) { service->metrics_.Began(); }
-  ~Running() {
+  ~Running() { Leave(); }
+  // Before its app knows that the answer has ended, and asks the next thing.
+  void Leave() {
+    if (std::exchange(left, true)) return;
     if (answering != nullptr) service->metrics_.Ended(answering->source(), answering->answer(), first_piece_s);
     --service->running_;
   }
@@ -62,6 +66,7 @@ struct Service::Running {
   const AppCall call;
   const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   double first_piece_s = -1;
+  bool left = false;
   const std::shared_ptr<LocalFailure> failure = std::make_shared<LocalFailure>();
   std::unique_ptr<Answering> answering;
   std::optional<AnswerJson> json;
@@ -303,6 +308,7 @@ void Service::Stream(std::shared_ptr<Running> running, AnswerPiece first, const 
       if (running->call.include_usage) last += Event(json.UsageChunk(answer));
       last += Event("[DONE]");
     }
+    running->Leave();
     if (!write(last)) return false;
     sink.done();
     return true;

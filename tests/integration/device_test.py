@@ -102,6 +102,11 @@ def at_once(field):
             if check_all:
                 raise AssertionError(f"refused or lost: {check_all}")
             longest = max(longest, *(a.took_s for a in answers))
+
+        def goes_on(k):  # on a new connection as soon as it has its answer
+            return [ask(field.url, question_request(SURE[k], True, "local")).status for _ in range(15)]
+        statuses = [status for of_one in apps.map(goes_on, range(64)) for status in of_one]
+    check(set(statuses) == {200}, f"64 that ask without a pause, {len(statuses)} questions: {statuses.count(429)} refused")
     check(longest < 2 * field.small_s and (field.rig.sanitized or peak_rss_mb(field.device) < 60), f"5 times 64 at once: none refused, none lost, longest answer {longest * 1e3:.0f} ms, {peak_rss_mb(field.device):.1f} MB at most")
 
 
