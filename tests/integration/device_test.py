@@ -287,6 +287,21 @@ def looks(field):
     check(True, "SIGTERM as soon as it says that it is ready: 0, ten times")
 
 
+def stopping(field):
+    """SIGTERM while the local server hangs: after ten seconds whoever still waits is told so."""
+    device, url = field.start_device("stopping.log")
+    field.local_process.send_signal(signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor(2) as apps:
+        waiting = [apps.submit(ask, url, question_request(SURE[0], stream, "local")) for stream in (False, True)]
+        wait_for("both run", lambda: metric(url + "/metrics", "goad_device_running_requests") == 2)
+        device.terminate()
+        answers = [one.result() for one in waiting]
+    check(device.wait(15) == 0, "SIGTERM with answers under way: 0")
+    field.local_process.send_signal(signal.SIGCONT)
+    for answer in answers:
+        check(answer.status == 503 and answer.error["code"] == "stopping" and 9 < answer.took_s < 12, f"they were told: {answer.status} {answer.error['message']}")
+
+
 def live_margins(field):
     """All 2,000 questions as they are now beside what was recorded of them, and how many of the answers are right."""
     begin = time.monotonic()
@@ -309,7 +324,7 @@ def live_margins(field):
     check(abs(right / 500 - recorded_right) <= half, "accuracy is within the recorded run's interval")
 
 
-PARTS = {"who_answers": who_answers, "at_once": at_once, "bad_apps": device_apps.bad_apps, "leaving": leaving, "looks": looks, "door": door, "keys": keys, "live_margins": live_margins,
+PARTS = {"who_answers": who_answers, "at_once": at_once, "bad_apps": device_apps.bad_apps, "leaving": leaving, "looks": looks, "door": door, "keys": keys, "stopping": stopping, "live_margins": live_margins,
          "stopped_goad": stopped_goad, "killed_goad": killed_goad, "killed_local": killed_local}
 
 
