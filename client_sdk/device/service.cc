@@ -33,8 +33,9 @@ ApiError TooLarge() {
 ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
   ApiError error{502, "api_error", answer.why_local, "", ""};
   error.message = absl::StrCat("no answer: ", answer.why_local, answer.detail.empty() ? "" : ": ", answer.detail);
-  // The request's own fault: says the SDK, goad (an option that its operator does not pass on), the edge's server.
-  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "OUT_OF_RANGE" ||
+  // The request's own fault: says the SDK, goad (an option that its operator does not pass on; more than any server
+  // can), the edge's server.
+  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "OUT_OF_RANGE" || answer.why_local == "NOT_ABLE" ||
       answer.why_local == "BACKEND_REFUSED") {
     error.status = 400;
     error.type = "invalid_request_error";

@@ -18,8 +18,8 @@ const where = {
 };
 const places = { type: 'json_schema', json_schema: { name: 'place', strict: true, schema: {
   type: 'object', properties: { place: { enum: ['park', 'kitchen'] } }, required: ['place'], additionalProperties: false } } };
-// Some thousand tokens, whatever the model would like to say.
-const long = { model, temperature: 0, max_tokens: 3000, messages: user(question), response_format: { type: 'json_schema', json_schema: { name: 'list', schema: {
+// As many tokens as the models hold, whatever the model would like to say.
+const long = { model, temperature: 0, max_tokens: 380, messages: user(question), response_format: { type: 'json_schema', json_schema: { name: 'list', schema: {
   type: 'array', minItems: 500, maxItems: 500, items: { enum: ['bedroom', 'cellar', 'garden', 'kitchen'] } } } } };
 
 const all = async (stream) => {
