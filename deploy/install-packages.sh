@@ -14,6 +14,8 @@ packages=(
 # For tests/check.sh: clients in another language, promtool, nginx before and behind goad, clang-tidy, clang-format.
 [ "${1:-}" = fuzz ] && packages+=(clang-14 libclang-rt-14-dev)
 [ "${1:-}" = tests ] && packages+=(python3-grpcio python3-grpc-tools prometheus nginx-light clang-tidy-14 clang-format-14)
+# The official OpenAI client runs on node; a newer one than Debian's, as others package it, brings its own npm.
+if [ "${1:-}" = tests ] && ! { command -v node && command -v npm; } > /dev/null; then packages+=(nodejs npm); fi
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test.
 #
-#   tests/check.sh          everything: layers, format, tidy, all tests, the real llama-server among them
+#   tests/check.sh          everything: layers, format, tidy, all tests, the real llama-server and the OpenAI client from npm among them
 #   tests/check.sh quick    build and tests without the real llama-server
 #   tests/check.sh asan     all tests under AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)
 #   tests/check.sh tsan     all tests under ThreadSanitizer (build-tsan/)
@@ -48,6 +48,12 @@ format() {
   echo "format: ${#files[@]} files"
 }
 
+# Not a ctest, which would not show why it was skipped: the client comes from npm's registry.
+openai_npm() {
+  step "the official OpenAI client (npm)"
+  tests/integration/openai_npm_test.py build || [ $? = 77 ]
+}
+
 build() {  # DIR, cmake arguments...
   local dir=$1
   shift
@@ -87,7 +93,7 @@ case $what in
   quick)
     build build
     step "tests"
-    ctest --test-dir build --output-on-failure -j2 -E real_llm
+    ctest --test-dir build --output-on-failure -j2 -E 'real_llm|device_test'
     ;;
   all)
     layers
@@ -96,6 +102,7 @@ case $what in
     tidy
     step "tests"
     GOAD_SIM_RUNS=300 ctest --test-dir build --output-on-failure -j2
+    openai_npm
     ;;
 esac
 echo "tests/check.sh $what: passed"

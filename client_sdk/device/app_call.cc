@@ -58,6 +58,19 @@ std::optional<int> IntIn(const nlohmann::json& value, int least, int most) {
   return static_cast<int>(number);
 }
 
+// At least so many values are in it. Of what is no JSON any number.
+size_t Values(const std::string& json) {
+  size_t values = 1;
+  bool text = false;
+  for (size_t k = 0; k < json.size(); ++k) {
+    const char c = json[k];
+    if (c == '"') text = !text;
+    if (text && c == '\\') ++k;
+    if (!text && (c == ',' || c == '[' || c == '{')) ++values;
+  }
+  return values;
+}
+
 // A value that is null is one that was not given, as in OpenAI's API.
 bool Given(const nlohmann::json& value) { return !value.is_null(); }
 
@@ -96,8 +109,10 @@ absl::Status FillQuery(const AppCall& call, Query* query) {
   if (call.chat) {
     for (const auto& message : request["messages"]) query->messages_json.push_back(Dump(message));
     query->reasoning = true;
-  } else if (request["prompt"].is_string()) {
-    query->prompt = request["prompt"].get<std::string>();
+  } else if (const auto& prompt = request["prompt"]; prompt.is_string()) {
+    query->prompt = prompt.get<std::string>();
+  } else if (prompt.is_array() && prompt.size() == 1 && prompt[0].is_string()) {
+    query->prompt = prompt[0].get<std::string>();
   } else {
     return bad("prompt: goad takes one text");
   }
@@ -148,6 +163,8 @@ std::optional<ApiError> ReadAppCall(const std::string& body, bool chat, AppCall*
   call->chat = chat;
   if (const absl::Status bounded = openai::CheckJson(body, kMostRequestBytes, kMostRequestDepth); !bounded.ok())
     return Invalid("", absl::StrCat("the request: ", std::string(bounded.message())));
+  if (Values(body) > kMostRequestValues)
+    return Invalid("", absl::StrCat("the request: has more than ", kMostRequestValues, " values in it"));
   call->request = nlohmann::json::parse(body, nullptr, false);
   if (call->request.is_discarded()) return Invalid("", "the request is no JSON");
   if (!call->request.is_object()) return Invalid("", "the request is no JSON object");
@@ -174,6 +191,13 @@ std::optional<ApiError> ReadAppCall(const std::string& body, bool chat, AppCall*
   if (auto error = ReadLogprobsWanted(call)) return error;
   call->offloadable = FillQuery(*call, &call->query);
   return std::nullopt;
+}
+
+std::string AppsOwnBody(const AppCall& call, const std::string& local_model) {
+  nlohmann::json body = call.request;
+  if (!local_model.empty()) body["model"] = local_model;
+  if (call.stream) body["stream_options"] = {{"include_usage", true}};
+  return Dump(body);
 }
 
 std::string LocalBody(const AppCall& call, const std::string& local_model, int candidates) {

@@ -15,6 +15,7 @@ namespace goad::device {
 
 inline constexpr size_t kMostRequestBytes = 16 << 20;
 inline constexpr int kMostRequestDepth = 64;
+inline constexpr size_t kMostRequestValues = 65536;  // each takes some hundred bytes, in each copy of a request
 
 struct AppCall {
   bool chat = false;
@@ -34,6 +35,8 @@ std::optional<ApiError> ReadAppCall(const std::string& body, bool chat, AppCall*
 // The request for the local server: the app's, streamed, with usage, and with `candidates` log-probabilities a token
 // (0 = only those that the app asks for).
 std::string LocalBody(const AppCall& call, const std::string& local_model, int candidates);
+// The app's own one, for a server that refuses that: llama-server gives no log-probabilities of streamed tool calls.
+std::string AppsOwnBody(const AppCall& call, const std::string& local_model);
 
 }  // namespace goad::device
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <system_error>
 
 namespace goad::device {
@@ -23,6 +24,8 @@ constexpr auto kWriteTime = std::chrono::seconds(30);    // that an app may take
 constexpr auto kIdleTime = std::chrono::seconds(30);     // between two requests
 constexpr auto kSlice = milliseconds(100);               // how soon a change is seen
 constexpr int kMostRequests = 10000;                     // of one connection
+constexpr int kMostWaiting = 1024;                       // connections that nobody has accepted yet
+constexpr size_t kMostHeadBytes = 64 << 10;              // of a request, before its body
 
 bool Ready(int socket, short events, Clock::time_point until) {
   for (;;) {
@@ -41,7 +44,11 @@ class AppConnection : public httplib::Stream {
 
   // A request comes now, or within the slice.
   bool Begins(milliseconds slice) const { return begin_ < end_ || Ready(socket_, POLLIN, Clock::now() + slice); }
-  void BeginRequest() { read_until_ = Clock::now() + kRequestTime; }
+  void BeginRequest() {
+    read_until_ = Clock::now() + kRequestTime;
+    head_left_ = kMostHeadBytes;
+  }
+  void HeadIsRead() { head_left_.reset(); }
   bool Gone() const {
     if (*given_up_) return true;
     pollfd entry{socket_, POLLRDHUP, 0};
@@ -59,7 +66,9 @@ class AppConnection : public httplib::Stream {
       if (got <= 0) return got;
       begin_ = 0, end_ = static_cast<size_t>(got);
     }
-    const size_t taken = std::min(size, end_ - begin_);
+    if (head_left_ == 0) return -1;
+    const size_t taken = std::min({size, end_ - begin_, head_left_.value_or(size)});
+    if (head_left_) *head_left_ -= taken;
     std::memcpy(to, buffer_ + begin_, taken);
     begin_ += taken;
     return static_cast<ssize_t>(taken);
@@ -88,6 +97,7 @@ class AppConnection : public httplib::Stream {
   const int socket_;
   const std::atomic<bool>* const given_up_;
   Clock::time_point read_until_;
+  std::optional<size_t> head_left_;  // while a head is read
   char buffer_[4096];
   size_t begin_ = 0, end_ = 0;
 };
@@ -146,8 +156,19 @@ void ConnectionThreads::shutdown() {
 AppListener::AppListener(size_t most_connections) {
   new_task_queue = [this, most_connections] { return threads_ = new ConnectionThreads(most_connections); };
   set_tcp_nodelay(true);
+  set_socket_options([](socket_t socket) {  // httplib's own would share the port with whoever listens there
+    const int yes = 1;
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+  });
   set_keep_alive_max_count(kMostRequests);  // what it tells apps; who serves them is below
   set_keep_alive_timeout(std::chrono::seconds(kIdleTime).count());
+}
+
+int AppListener::Bind(const std::string& host, int port) {
+  const int bound = port == 0 ? bind_to_any_port(host) : bind_to_port(host, port) ? port : -1;
+  // httplib's queue holds 5: of apps that connect together, the sixth would be refused, or come again after a second.
+  if (bound >= 0 && ::listen(svr_sock_, kMostWaiting) != 0) return -1;
+  return bound;
 }
 
 bool AppListener::AppGone() { return current_connection != nullptr && current_connection->Gone(); }
@@ -168,7 +189,11 @@ bool AppListener::process_and_close_socket(socket_t socket) {
       continue;
     if (!begins || given_up_) break;
     connection.BeginRequest();
-    if (!process_request(connection, left == 1 || svr_sock_ == INVALID_SOCKET, closed, [](httplib::Request&) {})) break;
+    if (!process_request(connection, left == 1 || svr_sock_ == INVALID_SOCKET, closed, [&](httplib::Request& request) {
+          connection.HeadIsRead();
+          request.ranges.clear();  // an answer is whole: httplib would cut it, as often as it is told
+        }))
+      break;
   }
   current_connection = nullptr;
   shutdown(socket, SHUT_WR);

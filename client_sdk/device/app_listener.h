@@ -41,6 +41,9 @@ class AppListener : public httplib::Server {
  public:
   explicit AppListener(size_t most_connections);
 
+  // `port` 0 = any free one. The port that it is; -1: it cannot be.
+  int Bind(const std::string& host, int port);
+
   // On a handler's own thread: its app has hung up, or the listener has stopped and given its answers up.
   static bool AppGone();
   // On a handler's own thread: the connection serves no other request, for what is on it cannot be told apart any more.

@@ -298,7 +298,7 @@ int main(int argc, char** argv) {
 
   goad::device::AppListener listener(static_cast<size_t>(service_options.most_requests) + 64);
   service.AddRoutes(&listener);
-  const int bound = port == 0 ? listener.bind_to_any_port(host) : listener.bind_to_port(host, port) ? port : -1;
+  const int bound = listener.Bind(host, port);
   if (bound < 0)
     return Fail(3,
                 absl::StrCat("--listen: ", listen, ": cannot be listened on: in use, or no address of this machine"));
@@ -310,6 +310,7 @@ int main(int argc, char** argv) {
   {
     const Watch watch(local.get(), client.get(), &service);
     std::thread accepting([&] { listener.listen_after_bind(); });
+    while (!listener.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // or stop() does nothing
     sd_notify(0, "READY=1");
     int signal = 0;
     sigwait(&signals, &signal);

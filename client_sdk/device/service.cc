@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <random>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -23,18 +24,29 @@ std::string NewId() {
 
 std::string Event(const std::string& data) { return absl::StrCat("data: ", data, "\n\n"); }
 
+ApiError TooLarge() {
+  return {413, "invalid_request_error", "too_large",
+          absl::StrCat("the request has more than ", kMostRequestBytes, " bytes"), ""};
+}
+
 // What the app gets when there is no whole answer.
 ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
   ApiError error{502, "api_error", answer.why_local, "", ""};
   error.message = absl::StrCat("no answer: ", answer.why_local, answer.detail.empty() ? "" : ": ", answer.detail);
-  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "INVALID_ARGUMENT" ||
-      answer.why_local == "PROMPT_REFUSED") {
+  // The request's own fault: says the SDK, goad (an option that its operator does not pass on; more than any server
+  // can), the edge's server.
+  if (answer.why_local == "INVALID_QUERY" || answer.why_local == "OUT_OF_RANGE" || answer.why_local == "NOT_ABLE" ||
+      answer.why_local == "BACKEND_REFUSED") {
     error.status = 400;
     error.type = "invalid_request_error";
   } else if (answer.why_local != "LOCAL_FAILED") {
     error.status = 503;
   }
-  if (failure.status >= 400 && failure.status < 500) error.status = failure.status;
+  // What the local server refuses is handed on, but for its key, which is not the app's.
+  if (failure.status >= 400 && failure.status < 500 && failure.status != 401 && failure.status != 403) {
+    error.status = failure.status;
+    error.type = failure.status == 429 ? "rate_limit_exceeded" : "invalid_request_error";
+  }
   return error;
 }
 
@@ -42,7 +54,10 @@ ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
 
 struct Service::Running {
   Running(Service* to, AppCall asked) : service(to), call(std::move(asked)) { service->metrics_.Began(); }
-  ~Running() {
+  ~Running() { Leave(); }
+  // Before its app knows that the answer has ended, and asks the next thing.
+  void Leave() {
+    if (std::exchange(left, true)) return;
     if (answering != nullptr) service->metrics_.Ended(answering->source(), answering->answer(), first_piece_s);
     --service->running_;
   }
@@ -52,6 +67,7 @@ struct Service::Running {
   const AppCall call;
   const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   double first_piece_s = -1;
+  bool left = false;
   const std::shared_ptr<LocalFailure> failure = std::make_shared<LocalFailure>();
   std::unique_ptr<Answering> answering;
   std::optional<AnswerJson> json;
@@ -102,6 +118,8 @@ void Service::AddRoutes(AppListener* listener) {
                     "origin");
     if (request.has_header("Content-Encoding"))  // httplib would unpack it without a bound
       return refuse({415, "invalid_request_error", "", "Content-Encoding: is not taken here", ""}, "encoding");
+    if (request.get_header_value<uint64_t>("Content-Length") > kMostRequestBytes)  // httplib would read it all first
+      return refuse(TooLarge(), "too_large");
     if (request.path == "/health" || Authorized(request)) return Handled::Unhandled;
     return refuse({401, "authentication_error", "invalid_api_key",
                    "the API key is missing or wrong; want Authorization: Bearer KEY", ""},
@@ -127,9 +145,7 @@ void Service::AddRoutes(AppListener* listener) {
               absl::StrCat("no such thing here: ", request.method, " ", request.path.substr(0, 200)), ""},
              "unknown_url", response);
     } else if (response.status == 413) {
-      Refuse({413, "invalid_request_error", "too_large",
-              absl::StrCat("the request has more than ", kMostRequestBytes, " bytes"), ""},
-             "too_large", response);
+      Refuse(TooLarge(), "too_large", response);
     } else {
       Refuse({response.status, "invalid_request_error", "bad_request",
               "this is no HTTP request that is understood here", ""},
@@ -204,6 +220,11 @@ std::optional<ApiError> Service::RouteOf(const AppCall& call, const httplib::Req
   return std::nullopt;
 }
 
+// Read by an app that is still there: goad-device ends before its answer.
+void Service::GivenUp(httplib::Response& response) {
+  Refuse({503, "api_error", "stopping", "goad-device is being stopped", ""}, "gone", response);
+}
+
 void Service::Complete(const httplib::Request& request, httplib::Response& response, bool chat) {
   AppCall call;
   if (const auto error = ReadAppCall(request.body, chat, &call)) return Refuse(*error, "request", response);
@@ -221,20 +242,24 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
   LocalModel model;
   if (local_ != nullptr) {
     const int candidates = route == Route::kLocal ? 0 : facts().candidates;
-    model = [this, chat, body = LocalBody(running->call, local_model, candidates), logprobs = running->call.logprobs,
+    model = [this, chat, body = LocalBody(running->call, local_model, candidates),
+             own_body = AppsOwnBody(running->call, local_model), logprobs = running->call.logprobs,
              failure = running->failure](LocalOutput& output) {
-      return local_->Run(chat, body, logprobs, output, failure.get());
+      const LocalEnd end = local_->Run(chat, body, logprobs, output, failure.get());
+      if (!absl::IsInvalidArgument(end.status)) return end;
+      *failure = {};
+      return local_->Run(chat, own_body, logprobs, output, failure.get());
     };
   }
   Query query = running->call.query;
   if (const auto limits = client_->limits(); limits && limits->max_output_tokens > 0)
     query.max_output_tokens = std::min(query.max_output_tokens, limits->max_output_tokens);
-  running->answering = runtime_->Begin(std::move(query), std::move(model), route);
+  running->answering = runtime_->Begin(std::move(query), std::move(model), route, !running->call.stream);
   Answering& answering = *running->answering;
 
   std::optional<AnswerPiece> first;
   while (!(first = answering.Next(kLookAtApp)) && !answering.ended()) {
-    if (AppListener::AppGone()) return;
+    if (AppListener::AppGone()) return GivenUp(response);
   }
   const bool edge = answering.source() == Answer::Source::kEdge;
   const Answer& answer = answering.answer();
@@ -257,7 +282,7 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
 
   for (auto piece = std::move(first); piece || !answering.ended(); piece = answering.Next(kLookAtApp)) {
     if (piece) running->json->Add(*piece);
-    if (AppListener::AppGone()) return;
+    if (AppListener::AppGone()) return GivenUp(response);
   }
   if (answer.source == Answer::Source::kNone) {
     metrics_.Refused("no_answer");
@@ -284,6 +309,7 @@ void Service::Stream(std::shared_ptr<Running> running, AnswerPiece first, const 
       if (running->call.include_usage) last += Event(json.UsageChunk(answer));
       last += Event("[DONE]");
     }
+    running->Leave();
     if (!write(last)) return false;
     sink.done();
     return true;

@@ -43,6 +43,7 @@ class Service {
               httplib::Response& response);
   void Models(httplib::Response& response, const std::string& id);
   void Refuse(const ApiError& error, const char* reason, httplib::Response& response);
+  void GivenUp(httplib::Response& response);
   bool Authorized(const httplib::Request& request) const;
   std::optional<ApiError> RouteOf(const AppCall& call, const httplib::Request& request, Route* route,
                                   std::string* local_model) const;

@@ -23,7 +23,7 @@ class LocalTimes {
   estimate::Vector Prior() const { return {0, token_s_, 0, 0}; }
 
   double token_s_, output_tokens_;  // fading means
-  int samples_ = 0;  // as many, and what was assumed as one more, make the mean of the output tokens
+  int samples_ = 0;                 // as many, and what was assumed as one more, make the mean of the output tokens
   estimate::LinearEstimate estimate_{0.95};
 };
 

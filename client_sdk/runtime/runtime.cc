@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -27,6 +28,11 @@ RuntimeOptions InRange(RuntimeOptions options) {
   }
   options.local_token_time = std::clamp(options.local_token_time, absl::Microseconds(1), absl::Hours(1));
   options.local_output_tokens = std::clamp(options.local_output_tokens, 1, 1000000);
+  return options;
+}
+
+RuntimeOptions HoldingAll(RuntimeOptions options) {
+  options.edge_hold_tokens = std::numeric_limits<int>::max();
   return options;
 }
 
@@ -59,11 +65,11 @@ namespace {
 
 class Question : public Answering {
  public:
-  Question(std::shared_ptr<internal::RuntimeState> owner, Query query, LocalModel local, Route route)
+  Question(std::shared_ptr<internal::RuntimeState> owner, Query query, LocalModel local, Route route, bool whole)
       : owner_(std::move(owner)),
         query_(std::move(query)),
         local_(std::move(local)),
-        flow_(owner_->options, local_ ? route : Route::kEdge) {
+        flow_(whole ? HoldingAll(owner_->options) : owner_->options, local_ ? route : Route::kEdge) {
     flow_.Start();
     Apply();
   }
@@ -186,12 +192,12 @@ Runtime::Runtime(Client* client, RuntimeOptions options)
     : state_(std::make_shared<internal::RuntimeState>(client, options)) {}
 Runtime::~Runtime() = default;
 
-std::unique_ptr<Answering> Runtime::Begin(Query query, LocalModel local, Route route) {
-  return std::make_unique<Question>(state_, std::move(query), std::move(local), route);
+std::unique_ptr<Answering> Runtime::Begin(Query query, LocalModel local, Route route, bool whole) {
+  return std::make_unique<Question>(state_, std::move(query), std::move(local), route, whole);
 }
 
 Answer Runtime::Ask(Query query, LocalModel local, const std::function<void(const AnswerPiece&)>& show, Route route) {
-  const auto answering = Begin(std::move(query), std::move(local), route);
+  const auto answering = Begin(std::move(query), std::move(local), route, !show);
   while (!answering->ended()) {
     const auto piece = answering->Next(kLongestWait);
     if (piece && show) show(*piece);

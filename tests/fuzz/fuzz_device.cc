@@ -26,7 +26,9 @@ void Request(const std::string& body, bool chat) {
   const auto local = nlohmann::json::parse(LocalBody(call, "slm", 10), nullptr, false);
   if (local.is_discarded() || local["stream"] != true) abort();
   if (!call.offloadable.ok()) return;
-  if (call.query.prompt.empty() && call.query.messages_json.empty() && local.value("prompt", "x") != "") abort();
+  if (call.query.prompt.empty() && call.query.messages_json.empty() && local["prompt"] != "" &&
+      local["prompt"] != nlohmann::json::array({""}))
+    abort();
   for (const std::string& message : call.query.messages_json) {
     if (!goad::openai::IsValidUtf8(message)) abort();
   }

@@ -91,9 +91,10 @@ class Runtime {
   ~Runtime();
 
   // query.uncertainty, first_token, local_delay and must_offload are filled in here. Without `local` the route is
-  // kEdge.
-  std::unique_ptr<Answering> Begin(Query query, LocalModel local, Route route = Route::kAuto);
-  // The same until its end. `show` may be empty; the answer has the whole text in any case.
+  // kEdge. `whole`: nobody sees the answer before its end, so an edge answer that breaks off anywhere is answered
+  // locally, as if edge_hold_tokens had no bound.
+  std::unique_ptr<Answering> Begin(Query query, LocalModel local, Route route = Route::kAuto, bool whole = false);
+  // The same until its end. `show` may be empty, and the answer is `whole` then; it has the whole text in any case.
   Answer Ask(Query query, LocalModel local, const std::function<void(const AnswerPiece&)>& show = {},
              Route route = Route::kAuto);
 

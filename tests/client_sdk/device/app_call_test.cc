@@ -53,6 +53,29 @@ TEST(AppCall, AWholeRequestGoesToBoth) {
   EXPECT_EQ(local["top_p"], 0.9);
 }
 
+TEST(AppCall, AListOfOnePromptIsAPrompt) {
+  const AppCall call = Read(R"({"prompt": ["x"]})", false);
+  EXPECT_TRUE(call.offloadable.ok()) << call.offloadable;
+  EXPECT_EQ(call.query.prompt, "x");
+}
+
+TEST(AppCall, TheAppsOwnRequestIsForAServerThatRefusesMore) {
+  const json own = json::parse(AppsOwnBody(Read(R"({"messages": [{}], "tools": [], "model": "gpt-x"})"), "slm"));
+  EXPECT_EQ(own, json::parse(R"({"messages": [{}], "tools": [], "model": "slm"})"));
+  const json streamed = json::parse(AppsOwnBody(Read(R"({"messages": [{}], "stream": true})"), ""));
+  EXPECT_EQ(streamed, json::parse(R"({"messages": [{}], "stream": true, "stream_options": {"include_usage": true}})"));
+}
+
+TEST(AppCall, ValuesAreCountedAndTextIsNot) {
+  std::string values, text;
+  for (size_t k = 0; k < kMostRequestValues; ++k) {
+    values += "0,";
+    text += ",[{\\\"";
+  }
+  EXPECT_THAT(Refused(R"({"messages": [)" + values + "0]}"), HasSubstr("65536 values"));
+  EXPECT_EQ(Refused(R"({"messages": [{"content": ")" + text + R"("}]})"), "taken");
+}
+
 TEST(AppCall, TheLocalServerIsAskedForNoMoreThanTheAppWhereItTellsNoLogprobs) {
   EXPECT_FALSE(json::parse(LocalBody(Read(R"({"messages": [{}]})"), "", 0)).contains("logprobs"));
   EXPECT_EQ(json::parse(
