@@ -303,6 +303,14 @@ void BackendPool::Log(size_t site, int index) {
   }
 }
 
+void BackendPool::InFlightBy(int change, size_t site, int index) {
+  Backend& backend = At(site, index);
+  backend.in_flight += change;
+  if (!backend.config->presence.removed()) {
+    metrics_->BackendRunning(sched::ToSite(site), static_cast<size_t>(index), backend.in_flight);
+  }
+}
+
 void BackendPool::Report(MonotonicTime now) {
   for (size_t s = 0; s < sites_.size(); ++s) {
     Site& site = sites_[s];
@@ -313,6 +321,7 @@ void BackendPool::Report(MonotonicTime now) {
       backend.open_slots = OpenSlots(backend, now);
       if (!backend.config->presence.removed()) {  // else the place may be another's by now
         metrics_->Backend(health.site, b, static_cast<size_t>(backend.health.state()), backend.open_slots);
+        metrics_->BackendRunning(health.site, b, backend.in_flight);
       }
       if (backend.open_slots == 0) continue;
       health.draining |= backend.config->presence.drained;

@@ -101,6 +101,7 @@ void QueryLife::Decline(Query& query, Reason reason, uint64_t epoch, MonotonicTi
   metrics_->QueueWait(event.queue_s);
   CountDecision(query, false);
   if (reason == Reason::kLinkStale) metrics_->StaleLink();
+  if (reason == Reason::kQuota) metrics_->TenantRefused(query.meta.tenant, tenants_.Refused(query.meta.tenant));
   sink_->Deliver(query.session, event);
   queries_.Erase(query);
 }
