@@ -1,4 +1,4 @@
-# The daemon as an operator installs it (component "daemon"), and both Debian packages: cpack -G DEB, from a build that was configured
+# The daemon as an operator installs it (component "daemon"), what tries it ("tools"), and the Debian packages: cpack -G DEB, from a build that was configured
 # with -DCMAKE_INSTALL_PREFIX=/usr.
 find_program(HELP2MAN help2man)
 set(man_pages)
@@ -6,7 +6,8 @@ if(HELP2MAN AND NOT GOAD_SANITIZE)  # the pages are what --help says
   set(goad_is "the scheduler beside an edge LLM")
   set(goadctl_is "look at a running goad and turn its knobs")
   set(goad-sim_is "decisions and experiments without a daemon")
-  foreach(program goad goadctl goad-sim)
+  set(goad-loadgen_is "play a fleet of devices against a live goad")
+  foreach(program goad goadctl goad-sim goad-loadgen)
     set(page ${CMAKE_BINARY_DIR}/man/${program}.8)
     add_custom_command(OUTPUT ${page} COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/man
       COMMAND ${HELP2MAN} --no-info --section 8 --manual goad --name "${${program}_is}" --output ${page} $<TARGET_FILE:${program}>
@@ -23,8 +24,14 @@ add_custom_target(goad_pages ALL DEPENDS ${man_pages} ${completions}/bash ${comp
 
 install(TARGETS goad goadctl goad-sim RUNTIME COMPONENT daemon)
 if(man_pages)
-  install(FILES ${man_pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 COMPONENT daemon)
+  set(daemon_pages ${man_pages})
+  list(FILTER daemon_pages EXCLUDE REGEX loadgen)
+  install(FILES ${daemon_pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 COMPONENT daemon)
+  install(FILES ${CMAKE_BINARY_DIR}/man/goad-loadgen.8 DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 COMPONENT tools)
 endif()
+# What tries a goad from a device's side, on any machine.
+install(TARGETS goad-loadgen goad-quickstart RUNTIME COMPONENT tools)
+install(FILES deploy/llm/workload.jsonl DESTINATION ${CMAKE_INSTALL_DATADIR}/goad COMPONENT tools)
 install(FILES ${completions}/bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME goadctl COMPONENT daemon)
 install(FILES ${completions}/zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions RENAME _goadctl COMPONENT daemon)
 # Under /usr (the packages) the configuration is in /etc; under any other prefix it stays within it, also one that is given only to
@@ -46,7 +53,7 @@ set(CPACK_PACKAGE_NAME goad)
 set(CPACK_PACKAGE_CONTACT "goad developers <goad@localhost>")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
-set(CPACK_COMPONENTS_ALL daemon client device)
+set(CPACK_COMPONENTS_ALL daemon client device tools)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_RELEASE 1)
@@ -65,5 +72,11 @@ set(CPACK_DEBIAN_CLIENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_CLIENT_PACKAGE_DEPENDS "libgrpc++-dev, libprotobuf-dev, protobuf-compiler-grpc, libabsl-dev, libssl-dev")
 set(CPACK_DEBIAN_CLIENT_DESCRIPTION "client SDK of the edge LLM scheduler goad
 Headers, static libraries, a CMake package and pkg-config data: one call that always returns an answer.")
+set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME goad-tools)
+set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION net)
+set(CPACK_DEBIAN_TOOLS_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_TOOLS_DESCRIPTION "devices for trying the edge LLM scheduler goad
+goad-loadgen plays a fleet of devices against a goad and compares policies, goad-quickstart asks one question. For any machine that
+reaches it; the daemon is not needed.")
 include(deploy/install-device.cmake)
 include(CPack)

@@ -19,7 +19,7 @@
 #include "server/base/monotonic_time.h"
 #include "server/config/config_loader.h"
 #include "server/daemon/daemon.h"
-#include "spdlog/sinks/stdout_sinks.h"
+#include "server/daemon/journal.h"
 #include "spdlog/spdlog.h"
 
 ABSL_FLAG(std::string, config, "/etc/goad/goad.yaml", "configuration file (YAML; deploy/goad.yaml explains every key)");
@@ -33,7 +33,8 @@ constexpr char kUsage[] =
     "  goad --config FILE           run; SIGTERM drains and stops, SIGHUP reloads the configuration\n"
     "  goad --config FILE --check   list what is wrong with it and the files that it names, and exit\n"
     "\n"
-    "Logs go to standard error, one key=value line per event. Under systemd (Type=notify) it reports READY, RELOADING, "
+    "Logs go to standard error, one key=value line per event; into the journal with priorities. Under systemd "
+    "(Type=notify) it reports READY, RELOADING, "
     "STOPPING and\n"
     "its state, and feeds the watchdog as long as its engine turns.";
 
@@ -89,12 +90,11 @@ int main(int argc, char** argv) {
     std::cerr << "goad: takes flags only (see goad --help)\n";
     return 2;
   }
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("goad"));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  goad::server::LogToStandardError();
   const std::string path = absl::GetFlag(FLAGS_config);
   auto config = goad::server::LoadConfig(path);
   if (!config.ok()) {
-    std::cerr << "goad: configuration refused:\n" << std::string(config.status().message()) << "\n";
+    goad::server::Complain(absl::StrCat("configuration refused:\n", config.status().message()));
     return 2;
   }
   if (absl::GetFlag(FLAGS_check)) {
@@ -116,7 +116,7 @@ int main(int argc, char** argv) {
   const auto stop = [] { kill(getpid(), SIGTERM); };
   auto daemon = goad::server::Daemon::Start(std::move(*config), {path, stop, stop});
   if (!daemon.ok()) {
-    std::cerr << "goad: cannot start: " << std::string(daemon.status().message()) << "\n";
+    goad::server::Complain(absl::StrCat("cannot start: ", daemon.status().message()));
     return 1;
   }
   spdlog::info("ready listen={} port={} metrics_port={} policy={} tau={}", listen, (*daemon)->listen_port(),
@@ -125,11 +125,12 @@ int main(int argc, char** argv) {
   systemd.Ready();
   const timespec interval = absl::ToTimespec(systemd.interval());
   for (;;) {
-    const int signal = sigtimedwait(&signals, nullptr, &interval);
+    siginfo_t info{};
+    const int signal = sigtimedwait(&signals, &info, &interval);
     if (signal == SIGHUP) {
       systemd.Reloading();
-      (void)(*daemon)->Reload();  // logged and counted there
-      systemd.Ready();            // also after a refusal: what ran goes on
+      (void)(*daemon)->Reload(absl::StrCat("SIGHUP uid=", info.si_uid, " pid=", info.si_pid));  // logged there
+      systemd.Ready();  // also after a refusal: what ran goes on
     } else if (signal > 0) {
       break;
     }

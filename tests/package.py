@@ -37,6 +37,7 @@ for old in glob.glob(f"{BUILD}/*.deb"):
 subprocess.run(["cpack", "-G", "DEB"], cwd=BUILD, check=True, stdout=subprocess.DEVNULL)
 goad_deb, = glob.glob(f"{BUILD}/goad_*.deb")
 dev_deb, = glob.glob(f"{BUILD}/goad-client-dev_*.deb")
+tools_deb, = glob.glob(f"{BUILD}/goad-tools_*.deb")
 print(f"{os.path.basename(goad_deb)} {os.path.getsize(goad_deb) / 1e6:.1f} MB, {os.path.basename(dev_deb)} {os.path.getsize(dev_deb) / 1e6:.1f} MB")
 
 mirror = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").stdout.split("\n")[0]
@@ -55,12 +56,15 @@ try:
     os.mkdir(f"{root}/debs")
     shutil.copy(goad_deb, f"{root}/debs/goad.deb")
     shutil.copy(dev_deb, f"{root}/debs/goad-client-dev.deb")
+    shutil.copy(tools_deb, f"{root}/debs/goad-tools.deb")
 
     def inside(*command, ok=True):
         return run("chroot", root, *command, ok=ok)
 
     inside("apt-get", "update")
     inside("apt-get", "install", "-y", "--no-install-recommends", "/debs/goad.deb")
+    enabled = f"{root}/etc/systemd/system/multi-user.target.wants/goad.service"
+    check(not os.path.lexists(enabled), "a first install does not enable it: it is not configured yet")
     check("goad" in inside("getent", "passwd", "goad").stdout, "installed; user goad is there")
     check("goad 0." in inside("goad", "--version").stdout, "goad --version")
     check(inside("goadctl", "check", "/etc/goad/goad.yaml").stdout.strip().endswith("good"), "the installed configuration is good")
@@ -102,7 +106,10 @@ try:
     hear("STOPPING=1")
     check(goad.wait(60) == 0, "goadctl drain ends it with exit status 0")
 
+    os.makedirs(os.path.dirname(enabled), exist_ok=True)
+    os.symlink("/lib/systemd/system/goad.service", enabled)  # as systemctl enable does
     inside("apt-get", "install", "-y", "--reinstall", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confdef", "/debs/goad.deb")
+    check(os.path.lexists(enabled), "an upgrade leaves it enabled where it was")
     check("tau: 0.6 " in open(f"{root}/etc/goad/goad.yaml").read(), "an upgrade keeps the changed configuration")
 
     inside("apt-get", "install", "-y", "--no-install-recommends", "/debs/goad-client-dev.deb", "g++", "cmake", "make", "pkg-config")
@@ -112,6 +119,12 @@ try:
     check("usage:" in inside("/example/build/goad-quickstart", ok=False).stderr, "the installed SDK builds its example by find_package(goad_client)")
     inside("bash", "-c", "g++ -std=c++20 /example/quickstart.cc -o /example/q $(pkg-config --cflags --libs goad_client)")
     check("usage:" in inside("/example/q", ok=False).stderr, "and by pkg-config")
+
+    inside("apt-get", "install", "-y", "--no-install-recommends", "/debs/goad-tools.deb")
+    check("--certificate" in inside("goad-loadgen", "--help", ok=False).stdout, "goad-tools: goad-loadgen, with mTLS")
+    lonely = inside("goad-loadgen", "--address", "127.0.0.1:9", "--questions", "1", ok=False)
+    check(lonely.returncode == 3, "with its recorded questions")
+    check("usage:" in inside("goad-quickstart", ok=False).stderr, "and goad-quickstart")
 
     inside("apt-get", "remove", "-y", "goad")
     check(os.path.exists(f"{root}/etc/goad/goad.yaml") and not os.path.exists(f"{root}/usr/bin/goad"), "remove keeps the configuration")

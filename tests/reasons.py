@@ -10,7 +10,7 @@ os.chdir(os.path.dirname(os.path.abspath(__file__)) + "/..")
 
 ROOMS = ["server/" + room for room in
          ("admin", "base", "daemon", "dispatch", "engine", "listener", "planner", "session", "telemetry")]
-NOT_REASONS = {"RUNTIME_DIRECTORY", "LOCAL", "OFFLOAD", "ELIGIBLE"}  # of the environment, verdicts, no obstacle
+NOT_REASONS = {"RUNTIME_DIRECTORY", "JOURNAL_STREAM", "LOCAL", "OFFLOAD", "ELIGIBLE"}  # of the environment, verdicts, no obstacle
 
 
 def files(*paths):

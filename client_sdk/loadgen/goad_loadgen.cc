@@ -26,7 +26,9 @@
 #include "client_sdk/loadgen/report.h"
 
 ABSL_FLAG(std::string, address, "127.0.0.1:7443", "goad's device listener, HOST:PORT");
-ABSL_FLAG(std::string, workload, "deploy/llm/workload.jsonl", "recorded questions, one JSON object per line");
+ABSL_FLAG(std::string, workload, "",
+          "recorded questions, one JSON object per line; empty = deploy/llm/workload.jsonl, where there is none "
+          "/usr/share/goad/workload.jsonl");
 ABSL_FLAG(int, devices, 50, "devices, each with a connection of its own; 1..10000");
 ABSL_FLAG(int, questions, 1500, "questions to ask in all; 1..10000000");
 ABSL_FLAG(double, rate, 25, "questions a second over the whole fleet (Poisson); above 0");
@@ -37,6 +39,8 @@ ABSL_FLAG(std::string, local, "",
           "machine, else recorded; empty = all recorded");
 ABSL_FLAG(std::string, token_file, "", "file with the bearer token of the fleet's tenant");
 ABSL_FLAG(std::string, ca, "", "PEM file of the certificate authority; set = TLS");
+ABSL_FLAG(std::string, certificate, "", "PEM file of the fleet's client certificate, for --ca (mTLS)");
+ABSL_FLAG(std::string, key, "", "PEM file of its key");
 
 ABSL_FLAG(std::vector<std::string>, compare, {},
           "policies, POLICY,POLICY,...: the same questions under each of them, as one table");
@@ -60,6 +64,8 @@ absl::StatusOr<FleetOptions> OptionsFromFlags() {
   options.client.address = absl::GetFlag(FLAGS_address);
   options.client.device_name = "loadgen";
   options.client.root_ca_file = absl::GetFlag(FLAGS_ca);
+  options.client.certificate_file = absl::GetFlag(FLAGS_certificate);
+  options.client.key_file = absl::GetFlag(FLAGS_key);
   if (const std::string path = absl::GetFlag(FLAGS_token_file); !path.empty()) {
     std::ifstream in(path, std::ios::binary);
     std::string token(4097, '\0');  // one more than the longest; what is wrong with it the SDK says
@@ -187,7 +193,11 @@ int main(int argc, char** argv) {
                                                        static_cast<int>(std::thread::hardware_concurrency()));
     options->local = local.get();
   }
-  const std::string file = absl::GetFlag(FLAGS_workload);
+  std::string file = absl::GetFlag(FLAGS_workload);
+  if (file.empty()) {
+    constexpr char kTree[] = "deploy/llm/workload.jsonl", kInstalled[] = "/usr/share/goad/workload.jsonl";
+    file = std::ifstream(kTree).good() ? kTree : kInstalled;
+  }
   std::ifstream in(file);
   if (!in) return Fail(2, file + ": cannot be read");
   const auto workload = goad::sched::ReadWorkload(in, file);

@@ -41,13 +41,15 @@ ROWS = [
     ("Sites and backends", [
         ("Backends up", "short", [("{{site}} {{backend}}", g("goad_backend_up", "site, backend"))]),
         ("Backends by state", "short", [("{{state}}", g("goad_backend_state", "state"))]),
-        ("Slots in force, and queries", "short", [("slots of {{site}}", g("goad_backend_slots", "site")),
+        ("Slots in force, and queries", "short", [("slots of {{site}}", g("goad_site_slots", "site")),
                                                   ("queries at {{site}}", g("goad_running_queries", "site"))]),
+        ("Slots of backends, and requests", "short", [("slots of {{backend}}", g("goad_backend_slots", "backend")),
+                                                      ("requests at {{backend}}", g("goad_backend_running", "backend"))]),
         ("Requests not answered, by fault", "reqps", [("{{site}} {{fault}}", r("goad_backend_failures_total", "site, fault"))]),
         ("Requests to backends", "reqps", [("{{site}} {{code}}", r("goad_backend_requests_total", "site, code"))]),
         ("Failovers", "reqps", [("failovers", r("goad_backend_failovers_total"))]),
         ("Output tokens", "short", [("{{site}}", r("goad_tokens_total", "site"))]),
-        ("Time to the first token", "s", [("p50", p(0.5, "goad_request_ttft_seconds")), ("p99", p(0.99, "goad_request_ttft_seconds"))]),
+        ("Time to the first token", "s", [("{{site}} p50", p(0.5, "goad_request_ttft_seconds", "site")), ("{{site}} p99", p(0.99, "goad_request_ttft_seconds", "site"))]),
         ("Time per further token", "s", [("p50", p(0.5, "goad_request_tpot_seconds")), ("p99", p(0.99, "goad_request_tpot_seconds"))]),
     ]),
     ("Devices and links", [
@@ -87,6 +89,9 @@ ROWS = [
                                   ("most", 'sum (process_max_fds{job="goad", instance=~"$instance"})')]),
         ("Versions", "short", [("{{version}}", g("goad_build_info", "version"))]),
         ("Configuration", "short", [("version", g("goad_config_version")), ("reloads {{result}}", g("goad_config_reloads_total", "result"))]),
+        ("Last reload good; age of the configuration in force", "s", [
+            ("{{instance}} good", 'goad_config_last_reload_successful{instance=~"$instance"}'),
+            ("{{instance}} age", 'time() - goad_config_last_reload_success_timestamp_seconds{instance=~"$instance"}')]),
     ]),
 ]
 

@@ -2,14 +2,18 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <memory>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "goad/v1/admin.grpc.pb.h"
 #include "scheduler/explain.h"
 #include "server/admin/epoch_watchers.h"
+#include "server/admin/rows.h"
 #include "server/base/clip.h"
 #include "server/base/reaction.h"
 #include "server/wire/abilities.h"
@@ -145,18 +149,20 @@ class AdminService final : public v1::Admin::CallbackService {
     return AskEngine(context, [this, response](const EngineStatus& engine) {
       response->set_version(GOAD_VERSION);
       response->set_uptime_s(SecondsBetween(ports_.started, MonotonicTime::Now()));
-      response->set_policy(engine.policy);
-      response->set_policy_overridden(engine.policy_overridden);
-      response->set_policy_trial_left_s(engine.policy_trial_left_s);
-      response->set_tau(engine.tau);
-      response->set_tau_overridden(engine.tau_overridden);
+      FillStatus(engine, response);
       response->set_config_version(ports_.config->Current()->version);
-      response->set_epochs(engine.epochs);
       response->set_sessions(ports_.session_count());
-      response->set_pending_queries(static_cast<uint64_t>(engine.pending));
-      response->set_granted_queries(static_cast<uint64_t>(engine.granted));
-      response->set_running_queries(static_cast<uint64_t>(engine.running));
-      response->set_draining(engine.draining);
+      const auto config = ports_.config->Current();
+      response->set_configured_policy(config->policy.name);
+      response->set_configured_tau(config->policy.tau);
+      const AdminPorts::ConfigFile file = ports_.config_file();
+      response->set_config_file(file.path);
+      response->set_config_difference(file.difference);
+      response->set_last_reload_error(file.last_error);
+      response->set_last_reload_s(SecondsBetween(file.last_reload, MonotonicTime::Now()));
+      response->set_listen_address(ports_.listen_address);
+      response->set_listen_tls(!config->listen.tls.certificate.empty());
+      response->set_decision_log(config->decision_log.path);
     });
   }
 
@@ -194,7 +200,7 @@ class AdminService final : public v1::Admin::CallbackService {
   ServerUnaryReactor* Kick(CallbackServerContext* context, const v1::KickRequest* request, v1::KickResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(
-        ports_.kick(request->session_id())
+        ports_.kick(request->session_id(), By(*context))
             ? grpc::Status::OK
             : grpc::Status(grpc::StatusCode::NOT_FOUND,
                            absl::StrCat("session_id: \"", Clip(request->session_id()), "\" is no open session")));
@@ -306,7 +312,7 @@ class AdminService final : public v1::Admin::CallbackService {
     if (!(request->tau() >= 0 && request->tau() <= 1)) {
       reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("tau: ", request->tau(), " is not in 0..1")});
     } else {
-      ports_.inbox->Push(goad::server::SetTau{request->tau()});
+      ports_.inbox->Push(goad::server::SetTau{request->tau(), By(*context)});
       reactor->Finish(grpc::Status::OK);
     }
     return reactor;
@@ -322,7 +328,9 @@ class AdminService final : public v1::Admin::CallbackService {
       status = absl::InvalidArgumentError(
           absl::StrCat("trial_s: ", trial_s, " is not 0 or in ", kShortestTrial_s, "..", kLongestTrial_s));
     }
-    if (status.ok()) ports_.inbox->Push(goad::server::SetPolicy{request->policy(), absl::Seconds(trial_s)});
+    if (status.ok()) {
+      ports_.inbox->Push(goad::server::SetPolicy{request->policy(), absl::Seconds(trial_s), By(*context)});
+    }
     reactor->Finish(ToGrpc(status));
     return reactor;
   }
@@ -330,13 +338,13 @@ class AdminService final : public v1::Admin::CallbackService {
   ServerUnaryReactor* DrainSite(CallbackServerContext* context, const v1::DrainSiteRequest* request,
                                 v1::DrainSiteResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpc(ports_.drain_site(request->site(), request->backend(), !request->resume())));
+    reactor->Finish(ToGrpc(ports_.drain_site(request->site(), request->backend(), !request->resume(), By(*context))));
     return reactor;
   }
 
   ServerUnaryReactor* Drain(CallbackServerContext* context, const v1::DrainRequest*, v1::DrainResponse*) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    ports_.drain();
+    ports_.drain(By(*context));
     reactor->Finish(grpc::Status::OK);
     return reactor;
   }
@@ -344,7 +352,7 @@ class AdminService final : public v1::Admin::CallbackService {
   ServerUnaryReactor* Reload(CallbackServerContext* context, const v1::ReloadRequest*,
                              v1::ReloadResponse* response) override {
     ServerUnaryReactor* reactor = context->DefaultReactor();
-    const absl::StatusOr<AdminPorts::Reloaded> reloaded = ports_.reload();
+    const absl::StatusOr<AdminPorts::Reloaded> reloaded = ports_.reload(By(*context));
     if (reloaded.ok()) {
       response->set_config_version(reloaded->version);
       response->mutable_warnings()->Add(reloaded->warnings.begin(), reloaded->warnings.end());
@@ -353,7 +361,27 @@ class AdminService final : public v1::Admin::CallbackService {
     return reactor;
   }
 
+  ServerUnaryReactor* Tenants(CallbackServerContext* context, const v1::TenantsRequest*,
+                              v1::TenantsResponse* response) override {
+    return AskEngine(context, [this, response](const EngineStatus& engine) {
+      for (const TenantRow& row : engine.tenants)
+        FillTenant(row, ports_.tenant_refusals(row.config.name), response->add_tenants());
+    });
+  }
+
  private:
+  // Who calls, for the log: what the kernel knows of a unix socket's peers (two where two are connected: the library
+  // does not tell them apart), else the address; and who goadctl says it runs for, which anybody may claim.
+  std::string By(const CallbackServerContext& context) const {
+    std::string by = absl::StrJoin(ports_.processes(), " or ");
+    if (by.empty()) by = Clip(context.peer());
+    const auto user = context.client_metadata().find("goad-user");
+    if (user == context.client_metadata().end()) return by;
+    std::string says(user->second.data(), std::min<size_t>(user->second.size(), 32));
+    for (char& c : says) c = absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' ? c : '_';
+    return absl::StrCat(by, " says=", says);
+  }
+
   // Has `fill` called with the engine's tables, on the pump thread, and finishes the call.
   ServerUnaryReactor* AskEngine(CallbackServerContext* context, std::function<void(const EngineStatus&)> fill) {
     ServerUnaryReactor* reactor = context->DefaultReactor();

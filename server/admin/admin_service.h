@@ -35,13 +35,24 @@ struct AdminPorts {  // not owned, outlive the service
   // The daemon connects these to the rooms that Admin may not include.
   std::function<std::vector<SessionRow>(size_t limit)> sessions;
   std::function<size_t()> session_count;
-  std::function<bool(const std::string& session)> kick;  // false when there is none of this name
+  // false when there is none of this name. `by`, here and below: who wants it, for the log.
+  std::function<bool(const std::string& session, const std::string& by)> kick;
   std::function<BackendRows()> backends;
   std::function<absl::Status(const std::string& name)> check_policy;
-  std::function<absl::StatusOr<Reloaded>()> reload;
+  std::function<absl::StatusOr<Reloaded>(const std::string& by)> reload;
+  struct ConfigFile {
+    std::string path, difference, last_error;  // as Admin.Status has them
+    MonotonicTime last_reload;
+  };
+  std::function<ConfigFile()> config_file;  // reads it
   // `backend`: a URL or a place; empty = the whole site. NOT_FOUND names those there are.
-  std::function<absl::Status(const std::string& site, const std::string& backend, bool drained)> drain_site;
-  std::function<void()> drain;  // starts it and returns
+  std::function<absl::Status(const std::string& site, const std::string& backend, bool drained, const std::string& by)>
+      drain_site;
+  std::function<void(const std::string& by)> drain;     // starts it and returns
+  std::function<std::vector<std::string>()> processes;  // that are connected to the unix socket; see Acceptor
+  // Queries of this tenant that its rates turned away at the door.
+  std::function<TenantRefusals(const std::string& tenant)> tenant_refusals;
+  std::string listen_address;  // of the device listener
 };
 
 std::unique_ptr<grpc::Service> MakeAdminService(AdminPorts ports);

@@ -2,6 +2,9 @@
 #ifndef GOAD_SERVER_BASE_REFUSAL_H_
 #define GOAD_SERVER_BASE_REFUSAL_H_
 
+#include <array>
+#include <cstdint>
+
 namespace goad::server {
 
 // A closed set: metrics count by it, and ToString is the label. Where the caller hears an error of its own for it, the
@@ -49,6 +52,21 @@ inline const char* ToString(Refusal refusal) {
   }
   return "?";
 }
+
+// Which limit of a tenant answered a query LOCAL, QUOTA: its word is the key in the configuration, and a metric label.
+enum class TenantLimit { kQueriesPerSecond, kPromptTokensPerMinute, kMaxQueries, kMaxOffloadedShare, kWeight };
+inline constexpr int kTenantLimits = static_cast<int>(TenantLimit::kWeight) + 1;
+inline const char* ToString(TenantLimit limit) {
+  switch (limit) {
+    case TenantLimit::kQueriesPerSecond: return "queries_per_second";
+    case TenantLimit::kPromptTokensPerMinute: return "prompt_tokens_per_minute";
+    case TenantLimit::kMaxQueries: return "max_queries";
+    case TenantLimit::kMaxOffloadedShare: return "max_offloaded_share";
+    case TenantLimit::kWeight: return "weight";  // its share of slots that are short
+  }
+  return "?";
+}
+using TenantRefusals = std::array<uint64_t, kTenantLimits>;  // queries, by limit
 
 }  // namespace goad::server
 

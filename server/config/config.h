@@ -204,6 +204,11 @@ struct LogConfig {             // level is hot
   std::string level = "info";  // trace, debug, info, warn, error
 };
 
+struct LoadedFile {
+  std::string path;
+  size_t hash = 0;  // of what it held, within this process
+};
+
 struct Config {
   ListenConfig listen;
   std::string admin_address = "unix:/run/goad/admin.sock";  // restart-only; empty = off
@@ -232,6 +237,7 @@ struct Config {
     return found;
   }
   std::vector<std::string> warnings;  // of the load: no errors, but somebody should know
+  std::vector<LoadedFile> files;      // that were read for it, its own first
 };
 
 }  // namespace goad::server

@@ -1,12 +1,16 @@
 #include "server/config/config_files.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <set>
+#include <string_view>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "server/base/read_file.h"
@@ -45,6 +49,7 @@ class Reader {
   bool Text(const std::string& field, const std::string& path, size_t most, std::string* out) {
     absl::StatusOr<std::string> text = ReadFile(path, most);
     if (!text.ok()) return Bad(field, std::string(text.status().message()));
+    if (read_.insert(path).second) config_->files.push_back(Loaded(path, *text));  // one key, many backends
     *out = *std::move(text);
     if (absl::StartsWith(*out, "\xef\xbb\xbf")) out->erase(0, 3);
     return true;
@@ -150,6 +155,7 @@ class Reader {
   }
 
   Config* const config_;
+  std::set<std::string> read_;
   const absl::Time now_ = absl::Now();  // certificates live by the wall clock
   std::map<std::string, std::shared_ptr<const std::string>> bundles_;
 };
@@ -166,6 +172,23 @@ std::vector<ConfigProblem> ReadConfigFiles(Config* config) {
     }
   }
   return std::move(reader.problems);
+}
+
+LoadedFile Loaded(const std::string& path, const std::string& text) {
+  return {path, std::hash<std::string_view>()(text)};
+}
+
+std::string DifferenceOfFiles(const Config& config) {
+  std::vector<std::string> differences;
+  for (const LoadedFile& file : config.files) {
+    const absl::StatusOr<std::string> text = ReadFile(file.path);
+    if (!text.ok()) {
+      differences.emplace_back(text.status().message());
+    } else if (Loaded(file.path, *text).hash != file.hash) {
+      differences.push_back(absl::StrCat(file.path, " has changed"));
+    }
+  }
+  return absl::StrJoin(differences, "; ");
 }
 
 }  // namespace goad::server

@@ -16,6 +16,11 @@ namespace goad::server {
 // token.
 std::vector<ConfigProblem> ReadConfigFiles(Config* config);
 
+// What is other in the files than it was when `config` was read from them, in words, file by file; empty = nothing.
+// Reads them all.
+std::string DifferenceOfFiles(const Config& config);
+LoadedFile Loaded(const std::string& path, const std::string& text);
+
 }  // namespace goad::server
 
 #endif  // GOAD_SERVER_CONFIG_CONFIG_FILES_H_

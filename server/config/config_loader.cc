@@ -296,7 +296,10 @@ absl::StatusOr<Config> ParseConfig(const std::string& source, const std::string&
 
 absl::StatusOr<Config> LoadConfig(const std::string& path, bool starting) {
   absl::StatusOr<std::string> yaml = ReadFile(path, kMostYaml);
-  return yaml.ok() ? Parse(path, *yaml, starting) : yaml.status();
+  if (!yaml.ok()) return yaml.status();
+  absl::StatusOr<Config> config = Parse(path, *yaml, starting);
+  if (config.ok()) config->files.insert(config->files.begin(), Loaded(path, *yaml));
+  return config;
 }
 
 }  // namespace goad::server

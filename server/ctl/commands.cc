@@ -1,6 +1,5 @@
 #include "server/ctl/commands.h"
 
-#include <google/protobuf/util/json_util.h>
 #include <grpcpp/generic/generic_stub.h>
 
 #include <cmath>
@@ -10,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "server/base/clip.h"
 #include "server/config/config_loader.h"
 #include "server/ctl/table.h"
@@ -29,19 +29,11 @@ int Report(const Context& context, const grpc::Status& status) {
   return kRefused;
 }
 
-void PrintJson(const google::protobuf::Message& message, bool pretty) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = pretty;
-  options.always_print_primitive_fields = true;
-  options.preserve_proto_field_names = true;
-  std::string text;
-  (void)google::protobuf::util::MessageToJsonString(message, &text, options);
-  std::cout << text << (pretty ? "" : "\n") << std::flush;
-}
-
 std::string Coloured(const Context& context, bool good, const std::string& text) {
   return context.colours ? absl::StrCat(good ? "\033[32m" : "\033[31m", text, "\033[0m") : text;
 }
+
+std::string Ago(double seconds) { return absl::FormatDuration(absl::Seconds(std::round(seconds))); }
 
 namespace {
 
@@ -51,29 +43,6 @@ std::string Reasons(const v1::EpochSummary& epoch) {
     words.push_back(absl::StrCat(row.count(), " ", v1::Reason_Name(row.reason()).substr(sizeof "REASON_" - 1)));
   }
   return absl::StrJoin(words, ", ");
-}
-
-std::string Ago(double seconds) { return absl::FormatDuration(absl::Seconds(std::round(seconds))); }
-
-int Status(const Context& context, const std::string&) {
-  v1::StatusResponse status;
-  if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
-  if (context.json) return PrintJson(status), kOk;
-  const auto overridden = [](bool is) -> std::string { return is ? "  (set by hand, until the next reload)" : ""; };
-  std::cout << "goad " << status.version() << "  "
-            << Coloured(context, !status.draining(), status.draining() ? "draining" : "serving") << "  up "
-            << absl::FormatDuration(absl::Seconds(std::round(status.uptime_s()))) << "\n"
-            << "policy   " << status.policy()
-            << (status.policy_trial_left_s() > 0 ? "  (on trial, for another " + Ago(status.policy_trial_left_s()) + ")"
-                                                 : overridden(status.policy_overridden()))
-            << "\n"
-            << "tau      " << status.tau() << overridden(status.tau_overridden()) << "\n"
-            << "config   version " << status.config_version() << "\n"
-            << "epochs   " << status.epochs() << "\n"
-            << "sessions " << status.sessions() << "\n"
-            << "queries  " << status.pending_queries() << " waiting for a decision, " << status.granted_queries()
-            << " for their prompt, " << status.running_queries() << " running\n";
-  return kOk;
 }
 
 // chat, tools (assumed), no images (server), context 4096 (server)
@@ -215,7 +184,7 @@ int Tau(const Context& context, const std::string& text) {
   if (text.empty()) {
     v1::StatusResponse status;
     if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
-    std::cout << status.tau() << "\n";
+    std::cout << (context.json ? absl::StrCat("{\"tau\":", status.tau(), "}") : absl::StrCat(status.tau())) << "\n";
     return kOk;
   }
   v1::SetTauRequest request;
@@ -227,6 +196,7 @@ int Tau(const Context& context, const std::string& text) {
   request.set_tau(tau);
   v1::SetTauResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::SetTau, request, &response)) return failed;
+  if (context.json) return PrintJson(response), kOk;
   std::cout << "tau is " << tau << " until the next reload\n";
   return kOk;
 }
@@ -235,7 +205,7 @@ int Policy(const Context& context, const std::string& name) {
   if (name.empty()) {
     v1::StatusResponse status;
     if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
-    std::cout << status.policy() << "\n";
+    std::cout << (context.json ? absl::StrCat("{\"policy\":\"", status.policy(), "\"}") : status.policy()) << "\n";
     return kOk;
   }
   v1::SetPolicyRequest request;
@@ -243,6 +213,7 @@ int Policy(const Context& context, const std::string& name) {
   request.set_trial_s(absl::ToDoubleSeconds(context.trial));
   v1::SetPolicyResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::SetPolicy, request, &response)) return failed;
+  if (context.json) return PrintJson(response), kOk;
   std::cout << "policy is " << name;
   if (context.trial > absl::ZeroDuration()) {
     std::cout << " for " << absl::FormatDuration(context.trial) << ", then what it was before\n";
@@ -257,6 +228,7 @@ int Kick(const Context& context, const std::string& session) {
   request.set_session_id(session);
   v1::KickResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::Kick, request, &response)) return failed;
+  if (context.json) return PrintJson(response), kOk;
   std::cout << session << " is ended\n";
   return kOk;
 }
@@ -269,6 +241,7 @@ int DrainSite(const Context& context, v1::DrainSiteRequest request, const std::s
   request.set_resume(verb == "resume");
   v1::DrainSiteResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::DrainSite, request, &response)) return failed;
+  if (context.json) return PrintJson(response), kOk;
   std::cout << what
             << (request.resume()
                     ? " takes queries again\n"
@@ -292,6 +265,7 @@ int Backend(const Context& context, const std::string& site) {
 int Drain(const Context& context, const std::string&) {
   v1::DrainResponse response;
   if (const int failed = Call(context, &v1::Admin::Stub::Drain, v1::DrainRequest(), &response)) return failed;
+  if (context.json) return PrintJson(response), kOk;
   std::cout << "draining: no new queries, what runs is finished, then goad stops\n";
   return kOk;
 }
@@ -329,12 +303,20 @@ int Health(const Context& context, const std::string&) {
     for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
   }
   const bool serving = bytes == std::string("\x08\x01");
-  std::cout << (serving ? "serving" : "not serving") << "\n";
+  std::cout << (context.json ? (serving ? "{\"serving\":true}" : "{\"serving\":false}")
+                             : (serving ? "serving" : "not serving"))
+            << "\n";
   return serving ? kOk : kRefused;
 }
 
-int Check(const Context&, const std::string& file) {
+int Check(const Context& context, const std::string& file) {
   const auto config = server::LoadConfig(file);
+  if (context.json) {
+    const std::vector<std::string> problems = absl::StrSplit(config.status().message(), '\n', absl::SkipEmpty());
+    std::cout << "{\"good\":" << (config.ok() ? "true" : "false") << ",\"problems\":" << JsonText(problems)
+              << ",\"warnings\":" << JsonText(config.ok() ? config->warnings : std::vector<std::string>()) << "}\n";
+    return config.ok() ? kOk : kRefused;
+  }
   if (!config.ok()) {
     std::cerr << std::string(config.status().message()) << "\n";
     return kRefused;
@@ -360,10 +342,13 @@ const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       {"status", "", "what goad is doing", true, &Status},
       {"sites", "", "sites and their LLM servers", true, &Sites},
+      {"tenants", "", "what each tenant holds, may and was refused, and by which limit", true, &Tenants},
       {"sessions", "", "connected devices (--limit)", true, &Sessions},
       {"epochs", "", "the last epochs (--limit); --watch: as they are decided", true, &Epochs},
       {"top", "", "a live full-screen view; q or Ctrl-C ends it", true, &Top},
       {"explain", "QUERY", "the costs that led to a recent decision", true, &Explain},
+      {"log", "[FILE]", "the decision log: --since 14:00 --tenant NAME --limit N", true, &Log},
+      {"ask", "QUESTION", "one question end to end, as a device asks it", true, &Ask},
       {"tau", "[TAU]", "show tau, or set it (0..1) until the next reload", true, &Tau},
       {"policy", "[NAME]", "show the policy, or set it until the next reload or --for a time", true, &Policy},
       {"kick", "SESSION", "end one session (its name as in sessions); the device may come again", true, &Kick},

@@ -25,7 +25,13 @@ struct Context {
   bool watch = false;
   bool colours = false;  // standard output is a terminal
   uint32_t limit = 0;
-  absl::Duration trial;                // 0 = none
+  absl::Duration trial;       // 0 = none
+  std::string since, tenant;  // of log; empty = all
+  std::string device;         // of ask: where devices call goad; empty = as goad says
+  std::string token_file;
+  std::string user;  // whom the log is told that this is for; empty = nobody
+  bool tls = false;  // `credentials` are
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
   std::vector<std::string> arguments;  // of the command, all of them
 };
 
@@ -39,6 +45,7 @@ int Call(const Context& context,
          const Request& request, Response* response) {
   grpc::ClientContext call;
   call.set_deadline(absl::ToChronoTime(absl::Now() + context.timeout));
+  if (!context.user.empty()) call.AddMetadata("goad-user", context.user);
   return Report(context, (context.admin.get()->*method)(&call, request, response));
 }
 

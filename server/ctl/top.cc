@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <iostream>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -165,6 +166,11 @@ int Top(const Context& context, const std::string&) {
         last = std::exchange(gathering, {});
       }
       const absl::Time until = absl::Now();
+      if (context.json) {
+        std::cout << "{\"status\":" << JsonText(now, false) << ",\"sites\":" << JsonText(sites, false) << "}"
+                  << std::endl;
+        continue;
+      }
       const std::string page = Page(now, sites, last, absl::ToDoubleSeconds(until - since));
       since = until;
       if (screen != nullptr) {

@@ -63,17 +63,19 @@ absl::Status Daemon::StartRooms() {
 
 AdminPorts Daemon::Orders() {
   AdminPorts orders;
-  orders.reload = [this]() -> absl::StatusOr<AdminPorts::Reloaded> {
+  orders.reload = [this](const std::string& by) -> absl::StatusOr<AdminPorts::Reloaded> {
     AdminPorts::Reloaded done;
-    const absl::StatusOr<uint64_t> version = Reload(&done.warnings);
+    const absl::StatusOr<uint64_t> version = Reload(by, &done.warnings);
     if (!version.ok()) return version.status();
     done.version = *version;
     return done;
   };
-  orders.drain_site = [this](const std::string& site, const std::string& backend, bool drained) {
-    return reloader_->DrainSite(site, backend, drained);
+  orders.config_file = [this] { return reloader_->File(); };
+  orders.drain_site = [this](const std::string& site, const std::string& backend, bool drained, const std::string& by) {
+    return reloader_->DrainSite(site, backend, drained, by);
   };
-  orders.drain = [this] {
+  orders.drain = [this](const std::string& by) {
+    spdlog::info("operator drains by={}", by);
     if (options_.on_drain_requested) options_.on_drain_requested();
   };
   return orders;
@@ -91,7 +93,9 @@ absl::Duration Daemon::longest_stop() const {
   return rooms_->config_store.Current()->drain_timeout + kLastFrames * 2 + absl::Seconds(10);
 }
 
-absl::StatusOr<uint64_t> Daemon::Reload(std::vector<std::string>* warnings) { return reloader_->Reload(warnings); }
+absl::StatusOr<uint64_t> Daemon::Reload(const std::string& by, std::vector<std::string>* warnings) {
+  return reloader_->Reload(by, warnings);
+}
 
 void Daemon::DrainAndStop() {
   Rooms& r = *rooms_;

@@ -37,8 +37,9 @@ class Daemon {
   int metrics_port() const;  // 0 = off
 
   // Validates the file and publishes it at once, or keeps the running configuration and says why. Thread-safe.
-  // The new version; `warnings`, if given: what it took away, and what else should be known.
-  absl::StatusOr<uint64_t> Reload(std::vector<std::string>* warnings = nullptr);
+  // The new version. `by`: who wants it, for the log; `warnings`, if given: what it took away, and what else should be
+  // known.
+  absl::StatusOr<uint64_t> Reload(const std::string& by = "", std::vector<std::string>* warnings = nullptr);
 
   // Not ready, Goodbye, no new admissions, running queries finish within drain_timeout, then everything stops.
   void DrainAndStop();

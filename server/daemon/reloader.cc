@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/base/clip.h"
+#include "server/config/config_files.h"
 #include "server/config/config_loader.h"
 #include "server/config/config_validator.h"
 #include "server/config/place.h"
@@ -23,15 +24,22 @@ absl::StatusOr<Config> Reloader::Read() {
   return next;
 }
 
-absl::StatusOr<uint64_t> Reloader::Reload(std::vector<std::string>* told) {
+absl::StatusOr<uint64_t> Reloader::Reload(const std::string& by, std::vector<std::string>* told) {
   MutexLock lock(mutex_);
+  if (rooms_->decision_log != nullptr) rooms_->decision_log->Reopen();
   absl::StatusOr<Config> next = Read();
   if (next.ok() && rooms_->tls_files != nullptr) {  // may be refused, too
     if (absl::Status status = rooms_->tls_files->Publish(next->listen.tls); !status.ok()) next = status;
   }
+  {
+    MutexLock last(last_mutex_);
+    last_reload_ = MonotonicTime::Now();
+    last_error_ = next.ok() ? "" : std::string(next.status().message());
+  }
   if (!next.ok()) {
     rooms_->metrics.ConfigReload(false);
-    spdlog::error("reload refused, the running configuration stays: {}", std::string(next.status().message()));
+    spdlog::error("reload refused, the running configuration stays: {} by={}", std::string(next.status().message()),
+                  by);
     return next.status();
   }
   std::vector<std::string> warnings = ReloadWarnings(*rooms_->config_store.Current(), *next);
@@ -44,17 +52,28 @@ absl::StatusOr<uint64_t> Reloader::Reload(std::vector<std::string>* told) {
                  ended);
   }
   rooms_->metrics.ConfigReload(true);
-  spdlog::info("reloaded config_version={} policy={} tau={}", published->version, published->policy.name,
-               published->policy.tau);
+  spdlog::info("reloaded config_version={} policy={} tau={} by={}", published->version, published->policy.name,
+               published->policy.tau, by);
   return published->version;
 }
 
-absl::Status Reloader::DrainSite(const std::string& site, const std::string& backend, bool drained) {
+AdminPorts::ConfigFile Reloader::File() {
+  AdminPorts::ConfigFile file;
+  file.path = path_;
+  file.difference = DifferenceOfFiles(*rooms_->config_store.Current());
+  MutexLock lock(last_mutex_);
+  file.last_error = last_error_;
+  file.last_reload = last_reload_.value_or(rooms_->started);
+  return file;
+}
+
+absl::Status Reloader::DrainSite(const std::string& site, const std::string& backend, bool drained,
+                                 const std::string& by) {
   MutexLock lock(mutex_);
   Config next = *rooms_->config_store.Current();
   if (absl::Status status = SetDrained(site, backend, drained, &next); !status.ok()) return status;
-  spdlog::warn("{} {}{}{} by an operator", drained ? "drained" : "resumed", site, backend.empty() ? "" : " backend ",
-               Clip(backend));
+  spdlog::info("operator {} site={}{}{} by={}", drained ? "drained" : "resumed", site,
+               backend.empty() ? "" : " backend=", Clip(backend), by);
   Apply(std::move(next), /*keep_overrides=*/true);
   return absl::OkStatus();
 }

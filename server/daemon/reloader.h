@@ -20,11 +20,14 @@ class Reloader {
   // `path`: of the configuration; empty = Reload is refused.
   Reloader(std::string path, Rooms* rooms) : path_(std::move(path)), rooms_(rooms) {}
 
-  // See Daemon::Reload.
-  absl::StatusOr<uint64_t> Reload(std::vector<std::string>* warnings);
+  // See Daemon::Reload. The decision log goes on in the file of its name, whatever becomes of the configuration.
+  absl::StatusOr<uint64_t> Reload(const std::string& by, std::vector<std::string>* warnings);
 
   // See AdminPorts::drain_site.
-  absl::Status DrainSite(const std::string& site, const std::string& backend, bool drained);
+  absl::Status DrainSite(const std::string& site, const std::string& backend, bool drained, const std::string& by);
+
+  // Reads the files. Does not wait for a change that is under way.
+  AdminPorts::ConfigFile File();
 
  private:
   absl::StatusOr<Config> Read();  // the file, fit to follow the running configuration
@@ -34,6 +37,9 @@ class Reloader {
   const std::string path_;
   Rooms* const rooms_;
   Mutex mutex_;  // held throughout a change
+  Mutex last_mutex_;
+  std::string last_error_ GOAD_GUARDED_BY(last_mutex_);  // of the last reload; empty = it came into force
+  std::optional<MonotonicTime> last_reload_ GOAD_GUARDED_BY(last_mutex_);
 };
 
 }  // namespace goad::server

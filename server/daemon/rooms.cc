@@ -35,6 +35,16 @@ void WarnOfDescriptors(const Config& config) {
   }
 }
 
+// As a client on this machine may call it.
+std::string ListenAddress(const Config& config, int port) {
+  const std::string& address = config.listen.address;
+  if (absl::StartsWith(address, "unix:")) return address;
+  std::string host = address.substr(0, address.rfind(':'));
+  if (host.empty() || host == "0.0.0.0" || host == "*") host = "127.0.0.1";
+  if (host == "[::]") host = "[::1]";
+  return absl::StrCat(host, ":", port);
+}
+
 }  // namespace
 
 ListenerLimits DeviceLimits(const Config& config) {
@@ -167,7 +177,14 @@ absl::Status Rooms::ListenToOperators(AdminPorts orders) {
   orders.recent = &recent;
   orders.started = started;
   orders.session_count = [this] { return registry.size(); };
-  orders.kick = [this](const std::string& session) { return registry.Kick(session); };
+  orders.kick = [this](const std::string& session, const std::string& by) {
+    const bool there = registry.Kick(session);
+    if (there) spdlog::info("operator kicked session={} by={}", session, by);
+    return there;
+  };
+  orders.processes = [this] { return admin->acceptor().Processes(); };
+  orders.tenant_refusals = [this](const std::string& tenant) { return limiter.Refused(tenant); };
+  orders.listen_address = ListenAddress(*config, devices->port());
   orders.sessions = [this](size_t limit) { return registry.List(limit); };
   orders.backends = [this] { return dispatch->Backends(); };
   orders.check_policy = &CheckPolicyName;

@@ -327,4 +327,12 @@ MonotonicTime BackendPool::NextWake() const {
   return wake;
 }
 
+void BackendPool::InFlightBy(int change, size_t site, int index) {
+  Backend& backend = At(site, index);
+  backend.in_flight += change;
+  if (!backend.config->presence.removed()) {
+    metrics_->BackendRunning(sched::ToSite(site), static_cast<size_t>(index), backend.in_flight);
+  }
+}
+
 }  // namespace goad::server

@@ -42,8 +42,8 @@ class BackendPool final {
   std::optional<int> Pick(size_t site, const sched::Needs& needs, uint64_t tried, std::optional<int> preferred,
                           MonotonicTime now, bool* all_tried) const;
   bool AnyUp(size_t site, MonotonicTime now) const;  // whatever it can
-  void Take(size_t site, int backend) { ++At(site, backend).in_flight; }
-  void Release(size_t site, int backend) { --At(site, backend).in_flight; }
+  void Take(size_t site, int backend) { InFlightBy(+1, site, backend); }
+  void Release(size_t site, int backend) { InFlightBy(-1, site, backend); }
 
   void Succeeded(size_t site, int backend, MonotonicTime now);
   // `words` are for operators. Neither the query's own fault nor a busy backend is a failure, nor what is in doubt.
@@ -130,6 +130,7 @@ class BackendPool final {
     bool leaving = false;  // all of its backends are
   };
 
+  void InFlightBy(int change, size_t site, int backend);
   Backend& At(size_t site, int backend) { return sites_[site].backends[static_cast<size_t>(backend)]; }
   static int OpenSlots(const Backend& backend, MonotonicTime now) {
     return backend.rests_until <= now ? backend.health.usable_slots(backend.slots(), now) : 0;

@@ -50,6 +50,7 @@ void BackendPool::Report(MonotonicTime now) {
       backend.open_slots = OpenSlots(backend, now);
       if (!backend.config->presence.removed()) {  // else the place may be another's by now
         metrics_->Backend(health.site, b, static_cast<size_t>(backend.health.state()), backend.open_slots);
+        metrics_->BackendRunning(health.site, b, backend.in_flight);
       }
       if (backend.open_slots == 0) continue;
       if (!backend.config->presence.leaving() || site.leaving) can.push_back(backend.can);

@@ -155,7 +155,7 @@ void Dispatcher::Take(Query& query, AnswerPart part, MonotonicTime now) {
 bool Dispatcher::Emit(Query& query, AnswerPart part, MonotonicTime now) {
   if (query.tokens == 0) {
     query.first_token = now;
-    metrics_->FirstToken(SecondsBetween(query.request.prompt_ready, now));
+    metrics_->FirstToken(query.request.site, SecondsBetween(query.request.prompt_ready, now));
   }
   query.last_token = now;
   query.tokens += part.tokens;
@@ -203,7 +203,8 @@ void Dispatcher::Complete(Query& query, MonotonicTime now) {
   event.text_bytes = query.text_bytes;
   metrics_->Compute(request.site, event.compute_s, request.predicted_compute_s);
   if (query.tokens >= 2) {
-    metrics_->TimePerOutputToken(SecondsBetween(query.first_token, query.last_token) / (query.tokens - 1));
+    metrics_->TimePerOutputToken(request.site,
+                                 SecondsBetween(query.first_token, query.last_token) / (query.tokens - 1));
   }
   if (now > request.deadline) metrics_->DeadlineMissed();
   QueryDone done{

@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "scheduler/snapshot_check.h"
 #include "spdlog/spdlog.h"
 
@@ -11,6 +12,12 @@ namespace goad::server {
 
 using sched::Reason;
 using sched::Verdict;
+
+namespace {
+
+Asker AskerOf(const Query& query) { return {query.device, query.meta.tenant, query.meta.trace_id()}; }
+
+}  // namespace
 
 Engine::Engine(std::shared_ptr<const Config> config, Ports ports)
     : ports_(std::move(ports)),
@@ -35,8 +42,10 @@ MonotonicTime Engine::NextWake() const { return std::min({NextEpoch(), life_.que
 
 void Engine::Tick(MonotonicTime now) {
   if (trial_end_ <= now) {
+    const std::string tried = policy_name_;
     EndTrial();
     UsePolicy();
+    spdlog::info("trial over policy={} was={}", policy_name_, tried);
   }
   WakeHeld(life_.Expire(now), now);
   if (NextEpoch() <= now) RunEpoch(now);
@@ -90,6 +99,7 @@ void Engine::On(ApplyConfig& event, MonotonicTime now) {
 }
 
 void Engine::On(SetTau& event, MonotonicTime now) {
+  spdlog::info("operator set tau={} was={} by={}", event.tau, tau_.load(), event.by);
   tau_ = event.tau;
   tau_overridden_ = true;
   ports_.metrics->Tau(tau_);
@@ -97,6 +107,9 @@ void Engine::On(SetTau& event, MonotonicTime now) {
 }
 
 void Engine::On(SetPolicy& event, MonotonicTime now) {
+  const std::string before = policy_name_;
+  const bool on_trial = !policy_trial_.empty(),
+             goes_on = event.trial > absl::ZeroDuration() && event.name == policy_trial_;
   EndTrial();
   if (event.trial > absl::ZeroDuration()) {
     policy_trial_ = event.name;
@@ -105,6 +118,12 @@ void Engine::On(SetPolicy& event, MonotonicTime now) {
     policy_override_ = event.name;
   }
   UsePolicy();
+  if (!goes_on) {  // who compares policies renews a trial every few seconds, and ends one that may be over
+    spdlog::info("operator set policy={} was={}{} by={}", policy_name_, before,
+                 policy_trial_.empty() ? (on_trial ? " trial=ended" : "")
+                                       : absl::StrCat(" trial=", absl::FormatDuration(event.trial)),
+                 event.by);
+  }
   WakeHeld(Wake::kSoon, now);
 }
 
@@ -144,6 +163,7 @@ void Engine::On(Inspect& event, MonotonicTime now) {
                             site.active_uplinks, site.EffectiveMax(config_->sites[j]),
                             site.service.At(config_->sites[j].compute, now)});
   }
+  status.tenants = life_.tenants().Rows();
   event.reply(status);
 }
 
@@ -227,6 +247,7 @@ std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, Mono
   const bool forced_go = policy_->guarantees().forced_offloaded;  // else one that is left local is meant to be
   for (size_t i = 0; i < candidates.size(); ++i) {
     record->query_ids.push_back(candidates[i]->query_id);
+    record->askers.push_back(AskerOf(*candidates[i]));
     record->models.push_back(candidates[i]->meta.model);
     record->held.push_back(forced_go && record->snapshot.Forced(i) &&
                            record->result.decisions[i].verdict == Verdict::kLocal && now < Patience(*candidates[i]));
@@ -307,8 +328,8 @@ EpochRecord Engine::NewRecord(const std::vector<Early>& early) const {
   record.chosen_in_order = policy_->guarantees().chosen_in_order;
   record.lambda_s = config_->policy.lambda_s;
   for (const auto& [query, reason] : early) {
-    record.early.push_back(
-        {query->query_id, reason, query->meta.uncertainty, query->meta.local_delay_s, query->meta.model});
+    record.early.push_back({query->query_id, reason, query->meta.uncertainty, query->meta.local_delay_s,
+                            query->meta.model, AskerOf(*query)});
   }
   return record;
 }

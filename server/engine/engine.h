@@ -41,6 +41,7 @@ class Engine {
   size_t pending() const { return life_.queries().pending(); }
   std::string Broken() const { return life_.queries().Broken(); }  // for tests: an invariant that does not hold
   const SiteTable& sites() const { return life_.sites(); }
+  int SlotsOf(size_t site) const { return sites()[site].EffectiveMax(config_->sites[site]); }  // to be had
   double tau() const { return tau_.load(std::memory_order_relaxed); }  // in force now; any thread may ask
 
  private:

@@ -36,7 +36,7 @@ void EngineThread::Run() {
     int active_queries = 0;
     for (size_t j = 0; j < engine_->sites().size(); ++j) {
       active_queries += engine_->sites()[j].active_queries;
-      metrics_->Running(sched::ToSite(j), engine_->sites()[j].active_queries);
+      metrics_->Slots(sched::ToSite(j), engine_->sites()[j].active_queries, engine_->SlotsOf(j));
     }
     active_queries_.store(active_queries, std::memory_order_relaxed);
     turns_.fetch_add(1, std::memory_order_relaxed);

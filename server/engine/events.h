@@ -85,6 +85,9 @@ struct QueryMeta {
   std::string tenant = kDefaultTenant;
   std::string kind;         // of question, one of Config::kinds; empty = none
   std::string traceparent;  // passed to the backend; empty = none
+
+  // Of 00-TRACE-SPAN-FLAGS, which is all that a session lets through; empty = none.
+  std::string trace_id() const { return traceparent.size() < 35 ? "" : traceparent.substr(3, 32); }
 };
 
 struct SubmitQuery {
@@ -184,10 +187,12 @@ struct ApplyConfig {
 };
 struct SetTau {
   double tau = 1;
+  std::string by;  // who, for the log
 };
 struct SetPolicy {
   std::string name;  // REQUIRES: known to sched::MakePolicy; or empty, with a trial: the one that runs is over
   absl::Duration trial = absl::ZeroDuration();  // what was in force before is so again after it; 0 = until a reload
+  std::string by;                               // who, for the log
 };
 
 struct Inspect {

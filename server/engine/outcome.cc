@@ -12,6 +12,7 @@ OutcomeRecord MakeOutcome(const Config& config, const Query& query, Ending endin
   record.query_id = query.query_id;
   record.device = query.device;
   record.tenant = query.meta.tenant;
+  record.trace_id = query.meta.trace_id();
   record.site = site.name;
   record.ending = ending;
   record.prompt_bits = query.meta.prompt_bits;

@@ -101,6 +101,7 @@ void QueryLife::Decline(Query& query, Reason reason, uint64_t epoch, MonotonicTi
   metrics_->QueueWait(event.queue_s);
   CountDecision(query, false);
   if (reason == Reason::kLinkStale) metrics_->StaleLink();
+  if (reason == Reason::kQuota) metrics_->TenantRefused(query.meta.tenant, tenants_.Refused(query.meta.tenant));
   if (reason == Reason::kNotAble && query.meta.must_offload) {  // its device has nobody else to ask: what is missing?
     metrics_->Decision(event.verdict, event.reason, event.site);
     FailedEvent failed{query.id, MakeError(ErrorCode::kFailedPrecondition, "NOT_ABLE", "query", Missing(query))};

@@ -40,6 +40,7 @@ class QueryLife {
   QueryTable& queries() { return queries_; }
   const QueryTable& queries() const { return queries_; }
   const SiteTable& sites() const { return sites_; }
+  TenantTable& tenants() { return tenants_; }
   const TenantTable& tenants() const { return tenants_; }
   const UplinkTimes& median_uplink() const { return uplinks_.median(); }
   double ExpectedOutputTokens(const QueryMeta& meta, MonotonicTime now) const { return lengths_.Expect(meta, now); }

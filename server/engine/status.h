@@ -11,6 +11,8 @@
 #include "server/base/abilities.h"
 #include "server/base/local_model.h"
 #include "server/base/monotonic_time.h"
+#include "server/base/refusal.h"
+#include "server/config/config.h"
 
 namespace goad::server {
 
@@ -26,7 +28,16 @@ struct UplinkTimes {
   uint64_t samples = 0;  // of a device: its uploads that they were learned from; of the median: devices
 };
 
-// The engine's, for Admin.Status and Admin.Sites.
+// A tenant as the engine knows it. Counts are since the start.
+struct TenantRow {
+  TenantConfig config;
+  int active = 0;  // slots it holds
+  uint64_t decisions = 0, offloaded = 0;
+  double recent_share = 0;  // offloaded of its last 1000 or so
+  TenantRefusals refused{};
+};
+
+// The engine's, for Admin.Status, Admin.Sites and Admin.Tenants.
 struct EngineStatus {
   std::string policy;
   double tau = 1;
@@ -42,6 +53,7 @@ struct EngineStatus {
     ServiceTimes service;
   };
   std::vector<Site> sites;
+  std::vector<TenantRow> tenants;  // "default" first
 };
 
 // The session registry's: an open session.

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -248,6 +249,18 @@ void Acceptor::LookAgainAndAgain() {
     table_.Look(now, memory_short_ && memory_short_(), &Count);
     metrics_.Connections(table_.size());
   }
+}
+
+std::vector<std::string> Acceptor::Processes() const {
+  std::set<std::string> processes;
+  if (unix_path_.empty()) return {};
+  for (const auto& connection : table_.All()) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (getsockopt(connection->control_fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) continue;
+    processes.insert(absl::StrCat("uid=", peer.uid, " pid=", peer.pid));
+  }
+  return {processes.begin(), processes.end()};
 }
 
 absl::Status Acceptor::KnockFromOutside(bool tls, absl::Duration most) {

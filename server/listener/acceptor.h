@@ -39,6 +39,10 @@ class Acceptor {
   ConnectionTable& table() { return table_; }
   void SetLimits(const ListenerLimits& limits) { table_.SetLimits(limits); }
 
+  // Of a unix socket's peers, what the kernel knows: "uid=1000 pid=4711" for each process that is connected now, in
+  // order. The library does not tell which of them a call is from; mostly there is one. Empty on TCP.
+  std::vector<std::string> Processes() const;
+
   // Connects to this listener from outside, and waits for the first bytes that whoever speaks on connections says by
   // itself or, with `tls`, answers to a handshake. OK, or what failed within `most`. Not counted and not refused as a
   // connection. Blocks.

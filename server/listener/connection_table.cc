@@ -343,6 +343,13 @@ uint64_t ConnectionTable::welcomed() const {
   return welcomed_;
 }
 
+std::vector<std::shared_ptr<Connection>> ConnectionTable::All() const {
+  std::vector<std::shared_ptr<Connection>> all;
+  MutexLock lock(mutex_);
+  for (const auto& [connection, entry] : entries_) all.push_back(entry.connection);
+  return all;
+}
+
 size_t ConnectionTable::size() const {
   MutexLock lock(mutex_);
   return entries_.size();

@@ -119,6 +119,7 @@ class ConnectionTable {
   void Add(std::string peer, std::shared_ptr<Connection> connection);
   void Remove(const Connection* connection, MonotonicTime now);
   std::shared_ptr<Connection> Find(const std::string& peer) const;
+  std::vector<std::shared_ptr<Connection>> All() const;  // in no order
 
   // Whether so many of those that came in the last kYoung are still strangers that more must wait: 64, and 8 for a
   // while after a stranger was cut off for what it sent, because a library parses what is there before its connection

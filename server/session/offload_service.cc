@@ -12,9 +12,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "goad/v1/offload.grpc.pb.h"
+#include "server/base/clip.h"
+#include "server/base/line_limit.h"
 #include "server/base/reaction.h"
 #include "server/config/certificates.h"
 #include "server/session/wire_codec.h"
+#include "spdlog/spdlog.h"
 
 namespace goad::server {
 namespace {
@@ -97,6 +100,12 @@ class StreamReactor : public GrpcReactor,
 
   ErrorInfo Unauthenticated(absl::string_view why) {
     ports_.session.metrics->Refused(Refusal::kUnauthenticated);
+    static LineLimit limit;  // of the process: anybody can cause them
+    if (const std::optional<int> left_out = limit.Allow(MonotonicTime::Now())) {
+      const std::string name = credentials_.certificate_names.empty() ? "" : credentials_.certificate_names[0];
+      spdlog::warn("unauthenticated peer={} certificate=\"{}\" cause=\"{}\" lines_left_out={}", Clip(session_->peer),
+                   Clip(name), std::string(why), *left_out);
+    }
     return MakeError(ErrorCode::kUnauthenticated, Refusal::kUnauthenticated, "authorization", std::string(why));
   }
 

@@ -136,6 +136,10 @@ void Outbox::Tell(Slot& slot, SessionEvent event, const std::vector<SiteConfig>&
   const bool is_decision = std::holds_alternative<DecisionEvent>(event);
   result->delivery = Delivery::kAccepted;
   result->terminal = TerminalOf(event);
+  if (const auto* decision = std::get_if<DecisionEvent>(&event)) slot.site = decision->site;
+  if (const auto* completed = std::get_if<CompletedEvent>(&event))
+    slot.site = completed->site;  // another has taken over
+  result->site = slot.site;
   result->frame = std::make_shared<const v1::ServerFrame>(EncodeEvent(std::move(event), slot.query_id, sites));
   result->received = slot.received;
   Push(is_decision ? urgent_ : queue_, result->frame);
@@ -222,7 +226,7 @@ void Outbox::Close(std::optional<ErrorInfo> why, MonotonicTime now) {
   if (closed_) return;
   closed_ = true;
   close_error_ = std::move(why);
-  for (const auto& [id, slot] : slots_) metrics_->QueryLostWithStream(SecondsBetween(slot.received, now));
+  for (const auto& [id, slot] : slots_) metrics_->QueryLostWithStream(slot.site, SecondsBetween(slot.received, now));
   slots_.clear();
   urgent_.clear();
   queue_.clear();

@@ -44,6 +44,7 @@ class Outbox {
     bool chat = false;
     int64_t prompt_bytes = 0;  // most that the Prompt may have
     MonotonicTime received;
+    sched::SiteIndex site = sched::SiteIndex::kNone;  // that it was sent to
     std::string query_id;
     std::string memory_key;  // in QueryMemory
   };
@@ -72,6 +73,7 @@ class Outbox {
     FramePtr frame;  // of an accepted Decision or terminal: the caller remembers it, under `memory_key`
     std::string memory_key;
     MonotonicTime received;
+    sched::SiteIndex site = sched::SiteIndex::kNone;  // as the slot
   };
   PutResult Put(SessionEvent event, const std::vector<SiteConfig>& sites);
 

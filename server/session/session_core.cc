@@ -195,7 +195,11 @@ std::optional<SessionCore::TurnedAway> SessionCore::TurnAway(const Config& confi
 
 absl::Duration SessionCore::TenantWait(const Config& config, int prompt_tokens, MonotonicTime now) {
   const TenantConfig* tenant = config.FindTenant(caller_.tenant);
-  return tenant == nullptr ? absl::ZeroDuration() : ports_.limiter->Admit(*tenant, prompt_tokens, now);
+  if (tenant == nullptr) return absl::ZeroDuration();
+  TenantLimit limit{};
+  const absl::Duration wait = ports_.limiter->Admit(*tenant, prompt_tokens, now, &limit);
+  if (wait > absl::ZeroDuration()) ports_.metrics->TenantRefused(tenant->name, limit);
+  return wait;
 }
 
 // Counts the prompt's bytes for as long as anybody holds it; false when that is too much.

@@ -131,7 +131,7 @@ Delivery SessionRegistry::Deliver(SessionId id, SessionEvent event) {
   if (put.frame != nullptr) {
     const MonotonicTime now = clock_();
     if (decision) metrics_->Decision(decision->verdict, decision->reason, decision->site);
-    if (put.terminal) metrics_->TerminalEvent(*put.terminal, SecondsBetween(put.received, now));
+    if (put.terminal) metrics_->TerminalEvent(*put.terminal, put.site, SecondsBetween(put.received, now));
     if (decision && decision->retry_after_s > 0) {  // refused for now, asking again later is what we want
       memory_->Refused(put.memory_key, std::move(put.frame), now + absl::Seconds(decision->retry_after_s));
     } else if (put.terminal) {

@@ -94,9 +94,17 @@ void DecisionLog::Outcome(OutcomeRecord record) {
   wake_.notify_one();
 }
 
+void DecisionLog::Reopen() {
+  {
+    MutexLock lock(mutex_);
+    reopen_ = new_ = true;
+  }
+  wake_.notify_one();
+}
+
 void DecisionLog::Run() {
   pthread_setname_np(pthread_self(), "goad-decisions");
-  bool stop = false;
+  bool stop = false, reopen = false;
   while (!stop) {
     std::deque<OutcomeRecord> outcomes;  // a query is decided before it ends: of what waits, decisions go first
     uint64_t outcomes_dropped = 0;
@@ -105,10 +113,11 @@ void DecisionLog::Run() {
       while (!new_ && !stop_) mutex_.WaitUntil(wake_, MonotonicTime::Infinite());
       new_ = false;
       stop = stop_;
+      reopen = std::exchange(reopen_, false);
       outcomes = std::exchange(outcomes_, {});
       outcomes_dropped = std::exchange(outcomes_dropped_, 0);
     }
-    LookAgain();
+    LookAgain(reopen);
     while (const auto record = subscription_->Pop()) Write(*record);
     for (const OutcomeRecord& outcome : outcomes) Write(outcome);
     Flush();
@@ -123,24 +132,27 @@ void DecisionLog::Write(const EpochRecord& record) {
     if (record.held[i]) continue;
     const sched::Decision& d = record.result.decisions[i];
     const sched::Candidate& c = record.snapshot.candidates[i];
-    WriteDecision(record, record.query_ids[i], d, c.uncertainty, c.local_delay_s, record.models[i]);
+    WriteDecision(record, record.query_ids[i], d, c.uncertainty, c.local_delay_s, record.models[i], record.askers[i]);
   }
   for (const EarlyDecline& early : record.early) {
     sched::Decision decision;
     decision.reason = early.reason;
-    WriteDecision(record, early.query_id, decision, early.uncertainty, early.local_delay_s, early.model);
+    WriteDecision(record, early.query_id, decision, early.uncertainty, early.local_delay_s, early.model, early.asker);
   }
   if (record.snapshot.candidates.empty()) return;
   if (config_.snapshot_every > 0 && epochs_++ % static_cast<uint64_t>(config_.snapshot_every) == 0) {
-    WriteLine(ToJson(record).dump());
+    WriteJson(ToJson(record));
   }
 }
 
 void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
-                                double uncertainty, double local_delay_s, const LocalModelPtr& model) {
+                                double uncertainty, double local_delay_s, const LocalModelPtr& model,
+                                const Asker& asker) {
   json line = json{{"kind", "decision"},
                    {"epoch", record.snapshot.epoch},
                    {"query_id", query_id},
+                   {"device", asker.device},
+                   {"tenant", asker.tenant},
                    {"verdict", sched::ToString(decision.verdict)},
                    {"reason", sched::ToString(decision.reason)},
                    {"site", record.SiteName(decision.site)},
@@ -149,12 +161,14 @@ void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& qu
                    {"upload_s", NumberOrNull(decision.predicted_upload_s)},
                    {"compute_s", NumberOrNull(decision.predicted_compute_s)},
                    {"metric", ToString(MetricOf(model))}};
+  if (!asker.trace_id.empty()) line["trace_id"] = asker.trace_id;
   if (model != nullptr) AddSaid(*model, &line);
-  WriteLine(line.dump(-1, ' ', false, json::error_handler_t::replace));
+  WriteJson(std::move(line));
 }
 
-void DecisionLog::Write(const OutcomeRecord& record) {
-  json line = ToJson(record);
+void DecisionLog::Write(const OutcomeRecord& record) { WriteJson(ToJson(record)); }
+
+void DecisionLog::WriteJson(json line) {
   line["time"] = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
   WriteLine(line.dump(-1, ' ', false, json::error_handler_t::replace));
 }
@@ -198,9 +212,9 @@ void DecisionLog::Close() {
 }
 
 // What is written to a file without a name is gone with it.
-void DecisionLog::LookAgain() {
+void DecisionLog::LookAgain(bool at_once) {
   const MonotonicTime now = MonotonicTime::Now();
-  if (now < looks_) return;
+  if (now < looks_ && !at_once) return;
   looks_ = now + kLooks;
   struct stat there {
   }, ours{};

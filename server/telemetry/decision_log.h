@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/status/statusor.h"
+#include "nlohmann/json_fwd.hpp"
 #include "server/config/config.h"
 #include "server/telemetry/epoch_feed.h"
 #include "server/telemetry/metrics.h"
@@ -18,12 +19,14 @@
 namespace goad::server {
 
 // Lines, by "kind":
-//   decision  epoch, query_id, verdict, reason, site (name), uncertainty, local_s, upload_s, compute_s (predicted);
+// time (wall time, when it was written: UTC, ISO 8601), in every line
+//   decision  device, tenant and trace_id (none: absent), as whoever asked has them; epoch, query_id, verdict, reason,
+//   site (name), uncertainty, local_s, upload_s, compute_s (predicted);
 //             metric, and of the device's Hello what it said: model, prompt_form, uncertainty_tokens,
 //             uncertainty_candidates, uncertainty_method. Logs of old have none of these: the metric is MARGIN
 // (every decision of the engine; what a session refuses at the door, LOCAL/OVERLOAD, is counted in refused_total only)
 //   snapshot  see snapshot_json.h
-//   outcome   see outcome_json.h, and time (wall time, UTC), of every query that was sent to a site, when it leaves it
+//   outcome   see outcome_json.h, of every query that was sent to a site, when it leaves it
 // A full disk, a failed write or a folder that is gone costs lines, which are counted, and is logged once; serving goes
 // on, and so does the log as soon as it can. A file that somebody moved away is begun anew. Writes on its own thread.
 class DecisionLog {
@@ -37,6 +40,10 @@ class DecisionLog {
   // counted.
   void Outcome(OutcomeRecord record);
 
+  // Goes on in the file that has its name now, at once. Thread-safe. Without it that is noticed within a second of the
+  // next line.
+  void Reopen();
+
  private:
   static constexpr size_t kMostOutcomes = 16384;  // some 10 MB
 
@@ -44,12 +51,13 @@ class DecisionLog {
   void Run();
   void Write(const EpochRecord& record);
   void WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
-                     double uncertainty, double local_delay_s, const LocalModelPtr& model);
+                     double uncertainty, double local_delay_s, const LocalModelPtr& model, const Asker& asker);
   void Write(const OutcomeRecord& record);
+  void WriteJson(nlohmann::json line);  // with the time
   void WriteLine(const std::string& line);
   void Lost(uint64_t lines, const char* what);
   void Rotate();
-  void LookAgain();  // at most once a second: is the file still there, or again?
+  void LookAgain(bool at_once);  // else at most once a second: is the file still there, or again?
   void Flush();
   void Close();
 
@@ -67,6 +75,7 @@ class DecisionLog {
   std::condition_variable wake_;
   bool new_ GOAD_GUARDED_BY(mutex_) = false;
   bool stop_ GOAD_GUARDED_BY(mutex_) = false;
+  bool reopen_ GOAD_GUARDED_BY(mutex_) = false;
   std::deque<OutcomeRecord> outcomes_ GOAD_GUARDED_BY(mutex_);
   uint64_t outcomes_dropped_ GOAD_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<EpochSubscription> subscription_;

@@ -12,6 +12,11 @@
 
 namespace goad::server {
 
+// Who asks, for the log.
+struct Asker {
+  std::string device, tenant, trace_id;  // trace_id: of the call's traceparent; empty = none
+};
+
 // A query that was answered LOCAL without asking the policy: past its deadline, behind its own device's upload,
 // draining.
 struct EarlyDecline {
@@ -19,6 +24,7 @@ struct EarlyDecline {
   sched::Reason reason = sched::Reason::kNoLink;
   double uncertainty = 0, local_delay_s = 0;
   LocalModelPtr model;
+  Asker asker;
 };
 
 struct EpochRecord {
@@ -29,6 +35,7 @@ struct EpochRecord {
   sched::EpochSnapshot snapshot;
   sched::EpochResult result;
   std::vector<std::string> query_ids;  // per candidate, the device's name of the query
+  std::vector<Asker> askers;           // per candidate
   std::vector<LocalModelPtr> models;   // per candidate, what its uncertainty is
   std::vector<bool> held;              // per candidate: forced, no eligible site, keeps waiting (no decision yet)
   std::vector<EarlyDecline> early;     // not in the snapshot

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <deque>
 #include <set>
-#include <unordered_map>
 
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
@@ -13,6 +12,7 @@
 #include "prometheus/registry.h"
 #include "server/telemetry/metrics_page.h"
 #include "server/telemetry/prediction_metrics.h"
+#include "server/telemetry/tenant_metrics.h"
 
 namespace goad::server {
 namespace {
@@ -35,7 +35,6 @@ constexpr std::array<const char*, 4> kSnapshotParts = {"whole", "site", "candida
 constexpr std::array<const char*, 5> kFaults = {"prompt", "configuration", "backend", "busy", "loading"};
 constexpr std::array<const char*, 5> kBackendStates = {"unknown", "up", "loading", "down", "half-open"};
 constexpr size_t kBackendIsUp = 1;
-constexpr std::array<const char*, 5> kTerminals = {"local", "completed", "failed", "cancelled", "lost"};
 
 Counter& OneCounter(Registry& r, const char* name, const char* help) {
   return BuildCounter().Name(name).Help(help).Register(r).Add({});
@@ -49,16 +48,17 @@ Histogram& OneHistogram(Registry& r, const char* name, const char* help, const B
 
 struct BackendSeries {
   std::string url;
-  Gauge *up = nullptr, *slots = nullptr;
+  Gauge *up = nullptr, *slots = nullptr, *running = nullptr;
   std::array<Gauge*, kBackendStates.size()> states{};
   std::array<Counter*, kFaults.size()> failures{};
 };
 struct SiteSeries {
   std::string name;
   std::array<Counter*, sched::kReasonCount> offloaded{};
-  Gauge* running = nullptr;
+  Gauge *running = nullptr, *slots = nullptr;
   Counter* tokens = nullptr;
   PredictionMetrics::Site predictions;
+  AnswerMetrics::Site answers;
   std::vector<BackendSeries> backends;
 };
 
@@ -78,13 +78,6 @@ struct Metrics::Families {
   prometheus::Family<Counter>& decisions =
       BuildCounter().Name("goad_decisions_total").Help("Decisions sent, by verdict, reason and site.").Register(r);
   std::array<Counter*, sched::kReasonCount> local{};
-
-  prometheus::Family<Histogram>& durations =
-      BuildHistogram()
-          .Name("goad_request_duration_seconds")
-          .Help("Query received to its terminal event, by outcome; lost = its stream ended first.")
-          .Register(r);
-  std::array<Histogram*, kTerminals.size()> duration{};
 
   Counter& late_terminals =
       OneCounter(r, "goad_late_terminals_total", "Events for a query that already had its terminal event; dropped.");
@@ -113,13 +106,14 @@ struct Metrics::Families {
           .Register(r);
   Gauge& pending = OneGauge(r, "goad_pending_queries", "Queries waiting for a decision.");
   prometheus::Family<Gauge>& running_family =
-      BuildGauge().Name("goad_running_queries").Help("Queries granted or running, by site.").Register(r);
+      BuildGauge().Name("goad_running_queries").Help("Queries granted or running, by site: slots in use.").Register(r);
+  prometheus::Family<Gauge>& site_slots =
+      BuildGauge()
+          .Name("goad_site_slots")
+          .Help("Queries that a site may have granted or running at once now: max_queries, or its backends' slots.")
+          .Register(r);
 
-  Histogram& upload = OneHistogram(r, "goad_upload_seconds", "Decision sent to prompt complete.", kLongSeconds);
-  Histogram& ttft = OneHistogram(r, "goad_request_ttft_seconds", "Prompt complete to first token.", kLongSeconds);
-  Histogram& tpot =
-      OneHistogram(r, "goad_request_tpot_seconds",
-                   "Time per output token after the first; answers of two tokens or more.", kShortSeconds);
+  AnswerMetrics answers{r};
   PredictionMetrics predictions{r};
   Gauge& uplink_devices = OneGauge(r, "goad_uplink_devices", "Devices that uploaded a prompt within the last minute.");
   Gauge& uplink_round_trip =
@@ -146,6 +140,8 @@ struct Metrics::Families {
           .Name("goad_backend_slots")
           .Help("Requests that a backend may run at once now; 0 when it is away or rests, 1 at most when half-open.")
           .Register(r);
+  prometheus::Family<Gauge>& backend_running =
+      BuildGauge().Name("goad_backend_running").Help("Requests of goad's that a backend has now.").Register(r);
   prometheus::Family<Counter>& backend_requests =
       BuildCounter()
           .Name("goad_backend_requests_total")
@@ -179,22 +175,17 @@ struct Metrics::Families {
       BuildCounter().Name("goad_refused_total").Help("Frames and queries refused at the door, by reason.").Register(r);
   std::array<Counter*, kRefusalCount> refusals{};
 
-  prometheus::Family<Counter>& tenant_decisions =
-      BuildCounter().Name("goad_tenant_decisions_total").Help("Decisions by tenant and verdict.").Register(r);
-  prometheus::Family<Counter>& tenant_uncertainty =
-      BuildCounter()
-          .Name("goad_tenant_uncertainty_total")
-          .Help("Sum of the uncertainties that a tenant's queries reported; over its decisions, their mean.")
-          .Register(r);
-  struct Tenant {
-    Counter *local, *offloaded, *uncertainty;
-  };
-  std::unordered_map<std::string, Tenant> tenants;
+  TenantMetrics tenants{r};
 
   prometheus::Family<Counter>& reloads =
       BuildCounter().Name("goad_config_reloads_total").Help("Configuration reloads by result.").Register(r);
   Counter& reload_ok = reloads.Add({{"result", "ok"}});
   Counter& reload_failed = reloads.Add({{"result", "failed"}});
+  Gauge& reload_good = OneGauge(r, "goad_config_last_reload_successful",
+                                "1 when the last reload came into force, or there was none since the start; 0 when it "
+                                "was refused.");
+  Gauge& reload_time = OneGauge(r, "goad_config_last_reload_success_timestamp_seconds",
+                                "Unix time at which the configuration in force was loaded.");
   Counter& log_lost = OneCounter(
       r, "goad_decision_log_lost_total",
       "Lines of the decision log that could not be written, and whole epochs that the disk was too slow for.");
@@ -212,12 +203,15 @@ void Metrics::Families::Add(size_t place, const std::string& name, const std::ve
         {{"verdict", "OFFLOAD"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", name}});
   }
   series.running = &running_family.Add({{"site", name}});
+  series.slots = &site_slots.Add({{"site", name}});
+  series.answers = answers.AddSite(name);
   series.tokens = &tokens_family.Add({{"site", name}});
   series.predictions = predictions.AddSite(name);
   for (const std::string& url : urls) {
     BackendSeries& backend = series.backends.emplace_back();
     backend.url = url;
     backend.up = &backend_up_family.Add({{"site", name}, {"backend", url}});
+    backend.running = &backend_running.Add({{"site", name}, {"backend", url}});
     backend.slots = &backend_slots.Add({{"site", name}, {"backend", url}});
     for (size_t k = 0; k < kBackendStates.size(); ++k) {
       backend.states[k] = &backend_states.Add({{"site", name}, {"backend", url}, {"state", kBackendStates[k]}});
@@ -243,6 +237,7 @@ MetricsLabels MetricsLabels::Of(const Config& config) {
 
 void Metrics::SetConfig(const Config& config) {
   SetLabels(MetricsLabels::Of(config));
+  f_->tenants.SetConfig(config.tenants);
   f_->config_version.Set(static_cast<double>(config.version));
   f_->certificate_expires.Set(absl::ToDoubleSeconds(config.listen.tls.expires - absl::UnixEpoch()));
 }
@@ -282,9 +277,8 @@ Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>())
   for (int k = 0; k < kRefusalCount; ++k) {
     f_->refusals[static_cast<size_t>(k)] = &f_->refused.Add({{"reason", ToString(static_cast<Refusal>(k))}});
   }
-  for (size_t t = 0; t < kTerminals.size(); ++t) {
-    f_->duration[t] = &f_->durations.Add({{"outcome", kTerminals[t]}}, kLongSeconds);
-  }
+  f_->reload_good.Set(1);
+  f_->reload_time.SetToCurrentTime();
   BuildGauge()
       .Name("goad_build_info")
       .Help("Always 1; the version is a label.")
@@ -300,8 +294,10 @@ void Metrics::Decision(sched::Verdict verdict, sched::Reason reason, sched::Site
   const auto at = static_cast<size_t>(reason);
   (verdict == sched::Verdict::kLocal ? f_->local[at] : f_->At(site).offloaded[at])->Increment();
 }
-void Metrics::TerminalEvent(Terminal terminal, double duration_s) {
-  f_->duration[static_cast<size_t>(terminal)]->Observe(duration_s);
+void Metrics::TerminalEvent(Terminal terminal, sched::SiteIndex site, double duration_s) {
+  const bool none = site == sched::SiteIndex::kNone || terminal == Terminal::kLocal;
+  const AnswerMetrics::Site& answers = none ? f_->answers.nowhere : f_->At(site).answers;
+  if (auto* duration = answers.duration[static_cast<size_t>(terminal)]) duration->Observe(duration_s);
 }
 void Metrics::LateTerminal() { f_->late_terminals.Increment(); }
 void Metrics::Epoch(const std::string& policy, size_t candidates, double solver_s, double epoch_s) {
@@ -322,9 +318,12 @@ void Metrics::SnapshotFault(sched::SnapshotFault::Part part) {
   f_->snapshot_faults.Add({{"part", kSnapshotParts[static_cast<size_t>(part)]}}).Increment();
 }
 void Metrics::Pending(size_t queries) { f_->pending.Set(static_cast<double>(queries)); }
-void Metrics::Running(sched::SiteIndex site, int queries) { f_->At(site).running->Set(queries); }
+void Metrics::Slots(sched::SiteIndex site, int queries, int most) {
+  f_->At(site).running->Set(queries);
+  f_->At(site).slots->Set(most);
+}
 void Metrics::Upload(sched::SiteIndex site, double measured_s, double predicted_s) {
-  f_->upload.Observe(measured_s);
+  f_->At(site).answers.upload->Observe(measured_s);
   f_->predictions.Measured(f_->At(site).predictions, PredictedPart::kUpload, measured_s, predicted_s);
 }
 void Metrics::Compute(sched::SiteIndex site, double measured_s, double predicted_s) {
@@ -338,8 +337,8 @@ void Metrics::Uplink(uint64_t devices, double round_trip_s, double bps) {
 void Metrics::ServiceTimes(sched::SiteIndex site, const sched::SiteState& state, uint64_t samples) {
   f_->predictions.ServiceTimes(f_->At(site).predictions, state, samples);
 }
-void Metrics::FirstToken(double ttft_s) { f_->ttft.Observe(ttft_s); }
-void Metrics::TimePerOutputToken(double tpot_s) { f_->tpot.Observe(tpot_s); }
+void Metrics::FirstToken(sched::SiteIndex site, double ttft_s) { f_->At(site).answers.ttft->Observe(ttft_s); }
+void Metrics::TimePerOutputToken(sched::SiteIndex site, double tpot_s) { f_->At(site).answers.tpot->Observe(tpot_s); }
 void Metrics::Tokens(sched::SiteIndex site, int tokens) { f_->At(site).tokens->Increment(tokens); }
 void Metrics::DeadlineMissed() { f_->deadline_missed.Increment(); }
 void Metrics::LocalOutcome(double measured_s) { f_->local_outcome.Observe(measured_s); }
@@ -349,24 +348,18 @@ void Metrics::Backend(sched::SiteIndex site, size_t backend, size_t state, int s
   gauges.slots->Set(slots);
   for (size_t k = 0; k < kBackendStates.size(); ++k) gauges.states[k]->Set(k == state ? 1 : 0);
 }
+void Metrics::BackendRunning(sched::SiteIndex site, size_t backend, int requests) {
+  f_->At(site).backends[backend].running->Set(requests);
+}
 void Metrics::BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code) {
   const SiteSeries& series = f_->At(site);
   f_->backend_requests.Add({{"site", series.name}, {"backend", series.backends[backend].url}, {"code", code}})
       .Increment();
 }
 void Metrics::TenantDecision(const std::string& tenant, double uncertainty, bool offloaded) {
-  auto found = f_->tenants.find(tenant);
-  if (found == f_->tenants.end()) {
-    found =
-        f_->tenants
-            .emplace(tenant, Families::Tenant{&f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "LOCAL"}}),
-                                              &f_->tenant_decisions.Add({{"tenant", tenant}, {"verdict", "OFFLOAD"}}),
-                                              &f_->tenant_uncertainty.Add({{"tenant", tenant}})})
-            .first;
-  }
-  (offloaded ? found->second.offloaded : found->second.local)->Increment();
-  found->second.uncertainty->Increment(uncertainty);
+  f_->tenants.Decision(tenant, uncertainty, offloaded);
 }
+void Metrics::TenantRefused(const std::string& tenant, TenantLimit limit) { f_->tenants.Refused(tenant, limit); }
 void Metrics::BackendFailure(sched::SiteIndex site, size_t backend, size_t fault) {
   f_->At(site).backends[backend].failures[fault]->Increment();
 }
@@ -387,7 +380,11 @@ void Metrics::Sessions(size_t open) { f_->sessions.Set(static_cast<double>(open)
 void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cast<double>(delta)); }
 void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
 void Metrics::Refused(Refusal refusal) { f_->refusals[static_cast<size_t>(refusal)]->Increment(); }
-void Metrics::ConfigReload(bool ok) { (ok ? f_->reload_ok : f_->reload_failed).Increment(); }
+void Metrics::ConfigReload(bool ok) {
+  (ok ? f_->reload_ok : f_->reload_failed).Increment();
+  f_->reload_good.Set(ok ? 1 : 0);
+  if (ok) f_->reload_time.SetToCurrentTime();
+}
 void Metrics::DecisionLogLost(uint64_t lines) { f_->log_lost.Increment(static_cast<double>(lines)); }
 
 }  // namespace goad::server

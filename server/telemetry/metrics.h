@@ -13,6 +13,7 @@
 #include "server/base/local_model.h"
 #include "server/base/refusal.h"
 #include "server/config/config.h"
+#include "server/telemetry/answer_metrics.h"
 
 namespace prometheus {
 class Collectable;
@@ -21,8 +22,6 @@ class Gauge;
 }  // namespace prometheus
 
 namespace goad::server {
-
-enum class Terminal { kLocal, kCompleted, kFailed, kCancelled, kLost };  // kLost: the stream ended first
 
 // Names of sites and URLs of their backends, in their places. Empty = removed: its series are not exported.
 struct MetricsLabels {
@@ -64,20 +63,21 @@ class Metrics {
   // Decisions and epochs. Counted where an answer is accepted into a session's outbox, so that they add up to what the
   // clients were sent.
   void Decision(sched::Verdict verdict, sched::Reason reason, sched::SiteIndex site);
-  void TerminalEvent(Terminal terminal, double duration_s);
-  void QueryLostWithStream(double age_s) { TerminalEvent(Terminal::kLost, age_s); }
+  void TerminalEvent(Terminal terminal, sched::SiteIndex site, double duration_s);  // kNone: sent to no site
+  void QueryLostWithStream(sched::SiteIndex site, double age_s) { TerminalEvent(Terminal::kLost, site, age_s); }
   void LateTerminal();
   void Epoch(const std::string& policy, size_t candidates, double solver_s, double epoch_s);
   void Uncertainty(UncertaintyMetric metric, double uncertainty);
   void QueueWait(double wait_s);
   void TauInfeasible();
   void TenantDecision(const std::string& tenant, double uncertainty, bool offloaded);  // engine thread only
+  void TenantRefused(const std::string& tenant, TenantLimit limit);
   void StaleLink();
   void Tau(double tau);
   void LinkReportAge(double age_s);
   void Pending(size_t queries);
   void SnapshotFault(sched::SnapshotFault::Part part);
-  void Running(sched::SiteIndex site, int queries);
+  void Slots(sched::SiteIndex site, int queries, int most);  // in use, and to be had
 
   // Uploads and answers; `predicted` beside measured.
   void Upload(sched::SiteIndex site, double measured_s, double predicted_s);
@@ -85,14 +85,15 @@ class Metrics {
   // What a batching site's compute is predicted from, and how many answers that was learned from (0 = as configured).
   void Uplink(uint64_t devices, double round_trip_s, double bps);  // the median of those that were seen lately
   void ServiceTimes(sched::SiteIndex site, const sched::SiteState& state, uint64_t samples);
-  void FirstToken(double ttft_s);
-  void TimePerOutputToken(double tpot_s);
+  void FirstToken(sched::SiteIndex site, double ttft_s);
+  void TimePerOutputToken(sched::SiteIndex site, double tpot_s);
   void Tokens(sched::SiteIndex site, int tokens);
   void DeadlineMissed();
   void LocalOutcome(double measured_s);
 
   // Backends.
   void Backend(sched::SiteIndex site, size_t backend, size_t state, int slots);  // state: a BackendState, in its order
+  void BackendRunning(sched::SiteIndex site, size_t backend, int requests);
   void BackendRequest(sched::SiteIndex site, size_t backend, const std::string& code);
   void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // a Blame, in its order
   void BackendFailover();

@@ -24,6 +24,7 @@ void Fields(Visit& visit, Record& record) {
   visit("query_id", record.query_id);
   visit("device", record.device);
   visit("tenant", record.tenant);
+  visit("trace_id", record.trace_id);
   visit("backend", record.backend);
   visit("prompt_bits", record.prompt_bits);
   visit("upload_s", record.upload_s);

@@ -20,8 +20,8 @@ enum class Ending {
 
 struct OutcomeRecord {
   double at_s = 0;  // when it ended, on the engine's clock: of any origin, not running backwards
-  std::string query_id, device, tenant;
-  std::string site, backend;  // backend: empty = none completed it
+  std::string query_id, device, tenant, trace_id;  // trace_id: empty = none
+  std::string site, backend;                       // backend: empty = none completed it
   Ending ending = Ending::kFailed;
 
   double prompt_bits = 0;          // 0 = came with the question

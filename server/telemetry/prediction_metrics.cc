@@ -19,7 +19,7 @@ constexpr std::array<const char*, 4> kServiceParts = {"query", "prompt_token", "
 PredictionMetrics::PredictionMetrics(prometheus::Registry& registry)
     : errors_(BuildHistogram()
                   .Name("goad_prediction_error_seconds")
-                  .Help("Measured minus predicted delay, by part.")
+                  .Help("Measured minus predicted delay, by site and part.")
                   .Register(registry)),
       relative_errors_(BuildHistogram()
                            .Name("goad_prediction_relative_error")
@@ -33,14 +33,12 @@ PredictionMetrics::PredictionMetrics(prometheus::Registry& registry)
       samples_(BuildGauge()
                    .Name("goad_service_samples")
                    .Help("Answers that goad_service_seconds was learned from; 0 = as configured.")
-                   .Register(registry)) {
-  for (size_t part = 0; part < kParts.size(); ++part)
-    error_[part] = &errors_.Add({{"part", kParts[part]}}, kErrorSeconds);
-}
+                   .Register(registry)) {}
 
 PredictionMetrics::Site PredictionMetrics::AddSite(const std::string& name) {
   Site site;
   for (size_t part = 0; part < kParts.size(); ++part) {
+    site.error[part] = &errors_.Add({{"site", name}, {"part", kParts[part]}}, kErrorSeconds);
     site.relative_error[part] = &relative_errors_.Add({{"site", name}, {"part", kParts[part]}}, kShares);
   }
   for (size_t part = 0; part < kServiceParts.size(); ++part) {
@@ -51,7 +49,7 @@ PredictionMetrics::Site PredictionMetrics::AddSite(const std::string& name) {
 }
 
 void PredictionMetrics::Measured(const Site& site, PredictedPart part, double measured_s, double predicted_s) const {
-  error_[static_cast<size_t>(part)]->Observe(measured_s - predicted_s);
+  site.error[static_cast<size_t>(part)]->Observe(measured_s - predicted_s);
   if (measured_s <= 0) return;  // of nothing there is no share
   site.relative_error[static_cast<size_t>(part)]->Observe((measured_s - predicted_s) / measured_s);
 }

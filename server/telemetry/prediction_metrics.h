@@ -20,8 +20,8 @@ enum class PredictedPart { kUpload, kCompute };
 class PredictionMetrics {
  public:
   struct Site {
-    std::array<prometheus::Histogram*, 2> relative_error{};  // by part
-    std::array<prometheus::Gauge*, 4> service{};             // in the order of ServiceTimes
+    std::array<prometheus::Histogram*, 2> error{}, relative_error{};  // by part
+    std::array<prometheus::Gauge*, 4> service{};                      // in the order of ServiceTimes
     prometheus::Gauge* samples = nullptr;
   };
 
@@ -34,7 +34,6 @@ class PredictionMetrics {
  private:
   prometheus::Family<prometheus::Histogram>&errors_, &relative_errors_;
   prometheus::Family<prometheus::Gauge>&service_, &samples_;
-  std::array<prometheus::Histogram*, 2> error_{};  // by part
 };
 
 }  // namespace goad::server

@@ -240,5 +240,29 @@ TEST_F(ConfigFilesTest, TheConfigurationItselfMayBeNoDirectoryFifoOrDevice) {
   EXPECT_THAT(std::string(LoadConfig("/dev/zero").status().message()), HasSubstr("is a device"));
 }
 
+TEST(ConfigFiles, TheirDifferenceToWhatWasLoadedNamesThem) {
+  const std::string folder = testing::TempDir() + "goad_difference_" + std::to_string(getpid()) + "/";
+  std::filesystem::create_directories(folder);
+  const std::string file = folder + "goad.yaml", tokens = folder + "tokens";
+  const std::string row = "acme:" + std::string(64, 'a') + "\n";
+  const std::string yaml =
+      "auth: {tokens_file: " + tokens +
+      "}\ntenants: [{name: acme}]\nsites: [{name: a, backends: [{url: \"http://127.0.0.1:9\"}]}]\n";
+  std::ofstream(tokens) << row;
+  std::ofstream(file) << yaml;
+  const auto config = LoadConfig(file, /*starting=*/false);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(DifferenceOfFiles(*config), "");
+  std::ofstream(tokens) << row << row;
+  EXPECT_EQ(DifferenceOfFiles(*config), tokens + " has changed");
+  std::filesystem::remove(file);
+  EXPECT_THAT(DifferenceOfFiles(*config), HasSubstr("goad.yaml: cannot be opened"));
+  EXPECT_THAT(DifferenceOfFiles(*config), HasSubstr("; " + tokens + " has changed"));
+  std::ofstream(tokens) << row;
+  std::ofstream(file) << yaml;
+  EXPECT_EQ(DifferenceOfFiles(*config), "") << "as it was, it is in force";
+  std::filesystem::remove_all(folder);
+}
+
 }  // namespace
 }  // namespace goad::server

@@ -55,7 +55,7 @@ class OutboxTest : public testing::Test {
     }
   }
 
-  Metrics metrics_{{{}, {}}};
+  Metrics metrics_{{{"a"}, {{"u"}}}};
   OutboxBudget budget_;
   Outbox outbox_{10000 + 2 * Outbox::kSlotBytes, &metrics_, &budget_};
 };
@@ -139,13 +139,23 @@ TEST_F(OutboxTest, CloseDropsEverythingAndFinishesWhenTheWriteInFlightIsDone) {
 TEST_F(OutboxTest, AQueryIsCountedAsLostOnlyWhenItsStreamEndsBeforeItsTerminal) {
   Open(1, "answered");
   Open(2, "asked");
+  Open(3, "granted");
+  DecisionEvent granted;
+  granted.id = QueryId{3};
+  granted.verdict = sched::Verdict::kOffload;
+  granted.site = sched::SiteIndex{0};
+  granted.upload_within_s = 1;
+  ASSERT_EQ(outbox_.Put(granted, std::vector<SiteConfig>(1)).delivery, Delivery::kAccepted);
   Done(1);
   outbox_.Close(std::nullopt, MonotonicTime::FromOrigin(absl::Seconds(2)));
   Done(2);  // too late, and not counted a second time
   outbox_.Close(std::nullopt, MonotonicTime::FromOrigin(absl::Seconds(3)));
   const std::string page = prometheus::TextSerializer().Serialize(metrics_.page()->Collect());
-  EXPECT_NE(page.find("goad_request_duration_seconds_count{outcome=\"lost\"} 1\n"), std::string::npos) << page;
-  EXPECT_NE(page.find("goad_request_duration_seconds_sum{outcome=\"lost\"} 2\n"), std::string::npos) << page;
+  EXPECT_NE(page.find("goad_request_duration_seconds_count{outcome=\"lost\",site=\"\"} 1\n"), std::string::npos)
+      << page;
+  EXPECT_NE(page.find("goad_request_duration_seconds_sum{outcome=\"lost\",site=\"\"} 2\n"), std::string::npos) << page;
+  EXPECT_NE(page.find("goad_request_duration_seconds_count{outcome=\"lost\",site=\"a\"} 1\n"), std::string::npos)
+      << page;
 }
 
 TEST_F(OutboxTest, ASlotIsOpenedOnlyWithRoomForItsDecisionAndItsTerminal) {

@@ -107,9 +107,10 @@ TEST_F(DecisionLogTest, ADecisionSaysWhatItsUncertaintyIs) {
   record->result.decisions.resize(1);
   record->query_ids = {"a"};
   record->held = {false};
+  record->askers = {{"token of acme/device d", "acme", "4bf92f3577b34da6a3ce929d0e0e4736"}};
   record->models = {std::make_shared<const LocalModel>(model)};
   record->early = {{"b", sched::Reason::kNoLink, 0.5, 1, std::make_shared<const LocalModel>(declared)},
-                   {"c", sched::Reason::kNoLink, 0.5, 1}};
+                   {"c", sched::Reason::kNoLink, 0.5, 1, nullptr, {"other", "default", ""}}};
   feed_.Publish(std::move(record));
   log_.reset();
   std::istringstream lines(Text());
@@ -117,6 +118,12 @@ TEST_F(DecisionLogTest, ADecisionSaysWhatItsUncertaintyIs) {
   for (std::string line; std::getline(lines, line);) read.push_back(nlohmann::json::parse(line));
   ASSERT_EQ(read.size(), 3u);
   EXPECT_EQ(read[0].at("query_id"), "a");
+  EXPECT_EQ(read[0].at("device"), "token of acme/device d");
+  EXPECT_EQ(read[0].at("tenant"), "acme");
+  EXPECT_EQ(read[0].at("trace_id"), "4bf92f3577b34da6a3ce929d0e0e4736");
+  EXPECT_EQ(read[2].at("device"), "other");
+  EXPECT_FALSE(read[2].contains("trace_id"));
+  for (const auto& line : read) EXPECT_EQ(line.at("time").get<std::string>().size(), 24u) << line;
   EXPECT_EQ(read[0].at("metric"), "LOW_QUANTILE");
   EXPECT_EQ(read[0].at("model"), "small-1b");
   EXPECT_EQ(read[0].at("uncertainty_tokens"), 16);
