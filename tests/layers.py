@@ -7,6 +7,7 @@ import sys
 ANY = r".*"
 CORE = r"scheduler/[a-z0-9_]+\.h"
 ESTIMATE = r"scheduler/estimate/[a-z0-9_]+\.h"
+CALIBRATION = r"scheduler/calibration/[a-z0-9_]+\.h"
 EVENTS = r"server/engine/(error|events|inbox|ports|query|status)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 WIRE = r"server/wire/enums\.h"
@@ -20,6 +21,7 @@ RULES = [
     (r"scheduler/sim/.*", [CORE, r"scheduler/sim/.*", r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/workload/.*", [r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/estimate/.*", [ESTIMATE]),
+    (r"scheduler/calibration/.*", [CALIBRATION]),
     (r"scheduler/.*", [CORE]),
     (r"server/base/local_model\.h", [SOURCE]),
     (r"server/base/.*", [r"server/base/.*"]),
