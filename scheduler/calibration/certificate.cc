@@ -13,7 +13,8 @@ constexpr size_t kGrid = 50;   // a tau for each 2 % of the fit half
 constexpr size_t kStrata = 4;  // of values above 0
 
 double ValueOf(const Curves& curves, const Label& label) {
-  return FindCurve(curves, label.metric, label.model, label.kind)->Value(label.uncertainty);
+  const Curve* curve = FindCurve(curves, label.metric, label.model, label.kind);
+  return curve == nullptr ? 1 : curve->Value(label.uncertainty);
 }
 
 // The distinct k / parts quantiles of `sorted` above 0, k in 1..parts - 1.
@@ -34,18 +35,14 @@ struct Counted {
 }  // namespace
 
 Halves SplitLabels(const std::vector<Label>& labels, uint64_t seed) {
-  Halves halves;
-  std::vector<const Label*> both;
-  for (const Label& label : labels) {
-    if (label.edge_correct) {
-      both.push_back(&label);
-    } else {
-      halves.fit.push_back(label);
-    }
-  }
+  std::vector<const Label*> shuffled;
+  for (const Label& label : labels) shuffled.push_back(&label);
   std::mt19937_64 random(seed);  // std::shuffle may differ from machine to machine
-  for (size_t k = both.size(); k > 1; --k) std::swap(both[k - 1], both[random() % k]);
-  for (size_t k = 0; k < both.size(); ++k) (k < both.size() / 2 ? halves.fit : halves.certify).push_back(*both[k]);
+  for (size_t k = shuffled.size(); k > 1; --k) std::swap(shuffled[k - 1], shuffled[random() % k]);
+  Halves halves;
+  for (size_t k = 0; k < shuffled.size(); ++k) {
+    (k < shuffled.size() / 2 ? halves.fit : halves.certify).push_back(*shuffled[k]);
+  }
   return halves;
 }
 
@@ -61,7 +58,7 @@ Evidence Gather(const Curves& curves, const std::vector<Label>& fit, const std::
   const std::vector<double> strata(edges.begin(), edges.end());  // the upper ends, each in its stratum; one more above
   std::vector<Counted> counted;
   for (const Label& label : certify) {
-    counted.push_back({ValueOf(curves, label), label.device_correct, label.edge_correct.value_or(false)});
+    if (label.edge_correct) counted.push_back({ValueOf(curves, label), label.device_correct, *label.edge_correct});
   }
   Evidence evidence{.labels = counted.size(), .steps = {}};
   for (const double tau : grid) {

@@ -16,7 +16,7 @@ namespace goad::calibration {
 struct Halves {
   std::vector<Label> fit, certify;
 };
-// By a shuffle of `seed`, the same on every machine. Labels without edge_correct all go to `fit`: they certify nothing.
+// By a shuffle of `seed`, the same on every machine.
 Halves SplitLabels(const std::vector<Label>& labels, uint64_t seed);
 // Fixed, so that nobody can draw until a target is met.
 inline constexpr uint64_t kSplitSeed = 1;
@@ -36,7 +36,8 @@ struct Evidence {
 };
 
 // The grid and the strata come of the values of `fit` alone: up to 51 taus (0, 1 and the values' 50 quantiles), and
-// the labels at value 0 and four quarters above. REQUIRES: curves for every label; edge_correct in all of `certify`.
+// the labels at value 0 and four quarters above. Of `certify` those with edge_correct count; a label that has no curve
+// is worth 1.
 Evidence Gather(const Curves& curves, const std::vector<Label>& fit, const std::vector<Label>& certify);
 
 struct Certificate {

@@ -27,7 +27,9 @@
 #include "scheduler/sim/solve.h"
 #include "scheduler/sim/sweep.h"
 #include "server/sim/allocation_meter.h"
+#include "server/sim/calibrate.h"
 #include "server/sim/fit.h"
+#include "server/sim/labels.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
 #include "server/sim/run_report.h"
@@ -50,7 +52,11 @@ ABSL_FLAG(std::string, workload, "",
           "sweep, run: recorded questions (deploy/llm/workload.jsonl); empty = modelled ones");
 ABSL_FLAG(std::string, sweep, "sweep.jsonl",
           "sweep writes this file (and goes on where it stopped), plot and report read it");
-ABSL_FLAG(std::string, out, "sweep-report", "plot, report: the folder to write to");
+ABSL_FLAG(std::string, out, "",
+          "plot, report: the folder to write to [sweep-report]; calibrate: write the curves and the certificate there");
+ABSL_FLAG(std::string, svg, "", "calibrate: draw reliability, and accuracy against share, there");
+ABSL_FLAG(double, accuracy, 0.75, "calibrate: the share of right answers to be certified");
+ABSL_FLAG(double, confidence, 0.9, "calibrate: how sure that is to be, one-sided");
 ABSL_FLAG(absl::optional<double>, rate, absl::nullopt, "run: questions per second, Poisson [2000]");
 ABSL_FLAG(absl::optional<double>, seconds, absl::nullopt, "run: of virtual time [10; all --arrivals]");
 ABSL_FLAG(int, max_queries, 100, "run: queries at a site at once");
@@ -69,7 +75,7 @@ ABSL_FLAG(double, configured_error, 1,
           "run with --arrivals: the configured numbers say that the sites are so much faster than they are");
 ABSL_FLAG(std::vector<std::string>, compare, std::vector<std::string>(),
           "run: a list of policies, each with the same questions: one table");
-ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; run, fit: print an object");
+ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; run, fit, calibrate: print an object");
 ABSL_FLAG(uint32_t, after, 0, "fit: the first so many answers of a site are learned from, but count for no error");
 ABSL_FLAG(bool, csv, false, "bench: print comma-separated values");
 
@@ -101,12 +107,24 @@ constexpr char kUsage[] =
     "  goad-sim fit [--json] [--after N] FILE... how well the outcomes of a decision log (rotated ones oldest first) "
     "are\n"
     "                                           predicted by the configured numbers, and by what goad learns\n"
+    "  goad-sim calibrate [--accuracy A] [--confidence C] [--json] [--out FILE] [--svg FILE] LABELS...\n"
+    "                                           the tau that holds an accuracy, by questions whose truth is known, a "
+    "JSON\n"
+    "                                           object a line: uncertainty, metric, model, kind, device_correct, "
+    "edge_correct;\n"
+    "                                           exit status 1 when none does\n"
     "\n"
     "Policies: ";
 
 int Fail(const std::string& message) {
   std::cerr << "goad-sim: " << message << "\n";
   return 2;
+}
+
+bool Write(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  return static_cast<bool>(file.flush());
 }
 
 // Where people watch: a line that is written over.
@@ -154,22 +172,26 @@ absl::StatusOr<std::vector<size_t>> Users(const std::vector<size_t>& otherwise) 
   return users.empty() ? otherwise : users;
 }
 
+// Each file in turn, until one cannot be read or `read` refuses it.
+absl::Status ReadFiles(const std::vector<std::string>& files,
+                       const std::function<absl::Status(std::istream& in, const std::string& file)>& read) {
+  for (const std::string& file : files) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) return absl::InvalidArgumentError(absl::StrCat(file, ": cannot be read"));
+    if (absl::Status status = read(in, file); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 int Solve(const std::vector<std::string>& files) {
   nlohmann::json answers = nlohmann::json::array();
   const std::string policy = OnePolicy();
-  const auto solve = [&](const std::string& source, std::istream& in) {
+  const auto solve = [&](std::istream& in, const std::string& source) {
     const std::string text(std::istreambuf_iterator<char>(in), {});
     return goad::sched::SolveDocument(source, text, policy, {.lambda_s = Lambda()}, answers);
   };
-  if (files.empty()) {
-    if (absl::Status status = solve("standard input", std::cin); !status.ok())
-      return Fail(std::string(status.message()));
-  }
-  for (const std::string& file : files) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
-    if (absl::Status status = solve(file, in); !status.ok()) return Fail(std::string(status.message()));
-  }
+  const absl::Status status = files.empty() ? solve(std::cin, "standard input") : ReadFiles(files, solve);
+  if (!status.ok()) return Fail(std::string(status.message()));
   std::cout << nlohmann::json{{"answers", std::move(answers)}}.dump() << "\n";
   return std::cout.flush() ? 0 : Fail("standard output cannot be written");
 }
@@ -226,7 +248,7 @@ int SweepCommand() {
 int PlotOrReport(bool report) {
   const auto sweep = goad::sched::ReadSweep(absl::GetFlag(FLAGS_sweep));
   if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
-  const std::filesystem::path out = absl::GetFlag(FLAGS_out);
+  const std::filesystem::path out = absl::GetFlag(FLAGS_out).empty() ? "sweep-report" : absl::GetFlag(FLAGS_out);
   std::error_code error;
   std::filesystem::create_directories(out, error);
   std::vector<std::pair<std::string, std::string>> files;
@@ -239,9 +261,7 @@ int PlotOrReport(bool report) {
     files = goad::sched::SweepCharts(*sweep);
   }
   for (const auto& [name, text] : files) {
-    std::ofstream file(out / name, std::ios::binary);
-    file << text;
-    if (!file.flush()) return Fail(absl::StrCat((out / name).string(), ": cannot be written"));
+    if (!Write(out / name, text)) return Fail(absl::StrCat((out / name).string(), ": cannot be written"));
     std::cout << "wrote " << (out / name).string() << "\n";
   }
   return 0;
@@ -302,12 +322,10 @@ int ReplayCommand(const std::vector<std::string>& files) {
   if (const auto lambda = absl::GetFlag(FLAGS_lambda)) options.lambda_s = *lambda;
   if (files.empty()) return Fail("replay: which decision log? want: goad-sim replay FILE...");
   goad::server::ReplayReport report;
-  for (const std::string& file : files) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
-    if (absl::Status status = goad::server::Replay(in, file, options, &report); !status.ok())
-      return Fail(std::string(status.message()));
-  }
+  const absl::Status status = ReadFiles(files, [&](std::istream& in, const std::string& file) {
+    return goad::server::Replay(in, file, options, &report);
+  });
+  if (!status.ok()) return Fail(std::string(status.message()));
   std::cout << goad::server::FormatReplay(report, options);
   return report.differing.empty() ? 0 : 1;
 }
@@ -315,11 +333,9 @@ int ReplayCommand(const std::vector<std::string>& files) {
 int FitCommand(const std::vector<std::string>& files) {
   if (files.empty()) return Fail("fit: which decision log? want: goad-sim fit FILE...");
   goad::server::Fit fit(absl::GetFlag(FLAGS_after));
-  for (const std::string& file : files) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
-    if (absl::Status status = fit.Read(in, file); !status.ok()) return Fail(std::string(status.message()));
-  }
+  const absl::Status status =
+      ReadFiles(files, [&](std::istream& in, const std::string& file) { return fit.Read(in, file); });
+  if (!status.ok()) return Fail(std::string(status.message()));
   if (fit.outcomes() == 0) {
     return Fail(absl::StrCat(absl::StrJoin(files, ", "), ": no line of kind \"outcome\" to learn from"));
   }
@@ -329,6 +345,25 @@ int FitCommand(const std::vector<std::string>& files) {
     std::cout << fit.Table();
   }
   return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+}
+
+int CalibrateCommand(const std::vector<std::string>& files) {
+  if (files.empty()) return Fail("calibrate: which labels? want: goad-sim calibrate FILE...");
+  std::vector<goad::calibration::Label> labels;
+  const absl::Status status = ReadFiles(
+      files, [&](std::istream& in, const std::string& file) { return goad::server::ReadLabels(in, file, &labels); });
+  if (!status.ok()) return Fail(std::string(status.message()));
+  const auto report = goad::server::Calibrate(labels, {absl::GetFlag(FLAGS_accuracy), absl::GetFlag(FLAGS_confidence)});
+  if (!report.ok()) return Fail(absl::StrCat(absl::StrJoin(files, ", "), ": ", report.status().message()));
+  const std::string out = absl::GetFlag(FLAGS_out), svg = absl::GetFlag(FLAGS_svg);
+  if (!out.empty() && !Write(out, goad::server::CalibrationText(report->calibration)))
+    return Fail(absl::StrCat(out, ": cannot be written"));
+  if (!svg.empty() && !Write(svg, goad::server::CalibrationSvg(*report)))
+    return Fail(absl::StrCat(svg, ": cannot be written"));
+  std::cout << (absl::GetFlag(FLAGS_json) ? goad::server::CalibrationJson(*report).dump() + "\n"
+                                          : goad::server::FormatCalibration(*report));
+  if (!std::cout.flush()) return Fail("standard output cannot be written");
+  return report->calibration.certificate ? 0 : 1;
 }
 
 }  // namespace
@@ -350,13 +385,14 @@ int main(int argc, char** argv) {
     words.push_back(word.data());
   }
   const std::vector<char*> rest = absl::ParseCommandLine(argc, words.data());
-  constexpr char kCommands[] = "solve, bench, sweep, report, plot, run, replay or fit";
+  constexpr char kCommands[] = "solve, bench, sweep, report, plot, run, replay, fit or calibrate";
   if (rest.size() < 2) return Fail(absl::StrCat("which command? want: ", kCommands, " (see goad-sim --help)"));
   const std::string command = rest[1];
   const std::vector<std::string> arguments(rest.begin() + 2, rest.end());
   if (command == "solve") return Solve(arguments);
   if (command == "replay") return ReplayCommand(arguments);
   if (command == "fit") return FitCommand(arguments);
+  if (command == "calibrate") return CalibrateCommand(arguments);
   const std::map<std::string, std::function<int()>> without_arguments = {{"bench", Bench},
                                                                          {"sweep", SweepCommand},
                                                                          {"report", [] { return PlotOrReport(true); }},
