@@ -65,6 +65,7 @@ RULES = [
     (r"client_sdk/src/.*", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, OPENAI]),
     (r"client_sdk/examples/.*", [r"goad/[a-z_]+\.h"]),
     (r"client_sdk/loadgen/policy_trial\.(h|cc)", [r"client_sdk/loadgen/.*", PROTO, GRPC]),
+    (r"client_sdk/loadgen/labels\.(h|cc)", [r"client_sdk/loadgen/labels\.h", r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"client_sdk/loadgen/live_model\.(h|cc)", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/live_model\.h", r"client_sdk/device/local_server\.h", r"nlohmann/.*"]),
     (r"client_sdk/loadgen/goad_loadgen\.cc", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/.*", r"client_sdk/device/local_server\.h", r"scheduler/workload/.*"]),
     (r"client_sdk/loadgen/.*", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/.*", r"scheduler/workload/.*"]),

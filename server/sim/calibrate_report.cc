@@ -227,9 +227,8 @@ std::string CalibrationSvg(const CalibrateReport& report) {
   const double target = Percent(report.options.accuracy);
   accuracy.series.push_back({.name = "target", .points = {{0, target}, {100, target}}});
   if (const auto& certificate = report.calibration.certificate) {
-    accuracy.series.back().points.insert(accuracy.series.back().points.begin() + 1,
-                                         {Percent(certificate->share), target});
-    accuracy.series.back().marks = {"", "certified tau", ""};
+    const double at = Percent(certificate->share), bottom = accuracy.series[1].points[0].second;
+    accuracy.series.push_back({.name = "certified tau", .points = {{at, bottom}, {at, target}}});
   }
   const auto placed = [](const std::string& svg, const char* y) {
     return "<svg y=\"" + std::string(y) + "\" width=\"760\" height=\"420\"" + svg.substr(4);
