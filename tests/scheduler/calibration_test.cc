@@ -221,8 +221,9 @@ TEST(CertificateTest, BelowTauEachStratumCountsWithTheWorse) {
   add(0.0, true, false);  // value 0: the edge is worse
   add(0.3, true, false);  // one stratum: device 2 right, edge 1
   add(0.35, true, true);
-  add(0.5, false, true);  // the next one: device 0, edge 1
-  add(0.7, false, true);  // above tau
+  add(0.5, false, true);                                            // the next one: device 0, edge 1
+  add(0.7, false, true);                                            // above tau
+  certify.push_back({.uncertainty = 0.7, .device_correct = true});  // says nothing of the edge: certifies nothing
   const Evidence evidence = Gather(curves, fit, certify);
   const auto at = [&](double tau) {
     for (const Step& step : evidence.steps) {

@@ -51,6 +51,17 @@ TEST(Calibrate, CertifiesATauOfTheRecordedWorkload) {
   EXPECT_EQ(read->certificate->value_tau, report->calibration.certificate->value_tau);
 }
 
+TEST(Calibrate, MeasuresOnTheOtherHalf) {
+  const auto report = Calibrate(Recorded(3), {});
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->fit, 333u);
+  EXPECT_EQ(report->certify, 334u);
+  EXPECT_EQ(report->with_edge, 334u);
+  size_t labels = 0;
+  for (const calibration::ReliabilityBin& bin : report->after.bins) labels += bin.labels;
+  EXPECT_EQ(labels, 334u);
+}
+
 TEST(Calibrate, WithoutKindsTauAndValueTauAreOneAndTheSame) {
   std::vector<Label> labels = Recorded(2);
   for (Label& label : labels) label.kind.clear();
