@@ -85,8 +85,8 @@ void CertifyAll(const calibration::Halves& halves, CalibrateReport* report) {
   if (sources.size() > 1) return;
   const std::vector<Label> fit = WithoutKinds(halves.fit);
   const calibration::Curves curves = calibration::FitCurves(fit);
-  const auto plain = Certify(calibration::Gather(curves, fit, WithoutKinds(halves.certify)), accuracy, confidence);
-  if (plain) report->tau = curves[0].TauFor(plain->value_tau);
+  report->plain = Certify(calibration::Gather(curves, fit, WithoutKinds(halves.certify)), accuracy, confidence);
+  if (report->plain) report->tau = curves[0].TauFor(report->plain->value_tau);
 }
 
 }  // namespace

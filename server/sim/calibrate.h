@@ -40,6 +40,7 @@ struct CalibrateReport {
   size_t fit = 0, certify = 0, with_edge = 0;           // labels in either half; of the second those with edge_correct
   Calibration calibration;                              // of the fit half, certified on the other
   std::optional<calibration::Certificate> local_alone;  // were all answers below tau the device's
+  std::optional<calibration::Certificate> plain;        // by the uncertainty alone, kinds left out
   std::optional<double> tau;          // certified, in uncertainty, kinds left alone; one metric and model only
   bool kinds = false;                 // there are curves of kinds: value_tau is another order than tau
   Prediction before, after;           // by the uncertainty, by the curves

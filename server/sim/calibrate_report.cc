@@ -71,7 +71,7 @@ std::string StepsText(const CalibrateReport& report) {
   for (size_t k = 0; k < evidence.steps.size(); ++k) {
     const Step& step = evidence.steps[k];
     const bool chosen = certificate && certificate->value_tau == step.value_tau;
-    if (k % 5 != 0 && k + 1 != evidence.steps.size() && !chosen) continue;
+    if (k % 10 != 0 && k + 1 != evidence.steps.size() && !chosen) continue;
     absl::StrAppendFormat(
         &text, "  %9.4f    %5.1f %%   %5.1f %%    %5.1f %%                %5.1f %%    %5.1f %%%s\n", step.value_tau,
         Percent(ShareOf(evidence, step.offloaded)), Percent(ShareOf(evidence, step.right)),
@@ -113,8 +113,9 @@ std::string VerdictText(const CalibrateReport& report) {
                           report.local_alone->value_tau, Percent(report.local_alone->share));
   }
   if (report.tau) {
-    absl::StrAppendFormat(&text, "By the uncertainty alone: tau %.4f%s.\n", *report.tau,
-                          report.kinds ? ", certified by itself; settle on one of the two before you look" : "");
+    absl::StrAppendFormat(&text, "By the uncertainty alone: tau %.4f, %.1f %% offloaded%s.\n", *report.tau,
+                          Percent(report.plain->share),
+                          report.kinds ? "; certified by itself: settle on one of the two before you look" : "");
   }
   return absl::StrCat(text, "Assumed: ", kAssumption, ".\n");
 }
