@@ -10,7 +10,6 @@
 namespace goad::server {
 namespace {
 
-using calibration::Certificate;
 using calibration::Certify;
 using calibration::Curve;
 using calibration::Evidence;

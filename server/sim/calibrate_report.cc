@@ -10,7 +10,6 @@ namespace goad::server {
 namespace {
 
 using calibration::BoundOf;
-using calibration::Certificate;
 using calibration::Curve;
 using calibration::Evidence;
 using calibration::ReliabilityBin;

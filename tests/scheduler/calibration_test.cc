@@ -1,6 +1,5 @@
 // Monotone curves, exact bounds and the certificate, against values known by hand and populations made here.
 #include <cmath>
-#include <cstdio>
 #include <random>
 #include <set>
 #include <string>
@@ -271,8 +270,8 @@ TEST(CertificateTest, ATargetThatIsMissedIsCertifiedInOneOfTenDrawsAtMost) {
     const Halves halves = SplitLabels(labels, kSplitSeed);
     certified += Certify(Gather(FitCurves(halves.fit), halves.fit, halves.certify), 0.75, 0.9) ? 1 : 0;
   }
-  EXPECT_LE(certified, kDraws / 10 + 3 * std::sqrt(kDraws * 0.09));
-  std::printf("%d of %d\n", certified, kDraws);
+  EXPECT_LE(certified, kDraws * 0.1 + 3 * std::sqrt(kDraws * 0.09));
+  EXPECT_GT(certified, 0);  // else it asks nothing of the bound
 }
 
 TEST(ReliabilityTest, ErrorsByHand) {
