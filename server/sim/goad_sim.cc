@@ -108,11 +108,9 @@ constexpr char kUsage[] =
     "are\n"
     "                                           predicted by the configured numbers, and by what goad learns\n"
     "  goad-sim calibrate [--accuracy A] [--confidence C] [--json] [--out FILE] [--svg FILE] LABELS...\n"
-    "                                           the tau that holds an accuracy, by questions whose truth is known, a "
-    "JSON\n"
-    "                                           object a line: uncertainty, metric, model, kind, device_correct, "
-    "edge_correct;\n"
-    "                                           exit status 1 when none does\n"
+    "                                           the tau that holds an accuracy, by questions whose truth is known "
+    "(see\n"
+    "                                           README); exit status 1 when none does\n"
     "\n"
     "Policies: ";
 
@@ -122,10 +120,15 @@ int Fail(const std::string& message) {
 }
 
 bool Write(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  return static_cast<bool>(file.flush());
+  return static_cast<bool>((std::ofstream(path, std::ios::binary) << text).flush());
 }
+
+// The end of a command: what it has to say, and its exit status.
+int Print(const std::string& text, int status = 0) {
+  std::cout << text;
+  return std::cout.flush() ? status : Fail("standard output cannot be written");
+}
+int Fail(const absl::Status& status) { return Fail(std::string(status.message())); }
 
 // Where people watch: a line that is written over.
 bool Watched() { return isatty(STDERR_FILENO) == 1; }
@@ -191,9 +194,8 @@ int Solve(const std::vector<std::string>& files) {
     return goad::sched::SolveDocument(source, text, policy, {.lambda_s = Lambda()}, answers);
   };
   const absl::Status status = files.empty() ? solve(std::cin, "standard input") : ReadFiles(files, solve);
-  if (!status.ok()) return Fail(std::string(status.message()));
-  std::cout << nlohmann::json{{"answers", std::move(answers)}}.dump() << "\n";
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  if (!status.ok()) return Fail(status);
+  return Print(nlohmann::json{{"answers", std::move(answers)}}.dump() + "\n");
 }
 
 int Bench() {
@@ -201,8 +203,8 @@ int Bench() {
   options.policies = absl::StrSplit(OnePolicy(), ',');
   const auto users = Users(options.users);
   const auto tau = OneTau();
-  if (!users.ok()) return Fail(std::string(users.status().message()));
-  if (!tau.ok()) return Fail(std::string(tau.status().message()));
+  if (!users.ok()) return Fail(users.status());
+  if (!tau.ok()) return Fail(tau.status());
   options.users = *users;
   options.tau = *tau;
   options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
@@ -212,11 +214,10 @@ int Bench() {
   if (Watched()) options.progress = [](const std::string& what) { std::cerr << "\r\033[K" << what << std::flush; };
   const auto rows = goad::sched::RunBench(options);
   EndProgress();
-  if (!rows.ok()) return Fail(std::string(rows.status().message()));
-  std::cout << (absl::GetFlag(FLAGS_json)  ? goad::sched::BenchJson(*rows)
-                : absl::GetFlag(FLAGS_csv) ? goad::sched::BenchCsv(*rows)
-                                           : goad::sched::BenchTable(*rows));
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  if (!rows.ok()) return Fail(rows.status());
+  return Print(absl::GetFlag(FLAGS_json)  ? goad::sched::BenchJson(*rows)
+               : absl::GetFlag(FLAGS_csv) ? goad::sched::BenchCsv(*rows)
+                                          : goad::sched::BenchTable(*rows));
 }
 
 int SweepCommand() {
@@ -224,8 +225,8 @@ int SweepCommand() {
   if (!absl::GetFlag(FLAGS_policy).empty()) options.policies = absl::StrSplit(absl::GetFlag(FLAGS_policy), ',');
   const auto users = Users(options.users);
   const auto taus = Taus(options.taus);
-  if (!users.ok()) return Fail(std::string(users.status().message()));
-  if (!taus.ok()) return Fail(std::string(taus.status().message()));
+  if (!users.ok()) return Fail(users.status());
+  if (!taus.ok()) return Fail(taus.status());
   options.users = *users;
   options.taus = *taus;
   options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
@@ -240,14 +241,13 @@ int SweepCommand() {
       ShowProgress(absl::StrCat("point ", done, " of ", all), static_cast<double>(done) / static_cast<double>(all));
   });
   EndProgress();
-  if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
-  std::cout << goad::sched::SweepTable(*sweep) << "written to " << path << "; see `goad-sim report`\n";
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  if (!sweep.ok()) return Fail(sweep.status());
+  return Print(absl::StrCat(goad::sched::SweepTable(*sweep), "written to ", path, "; see `goad-sim report`\n"));
 }
 
 int PlotOrReport(bool report) {
   const auto sweep = goad::sched::ReadSweep(absl::GetFlag(FLAGS_sweep));
-  if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
+  if (!sweep.ok()) return Fail(sweep.status());
   const std::filesystem::path out = absl::GetFlag(FLAGS_out).empty() ? "sweep-report" : absl::GetFlag(FLAGS_out);
   std::error_code error;
   std::filesystem::create_directories(out, error);
@@ -272,7 +272,7 @@ int RunCommand() {
   server::RunOptions options;
   options.policy = OnePolicy();
   const auto tau = OneTau();
-  if (!tau.ok()) return Fail(std::string(tau.status().message()));
+  if (!tau.ok()) return Fail(tau.status());
   options.tau = *tau;
   options.lambda_s = Lambda();
   if (const auto rate = absl::GetFlag(FLAGS_rate)) options.rate = *rate;
@@ -299,16 +299,14 @@ int RunCommand() {
   const bool one = policies.empty();
   const auto reports = server::SimulateRuns(options, one ? std::vector{options.policy} : policies);
   EndProgress();
-  if (!reports.ok()) return Fail(std::string(reports.status().message()));
+  if (!reports.ok()) return Fail(reports.status());
   if (absl::GetFlag(FLAGS_json)) {
     const nlohmann::json json =
         one ? server::RunJson(reports->front(), options) : server::ComparisonJson(*reports, policies, options);
-    std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
-  } else {
-    std::cout << (one ? server::FormatRun(reports->front(), options)
-                      : server::FormatComparison(*reports, policies, options));
+    return Print(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  return Print(one ? server::FormatRun(reports->front(), options)
+                   : server::FormatComparison(*reports, policies, options));
 }
 
 int ReplayCommand(const std::vector<std::string>& files) {
@@ -316,7 +314,7 @@ int ReplayCommand(const std::vector<std::string>& files) {
   options.policy = absl::GetFlag(FLAGS_policy);
   if (!absl::GetFlag(FLAGS_tau).empty()) {
     const auto tau = OneTau();
-    if (!tau.ok()) return Fail(std::string(tau.status().message()));
+    if (!tau.ok()) return Fail(tau.status());
     options.tau = *tau;
   }
   if (const auto lambda = absl::GetFlag(FLAGS_lambda)) options.lambda_s = *lambda;
@@ -325,9 +323,8 @@ int ReplayCommand(const std::vector<std::string>& files) {
   const absl::Status status = ReadFiles(files, [&](std::istream& in, const std::string& file) {
     return goad::server::Replay(in, file, options, &report);
   });
-  if (!status.ok()) return Fail(std::string(status.message()));
-  std::cout << goad::server::FormatReplay(report, options);
-  return report.differing.empty() ? 0 : 1;
+  if (!status.ok()) return Fail(status);
+  return Print(goad::server::FormatReplay(report, options), report.differing.empty() ? 0 : 1);
 }
 
 int FitCommand(const std::vector<std::string>& files) {
@@ -335,16 +332,14 @@ int FitCommand(const std::vector<std::string>& files) {
   goad::server::Fit fit(absl::GetFlag(FLAGS_after));
   const absl::Status status =
       ReadFiles(files, [&](std::istream& in, const std::string& file) { return fit.Read(in, file); });
-  if (!status.ok()) return Fail(std::string(status.message()));
+  if (!status.ok()) return Fail(status);
   if (fit.outcomes() == 0) {
     return Fail(absl::StrCat(absl::StrJoin(files, ", "), ": no line of kind \"outcome\" to learn from"));
   }
   if (absl::GetFlag(FLAGS_json)) {
-    std::cout << fit.Json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
-  } else {
-    std::cout << fit.Table();
+    return Print(fit.Json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  return Print(fit.Table());
 }
 
 int CalibrateCommand(const std::vector<std::string>& files) {
@@ -352,18 +347,17 @@ int CalibrateCommand(const std::vector<std::string>& files) {
   std::vector<goad::calibration::Label> labels;
   const absl::Status status = ReadFiles(
       files, [&](std::istream& in, const std::string& file) { return goad::server::ReadLabels(in, file, &labels); });
-  if (!status.ok()) return Fail(std::string(status.message()));
+  if (!status.ok()) return Fail(status);
   const auto report = goad::server::Calibrate(labels, {absl::GetFlag(FLAGS_accuracy), absl::GetFlag(FLAGS_confidence)});
   if (!report.ok()) return Fail(absl::StrCat(absl::StrJoin(files, ", "), ": ", report.status().message()));
-  const std::string out = absl::GetFlag(FLAGS_out), svg = absl::GetFlag(FLAGS_svg);
-  if (!out.empty() && !Write(out, goad::server::CalibrationText(report->calibration)))
-    return Fail(absl::StrCat(out, ": cannot be written"));
-  if (!svg.empty() && !Write(svg, goad::server::CalibrationSvg(*report)))
-    return Fail(absl::StrCat(svg, ": cannot be written"));
-  std::cout << (absl::GetFlag(FLAGS_json) ? goad::server::CalibrationJson(*report).dump() + "\n"
-                                          : goad::server::FormatCalibration(*report));
-  if (!std::cout.flush()) return Fail("standard output cannot be written");
-  return report->calibration.certificate ? 0 : 1;
+  for (const auto& [path, text] :
+       {std::pair(absl::GetFlag(FLAGS_out), goad::server::CalibrationText(report->calibration)),
+        std::pair(absl::GetFlag(FLAGS_svg), goad::server::CalibrationSvg(*report))}) {
+    if (!path.empty() && !Write(path, text)) return Fail(absl::StrCat(path, ": cannot be written"));
+  }
+  return Print(absl::GetFlag(FLAGS_json) ? goad::server::CalibrationJson(*report).dump() + "\n"
+                                         : goad::server::FormatCalibration(*report),
+               report->calibration.certificate ? 0 : 1);
 }
 
 }  // namespace
