@@ -108,9 +108,7 @@ constexpr char kUsage[] =
     "are\n"
     "                                           predicted by the configured numbers, and by what goad learns\n"
     "  goad-sim calibrate [--accuracy A] [--confidence C] [--json] [--out FILE] [--svg FILE] LABELS...\n"
-    "                                           the tau that holds an accuracy, by questions whose truth is known "
-    "(see\n"
-    "                                           README); exit status 1 when none does\n"
+    "                                           the tau that holds an accuracy; exit status 1 when none does\n"
     "\n"
     "Policies: ";
 
