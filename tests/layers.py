@@ -7,6 +7,7 @@ import sys
 ANY = r".*"
 CORE = r"scheduler/[a-z0-9_]+\.h"
 ESTIMATE = r"scheduler/estimate/[a-z0-9_]+\.h"
+CALIBRATION = r"scheduler/calibration/[a-z0-9_]+\.h"
 EVENTS = r"server/engine/(error|events|inbox|ports|query|status)\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 WIRE = r"server/wire/(abilities|enums)\.h"
@@ -20,9 +21,11 @@ RULES = [
     (r"scheduler/sim/.*", [CORE, r"scheduler/sim/.*", r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/workload/.*", [r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"scheduler/estimate/.*", [ESTIMATE]),
+    (r"scheduler/calibration/.*", [CALIBRATION]),
     (r"scheduler/.*", [CORE]),
     (r"server/base/local_model\.h", [SOURCE]),
     (r"server/base/.*", [r"server/base/.*"]),
+    (r"server/calibration/.*", [r"server/(base|calibration)/.*", CALIBRATION, SOURCE, r"client_sdk/openai/json_text\.h", r"nlohmann/.*"]),
     (r"server/wire/.*", [r"server/wire/.*", r"server/base/abilities\.h", r"scheduler/types\.h", SOURCE, PROTO]),
     (r"server/telemetry/.*", [r"server/(base|telemetry)/.*", r"server/config/config\.h", r"scheduler/(types|snapshot_check)\.h",
                               r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
@@ -42,7 +45,7 @@ RULES = [
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h",
                           r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO, GRPC]),
     (r"server/planner/.*", [r"server/planner/.*", r"server/base/mutex\.h", CORE, WIRE, PROTO, GRPC]),
-    (r"server/sim/.*", [CORE, ESTIMATE, r"server/(base|engine|sim|telemetry)/.*", r"server/config/config\.h", r"scheduler/(sim|workload)/.*",
+    (r"server/sim/.*", [CORE, ESTIMATE, CALIBRATION, r"server/(base|calibration|engine|sim|telemetry)/.*", r"server/config/config\.h", r"scheduler/(sim|workload)/.*",
                         r"client_sdk/openai/json_text\.h", r"nlohmann/.*"]),
     (r"server/(daemon/.*|main\.cc)", [ANY]),
     (r"server/ctl/(json|log)\.cc", [r"server/ctl/.*", r"server/base/clip\.h", PROTO, r"nlohmann/.*"]),
@@ -63,6 +66,7 @@ RULES = [
     (r"client_sdk/src/.*", [r"goad/[a-z_]+\.h", r"client_sdk/src/.*", PROTO, OPENAI]),
     (r"client_sdk/examples/.*", [r"goad/[a-z_]+\.h"]),
     (r"client_sdk/loadgen/policy_trial\.(h|cc)", [r"client_sdk/loadgen/.*", PROTO, GRPC]),
+    (r"client_sdk/loadgen/labels\.(h|cc)", [r"client_sdk/loadgen/labels\.h", r"scheduler/workload/.*", r"nlohmann/.*"]),
     (r"client_sdk/loadgen/live_model\.(h|cc)", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/live_model\.h", r"client_sdk/device/local_server\.h", r"nlohmann/.*"]),
     (r"client_sdk/loadgen/goad_loadgen\.cc", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/.*", r"client_sdk/device/local_server\.h", r"scheduler/workload/.*"]),
     (r"client_sdk/loadgen/.*", [r"goad/[a-z_]+\.h", r"client_sdk/loadgen/.*", r"scheduler/workload/.*"]),

@@ -22,6 +22,7 @@
 #include "absl/synchronization/mutex.h"
 #include "client_sdk/loadgen/comparison.h"
 #include "client_sdk/loadgen/device_fleet.h"
+#include "client_sdk/loadgen/labels.h"
 #include "client_sdk/loadgen/policy_trial.h"
 #include "client_sdk/loadgen/report.h"
 
@@ -37,6 +38,8 @@ ABSL_FLAG(uint64_t, seed, 1, "of the questions' order, their arrival times and t
 ABSL_FLAG(std::string, local, "",
           "http://HOST:PORT of a server with the device model: local answers are live while it has a free core of this "
           "machine, else recorded; empty = all recorded");
+ABSL_FLAG(std::string, labels, "",
+          "ask nothing; write there what is recorded of each question as labels for `goad-sim calibrate`");
 ABSL_FLAG(std::string, token_file, "", "file with the bearer token of the fleet's tenant");
 ABSL_FLAG(std::string, ca, "", "PEM file of the certificate authority; set = TLS");
 ABSL_FLAG(std::string, certificate, "", "PEM file of the fleet's client certificate, for --ca (mTLS)");
@@ -129,6 +132,14 @@ void EndTrialOnSignal(const std::string& admin_address) {
   }).detach();
 }
 
+int WriteLabels(const std::string& path, const std::vector<goad::sched::RecordedQuestion>& workload) {
+  std::ofstream file(path, std::ios::binary);
+  file << goad::loadgen::LabelLines(workload);
+  if (!file.flush()) return Fail(2, absl::StrCat("--labels: ", path, ": cannot be written"));
+  std::cout << absl::StrFormat("wrote %d labels to %s\n", workload.size(), path);
+  return 0;
+}
+
 int Compare(const FleetOptions& options, const std::vector<std::string>& policies,
             const std::vector<goad::sched::RecordedQuestion>& workload) {
   const int rounds = absl::GetFlag(FLAGS_rounds);
@@ -177,8 +188,10 @@ int main(int argc, char** argv) {
       "plays a fleet of devices against a live goad and scores the answers.\n\n"
       "  goad-loadgen --address HOST:PORT --workload FILE [--devices N] [--questions N] [--rate R] [--device_factor "
       "F]\n"
+      "  goad-loadgen --workload FILE --labels FILE\n"
       "  goad-loadgen --compare POLICY,POLICY,... [--admin ADDRESS] [--rounds N] ...\n\n"
-      "The second asks the same questions under each policy and compares them question by question. goad has each "
+      "The second writes whether device and edge were right, as recorded, for `goad-sim calibrate`; no goad is needed. "
+      "The third asks the same questions under each policy and compares them question by question. goad has each "
       "policy\n"
       "on trial only: what was in force before is so again at the end, at Ctrl-C, and 10 s after this program died.\n\n"
       "Exit status 1 when a question is lost or answered twice.");
@@ -202,6 +215,7 @@ int main(int argc, char** argv) {
   if (!in) return Fail(2, file + ": cannot be read");
   const auto workload = goad::sched::ReadWorkload(in, file);
   if (!workload.ok()) return Fail(2, std::string(workload.status().message()));
+  if (const std::string labels = absl::GetFlag(FLAGS_labels); !labels.empty()) return WriteLabels(labels, *workload);
   if (const auto policies = absl::GetFlag(FLAGS_compare); !policies.empty())
     return Compare(*options, policies, *workload);
 

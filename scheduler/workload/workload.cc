@@ -27,6 +27,7 @@ absl::StatusOr<std::vector<RecordedQuestion>> ReadWorkload(std::istream& in, con
       const nlohmann::json row = nlohmann::json::parse(line);
       RecordedQuestion question;
       question.id = row.at("id").get<int>();
+      question.kind = row.value("kind", "");
       question.prompt = row.at("prompt").get<std::string>();
       question.answer = row.at("answer").get<std::string>();
       question.uncertainty = row.at("slm").at("alpha").get<double>();

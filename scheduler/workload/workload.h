@@ -20,6 +20,7 @@ struct RecordedAnswer {
 
 struct RecordedQuestion {
   int id = 0;
+  std::string kind;  // of question; empty = not said
   std::string prompt;
   std::string answer;      // the truth, normalised
   double uncertainty = 0;  // of the device model's first token

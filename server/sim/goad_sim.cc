@@ -27,7 +27,9 @@
 #include "scheduler/sim/solve.h"
 #include "scheduler/sim/sweep.h"
 #include "server/sim/allocation_meter.h"
+#include "server/sim/calibrate.h"
 #include "server/sim/fit.h"
+#include "server/sim/labels.h"
 #include "server/sim/replay.h"
 #include "server/sim/run.h"
 #include "server/sim/run_report.h"
@@ -50,7 +52,11 @@ ABSL_FLAG(std::string, workload, "",
           "sweep, run: recorded questions (deploy/llm/workload.jsonl); empty = modelled ones");
 ABSL_FLAG(std::string, sweep, "sweep.jsonl",
           "sweep writes this file (and goes on where it stopped), plot and report read it");
-ABSL_FLAG(std::string, out, "sweep-report", "plot, report: the folder to write to");
+ABSL_FLAG(std::string, out, "",
+          "plot, report: the folder to write to [sweep-report]; calibrate: write the curves and the certificate there");
+ABSL_FLAG(std::string, svg, "", "calibrate: draw reliability, and accuracy against share, there");
+ABSL_FLAG(double, accuracy, 0.75, "calibrate: the share of right answers to be certified");
+ABSL_FLAG(double, confidence, 0.9, "calibrate: how sure that is to be, one-sided");
 ABSL_FLAG(absl::optional<double>, rate, absl::nullopt, "run: questions per second, Poisson [2000]");
 ABSL_FLAG(absl::optional<double>, seconds, absl::nullopt, "run: of virtual time [10; all --arrivals]");
 ABSL_FLAG(int, max_queries, 100, "run: queries at a site at once");
@@ -72,7 +78,7 @@ ABSL_FLAG(double, configured_error, 1,
           "run with --arrivals: the configured numbers say that the sites are so much faster than they are");
 ABSL_FLAG(std::vector<std::string>, compare, std::vector<std::string>(),
           "run: a list of policies, each with the same questions: one table");
-ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; run, fit: print an object");
+ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; run, fit, calibrate: print an object");
 ABSL_FLAG(uint32_t, after, 0, "fit: the first so many answers of a site are learned from, but count for no error");
 ABSL_FLAG(bool, csv, false, "bench: print comma-separated values");
 
@@ -104,6 +110,8 @@ constexpr char kUsage[] =
     "  goad-sim fit [--json] [--after N] FILE... how well the outcomes of a decision log (rotated ones oldest first) "
     "are\n"
     "                                           predicted by the configured numbers, and by what goad learns\n"
+    "  goad-sim calibrate [--accuracy A] [--confidence C] [--json] [--out FILE] [--svg FILE] LABELS...\n"
+    "                                           the tau that holds an accuracy; exit status 1 when none does\n"
     "\n"
     "Policies: ";
 
@@ -111,6 +119,17 @@ int Fail(const std::string& message) {
   std::cerr << "goad-sim: " << message << "\n";
   return 2;
 }
+
+bool Write(const std::filesystem::path& path, const std::string& text) {
+  return static_cast<bool>((std::ofstream(path, std::ios::binary) << text).flush());
+}
+
+// The end of a command: what it has to say, and its exit status.
+int Print(const std::string& text, int status = 0) {
+  std::cout << text;
+  return std::cout.flush() ? status : Fail("standard output cannot be written");
+}
+int Fail(const absl::Status& status) { return Fail(std::string(status.message())); }
 
 // Where people watch: a line that is written over.
 bool Watched() { return isatty(STDERR_FILENO) == 1; }
@@ -157,24 +176,27 @@ absl::StatusOr<std::vector<size_t>> Users(const std::vector<size_t>& otherwise) 
   return users.empty() ? otherwise : users;
 }
 
+// Each file in turn, until one cannot be read or `read` refuses it.
+absl::Status ReadFiles(const std::vector<std::string>& files,
+                       const std::function<absl::Status(std::istream& in, const std::string& file)>& read) {
+  for (const std::string& file : files) {
+    std::ifstream in(file, std::ios::binary);
+    if (!in) return absl::InvalidArgumentError(absl::StrCat(file, ": cannot be read"));
+    if (absl::Status status = read(in, file); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 int Solve(const std::vector<std::string>& files) {
   nlohmann::json answers = nlohmann::json::array();
   const std::string policy = OnePolicy();
-  const auto solve = [&](const std::string& source, std::istream& in) {
+  const auto solve = [&](std::istream& in, const std::string& source) {
     const std::string text(std::istreambuf_iterator<char>(in), {});
     return goad::sched::SolveDocument(source, text, policy, {.lambda_s = Lambda()}, answers);
   };
-  if (files.empty()) {
-    if (absl::Status status = solve("standard input", std::cin); !status.ok())
-      return Fail(std::string(status.message()));
-  }
-  for (const std::string& file : files) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
-    if (absl::Status status = solve(file, in); !status.ok()) return Fail(std::string(status.message()));
-  }
-  std::cout << nlohmann::json{{"answers", std::move(answers)}}.dump() << "\n";
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  const absl::Status status = files.empty() ? solve(std::cin, "standard input") : ReadFiles(files, solve);
+  if (!status.ok()) return Fail(status);
+  return Print(nlohmann::json{{"answers", std::move(answers)}}.dump() + "\n");
 }
 
 int Bench() {
@@ -182,8 +204,8 @@ int Bench() {
   options.policies = absl::StrSplit(OnePolicy(), ',');
   const auto users = Users(options.users);
   const auto tau = OneTau();
-  if (!users.ok()) return Fail(std::string(users.status().message()));
-  if (!tau.ok()) return Fail(std::string(tau.status().message()));
+  if (!users.ok()) return Fail(users.status());
+  if (!tau.ok()) return Fail(tau.status());
   options.users = *users;
   options.tau = *tau;
   options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
@@ -193,11 +215,10 @@ int Bench() {
   if (Watched()) options.progress = [](const std::string& what) { std::cerr << "\r\033[K" << what << std::flush; };
   const auto rows = goad::sched::RunBench(options);
   EndProgress();
-  if (!rows.ok()) return Fail(std::string(rows.status().message()));
-  std::cout << (absl::GetFlag(FLAGS_json)  ? goad::sched::BenchJson(*rows)
-                : absl::GetFlag(FLAGS_csv) ? goad::sched::BenchCsv(*rows)
-                                           : goad::sched::BenchTable(*rows));
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  if (!rows.ok()) return Fail(rows.status());
+  return Print(absl::GetFlag(FLAGS_json)  ? goad::sched::BenchJson(*rows)
+               : absl::GetFlag(FLAGS_csv) ? goad::sched::BenchCsv(*rows)
+                                          : goad::sched::BenchTable(*rows));
 }
 
 int SweepCommand() {
@@ -205,8 +226,8 @@ int SweepCommand() {
   if (!absl::GetFlag(FLAGS_policy).empty()) options.policies = absl::StrSplit(absl::GetFlag(FLAGS_policy), ',');
   const auto users = Users(options.users);
   const auto taus = Taus(options.taus);
-  if (!users.ok()) return Fail(std::string(users.status().message()));
-  if (!taus.ok()) return Fail(std::string(taus.status().message()));
+  if (!users.ok()) return Fail(users.status());
+  if (!taus.ok()) return Fail(taus.status());
   options.users = *users;
   options.taus = *taus;
   options.sites = static_cast<size_t>(std::max(0, absl::GetFlag(FLAGS_sites)));
@@ -221,15 +242,14 @@ int SweepCommand() {
       ShowProgress(absl::StrCat("point ", done, " of ", all), static_cast<double>(done) / static_cast<double>(all));
   });
   EndProgress();
-  if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
-  std::cout << goad::sched::SweepTable(*sweep) << "written to " << path << "; see `goad-sim report`\n";
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  if (!sweep.ok()) return Fail(sweep.status());
+  return Print(absl::StrCat(goad::sched::SweepTable(*sweep), "written to ", path, "; see `goad-sim report`\n"));
 }
 
 int PlotOrReport(bool report) {
   const auto sweep = goad::sched::ReadSweep(absl::GetFlag(FLAGS_sweep));
-  if (!sweep.ok()) return Fail(std::string(sweep.status().message()));
-  const std::filesystem::path out = absl::GetFlag(FLAGS_out);
+  if (!sweep.ok()) return Fail(sweep.status());
+  const std::filesystem::path out = absl::GetFlag(FLAGS_out).empty() ? "sweep-report" : absl::GetFlag(FLAGS_out);
   std::error_code error;
   std::filesystem::create_directories(out, error);
   std::vector<std::pair<std::string, std::string>> files;
@@ -242,9 +262,7 @@ int PlotOrReport(bool report) {
     files = goad::sched::SweepCharts(*sweep);
   }
   for (const auto& [name, text] : files) {
-    std::ofstream file(out / name, std::ios::binary);
-    file << text;
-    if (!file.flush()) return Fail(absl::StrCat((out / name).string(), ": cannot be written"));
+    if (!Write(out / name, text)) return Fail(absl::StrCat((out / name).string(), ": cannot be written"));
     std::cout << "wrote " << (out / name).string() << "\n";
   }
   return 0;
@@ -255,7 +273,7 @@ int RunCommand() {
   server::RunOptions options;
   options.policy = OnePolicy();
   const auto tau = OneTau();
-  if (!tau.ok()) return Fail(std::string(tau.status().message()));
+  if (!tau.ok()) return Fail(tau.status());
   options.tau = *tau;
   options.lambda_s = Lambda();
   if (const auto rate = absl::GetFlag(FLAGS_rate)) options.rate = *rate;
@@ -286,16 +304,14 @@ int RunCommand() {
   const bool one = policies.empty();
   const auto reports = server::SimulateRuns(options, one ? std::vector{options.policy} : policies);
   EndProgress();
-  if (!reports.ok()) return Fail(std::string(reports.status().message()));
+  if (!reports.ok()) return Fail(reports.status());
   if (absl::GetFlag(FLAGS_json)) {
     const nlohmann::json json =
         one ? server::RunJson(reports->front(), options) : server::ComparisonJson(*reports, policies, options);
-    std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
-  } else {
-    std::cout << (one ? server::FormatRun(reports->front(), options)
-                      : server::FormatComparison(*reports, policies, options));
+    return Print(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  return Print(one ? server::FormatRun(reports->front(), options)
+                   : server::FormatComparison(*reports, policies, options));
 }
 
 int ReplayCommand(const std::vector<std::string>& files) {
@@ -303,39 +319,50 @@ int ReplayCommand(const std::vector<std::string>& files) {
   options.policy = absl::GetFlag(FLAGS_policy);
   if (!absl::GetFlag(FLAGS_tau).empty()) {
     const auto tau = OneTau();
-    if (!tau.ok()) return Fail(std::string(tau.status().message()));
+    if (!tau.ok()) return Fail(tau.status());
     options.tau = *tau;
   }
   if (const auto lambda = absl::GetFlag(FLAGS_lambda)) options.lambda_s = *lambda;
   if (files.empty()) return Fail("replay: which decision log? want: goad-sim replay FILE...");
   goad::server::ReplayReport report;
-  for (const std::string& file : files) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
-    if (absl::Status status = goad::server::Replay(in, file, options, &report); !status.ok())
-      return Fail(std::string(status.message()));
-  }
-  std::cout << goad::server::FormatReplay(report, options);
-  return report.differing.empty() ? 0 : 1;
+  const absl::Status status = ReadFiles(files, [&](std::istream& in, const std::string& file) {
+    return goad::server::Replay(in, file, options, &report);
+  });
+  if (!status.ok()) return Fail(status);
+  return Print(goad::server::FormatReplay(report, options), report.differing.empty() ? 0 : 1);
 }
 
 int FitCommand(const std::vector<std::string>& files) {
   if (files.empty()) return Fail("fit: which decision log? want: goad-sim fit FILE...");
   goad::server::Fit fit(absl::GetFlag(FLAGS_after));
-  for (const std::string& file : files) {
-    std::ifstream in(file, std::ios::binary);
-    if (!in) return Fail(absl::StrCat(file, ": cannot be read"));
-    if (absl::Status status = fit.Read(in, file); !status.ok()) return Fail(std::string(status.message()));
-  }
+  const absl::Status status =
+      ReadFiles(files, [&](std::istream& in, const std::string& file) { return fit.Read(in, file); });
+  if (!status.ok()) return Fail(status);
   if (fit.outcomes() == 0) {
     return Fail(absl::StrCat(absl::StrJoin(files, ", "), ": no line of kind \"outcome\" to learn from"));
   }
   if (absl::GetFlag(FLAGS_json)) {
-    std::cout << fit.Json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
-  } else {
-    std::cout << fit.Table();
+    return Print(fit.Json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
-  return std::cout.flush() ? 0 : Fail("standard output cannot be written");
+  return Print(fit.Table());
+}
+
+int CalibrateCommand(const std::vector<std::string>& files) {
+  if (files.empty()) return Fail("calibrate: which labels? want: goad-sim calibrate FILE...");
+  std::vector<goad::calibration::Label> labels;
+  const absl::Status status = ReadFiles(
+      files, [&](std::istream& in, const std::string& file) { return goad::server::ReadLabels(in, file, &labels); });
+  if (!status.ok()) return Fail(status);
+  const auto report = goad::server::Calibrate(labels, {absl::GetFlag(FLAGS_accuracy), absl::GetFlag(FLAGS_confidence)});
+  if (!report.ok()) return Fail(absl::StrCat(absl::StrJoin(files, ", "), ": ", report.status().message()));
+  for (const auto& [path, text] :
+       {std::pair(absl::GetFlag(FLAGS_out), goad::server::CalibrationText(report->calibration)),
+        std::pair(absl::GetFlag(FLAGS_svg), goad::server::CalibrationSvg(*report))}) {
+    if (!path.empty() && !Write(path, text)) return Fail(absl::StrCat(path, ": cannot be written"));
+  }
+  return Print(absl::GetFlag(FLAGS_json) ? goad::server::CalibrationJson(*report).dump() + "\n"
+                                         : goad::server::FormatCalibration(*report),
+               report->calibration.certificate ? 0 : 1);
 }
 
 }  // namespace
@@ -357,13 +384,14 @@ int main(int argc, char** argv) {
     words.push_back(word.data());
   }
   const std::vector<char*> rest = absl::ParseCommandLine(argc, words.data());
-  constexpr char kCommands[] = "solve, bench, sweep, report, plot, run, replay or fit";
+  constexpr char kCommands[] = "solve, bench, sweep, report, plot, run, replay, fit or calibrate";
   if (rest.size() < 2) return Fail(absl::StrCat("which command? want: ", kCommands, " (see goad-sim --help)"));
   const std::string command = rest[1];
   const std::vector<std::string> arguments(rest.begin() + 2, rest.end());
   if (command == "solve") return Solve(arguments);
   if (command == "replay") return ReplayCommand(arguments);
   if (command == "fit") return FitCommand(arguments);
+  if (command == "calibrate") return CalibrateCommand(arguments);
   const std::map<std::string, std::function<int()>> without_arguments = {{"bench", Bench},
                                                                          {"sweep", SweepCommand},
                                                                          {"report", [] { return PlotOrReport(true); }},

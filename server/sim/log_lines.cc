@@ -12,10 +12,10 @@ namespace {
 using nlohmann::json;
 
 // The next line, no more than a piece beyond the bound of it. False at the end.
-bool Next(std::istream& in, std::string* line) {
+bool Next(std::istream& in, size_t most_bytes, std::string* line) {
   std::array<char, 64 << 10> piece;
   line->clear();
-  while (line->size() <= kMostLogLineBytes) {
+  while (line->size() <= most_bytes) {
     in.getline(piece.data(), piece.size());
     const auto bytes = static_cast<size_t>(in.gcount());
     if (in.good()) {
@@ -30,9 +30,6 @@ bool Next(std::istream& in, std::string* line) {
 }
 
 absl::StatusOr<json> Parse(const std::string& text) {
-  if (text.size() > kMostLogLineBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("is longer than ", kMostLogLineBytes, " bytes"));
-  }
   absl::Status checked = openai::CheckJson(text, kMostLogLineBytes, kMostLogLineDepth);
   if (!checked.ok()) return checked;
   json line = json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -42,19 +39,28 @@ absl::StatusOr<json> Parse(const std::string& text) {
 
 }  // namespace
 
-absl::Status ReadLogLines(
-    std::istream& in, const std::string& source,
-    const std::function<absl::Status(const nlohmann::json& line, const std::string& place)>& take) {
+absl::Status ReadLines(std::istream& in, const std::string& source, size_t most_bytes,
+                       const std::function<absl::Status(const std::string& line, const std::string& place)>& take) {
   std::string text;
-  for (int number = 1; Next(in, &text); ++number) {
+  for (int number = 1; Next(in, most_bytes, &text); ++number) {
     if (text.empty()) continue;
     const std::string place = absl::StrCat(source, ":", number);
-    const absl::StatusOr<json> line = Parse(text);
-    const absl::Status taken = line.ok() ? take(*line, place) : line.status();
+    const absl::Status taken = text.size() > most_bytes
+                                   ? absl::InvalidArgumentError(absl::StrCat("is longer than ", most_bytes, " bytes"))
+                                   : take(text, place);
     if (!taken.ok()) return absl::InvalidArgumentError(absl::StrCat(place, ": ", taken.message()));
   }
   if (in.bad()) return absl::InvalidArgumentError(absl::StrCat(source, ": cannot be read"));
   return absl::OkStatus();
+}
+
+absl::Status ReadLogLines(
+    std::istream& in, const std::string& source,
+    const std::function<absl::Status(const nlohmann::json& line, const std::string& place)>& take) {
+  return ReadLines(in, source, kMostLogLineBytes, [&](const std::string& text, const std::string& place) {
+    const absl::StatusOr<json> line = Parse(text);
+    return line.ok() ? take(*line, place) : line.status();
+  });
 }
 
 }  // namespace goad::server

@@ -3,10 +3,26 @@
 #include <sstream>
 
 #include "client_sdk/loadgen/comparison.h"
+#include "client_sdk/loadgen/labels.h"
 #include "gtest/gtest.h"
 
 namespace goad::loadgen {
 namespace {
+
+TEST(Labels, AreWhatIsRecorded) {
+  std::istringstream in(
+      R"({"id":0,"kind":"su\"ms","prompt":"?","answer":"4","slm":{"answer":"5","correct":false,"alpha":0.625,"prompt_tokens":3,"prefill_s":1,"decode_s":1},"llm":{"answer":"4","correct":true,"prefill_s":1,"decode_s":1}})"
+      "\n"
+      R"({"id":1,"prompt":"?","answer":"4","slm":{"answer":"4","correct":true,"alpha":0,"prompt_tokens":3,"prefill_s":1,"decode_s":1},"llm":{"answer":"4","correct":false,"prefill_s":1,"decode_s":1}})");
+  const auto questions = sched::ReadWorkload(in, "two");
+  ASSERT_TRUE(questions.ok()) << questions.status();
+  EXPECT_EQ(
+      LabelLines(*questions),
+      R"({"uncertainty":0.625,"metric":"MARGIN","model":"","kind":"su\"ms","device_correct":false,"edge_correct":true})"
+      "\n"
+      R"({"uncertainty":0.0,"metric":"MARGIN","model":"","device_correct":true,"edge_correct":false})"
+      "\n");
+}
 
 TEST(Report, CountsScoresAndIntervalsByHand) {
   sched::RecordedQuestion easy, hard;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #if GOAD_FUZZ_SSE || GOAD_FUZZ_COMPLETION
 #include "client_sdk/openai/chunk.h"
@@ -27,6 +28,12 @@
 #include <sstream>
 
 #include "scheduler/workload/trace.h"
+#elif GOAD_FUZZ_CALIBRATION
+#include <sstream>
+
+#include "server/calibration/calibration_file.h"
+#include "server/sim/calibrate.h"
+#include "server/sim/labels.h"
 #else
 #include <sstream>
 
@@ -165,6 +172,30 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!(std::isfinite(time_s) && time_s >= 0)) abort();
       if (std::abs(uplink->BitsUntil(time_s) - bits) > 1e-6 * (1 + 3 * uplink->period_s() * uplink->mean_bps()))
         abort();
+    }
+  }
+#elif GOAD_FUZZ_CALIBRATION
+  if (const auto read = goad::server::ReadCalibration(bytes); read.ok()) {
+    const std::string text = goad::server::CalibrationText(*read);
+    const auto again = goad::server::ReadCalibration(text);
+    if (!again.ok() || goad::server::CalibrationText(*again) != text) abort();
+    for (const goad::calibration::Curve& curve : read->curves) {
+      double last = 0;
+      for (const double at : {0.0, 1e-300, 0.3, 0.5, 0.9, 1.0}) {
+        const double value = curve.Value(at);
+        if (!(value >= last && value <= 1)) abort();
+        last = value;
+      }
+      if (const double tau = curve.TauFor(0.5); curve.Value(tau) > 0.5 && tau != 0) abort();
+    }
+  }
+  std::istringstream in{std::string(bytes)};
+  std::vector<goad::calibration::Label> labels;
+  if (goad::server::ReadLabels(in, "fuzz.jsonl", &labels).ok()) {
+    if (const auto report = goad::server::Calibrate(labels, {}); report.ok()) {
+      (void)goad::server::FormatCalibration(*report);
+      (void)goad::server::CalibrationSvg(*report);
+      if (!goad::server::ReadCalibration(goad::server::CalibrationText(report->calibration)).ok()) abort();
     }
   }
 #else

@@ -9,7 +9,7 @@ deploy/install-packages.sh fuzz
 [ -f build-fuzz/build.ninja ] || cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++-14 -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   -DGOAD_SANITIZE=address,undefined,fuzzer-no-link -DGOAD_FUZZ=ON > build-fuzz.log 2>&1 || { cat build-fuzz.log >&2; exit 1; }
 rm -f build-fuzz.log
-targets=(fuzz_sse fuzz_completion fuzz_logprobs fuzz_client fuzz_config fuzz_decision_log fuzz_trace fuzz_device fuzz_session)
+targets=(fuzz_sse fuzz_completion fuzz_logprobs fuzz_client fuzz_config fuzz_decision_log fuzz_trace fuzz_device fuzz_calibration fuzz_session)
 cmake --build build-fuzz --target "${targets[@]}"
 for target in "${targets[@]}"; do
   case $target in

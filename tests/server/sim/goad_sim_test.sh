@@ -98,6 +98,33 @@ refused "negative.jsonl:1: compute_s: -1 is not in 0..1e15" fit negative.jsonl
 refused 'words.jsonl:1: upload_s: "1" is not a number' fit words.jsonl
 refused "untimed.jsonl:1: at_s: is missing" fit untimed.jsonl
 
+labels() {  # COUNT WITH-EDGE: the more unsure, the more often wrong; the edge is right in nine of ten
+  for ((k = 0; k < $1; ++k)); do
+    printf '{"uncertainty":0.%02d,"metric":"MARGIN","model":"m","device_correct":%s%s}\n' $((k * 37 % 100)) \
+      "$([ $((k * 37 % 100)) -lt $((k * 53 % 100)) ] && echo true || echo false)" \
+      "$([ "$2" = 1 ] && { [ $((k % 10)) -gt 0 ] && echo ',"edge_correct":true' || echo ',"edge_correct":false'; })"
+  done
+}
+labels 400 1 > labels.jsonl
+labels 400 0 > no-edge.jsonl
+labels 39 1 > few.jsonl
+{ labels 40 1; echo '{"uncertainty":0.5,"metric":"MARGIN","model":"m","device_correct":true,"device_correct":false}'; } > both.jsonl
+sed '7s/MARGIN/ENTROPY/' labels.jsonl > metric.jsonl
+sed '8s/0\.[0-9]*/-1/' labels.jsonl > range.jsonl
+refused "which labels?" calibrate
+refused "nowhere.jsonl: cannot be read" calibrate nowhere.jsonl
+refused "broken.jsonl:1: is no JSON object" calibrate broken.jsonl
+refused "folder: cannot be read" calibrate folder
+refused "few.jsonl: 39 labels of metric MARGIN" calibrate few.jsonl
+refused "empty.csv: no labels, want at least 40" calibrate empty.csv
+refused 'both.jsonl:41: names "device_correct" twice' calibrate both.jsonl
+refused 'metric.jsonl:7: metric: "ENTROPY" is not one of MARGIN' calibrate metric.jsonl
+refused "range.jsonl:8: uncertainty: -1 is not in 0..1" calibrate range.jsonl
+refused "--accuracy: 2 is not in" calibrate --accuracy 2 labels.jsonl
+refused "--confidence: nan is not in" calibrate --confidence nan labels.jsonl
+refused "nowhere/x: cannot be written" calibrate --out nowhere/x labels.jsonl
+refused "nowhere/x: cannot be written" calibrate --svg nowhere/x labels.jsonl
+
 works 0 sweep --draws 2 --users 10,20 --tau 0.8
 works 0 report
 works 0 plot
@@ -121,6 +148,14 @@ works 0 fit --json epochs.jsonl
 grep -q '"site":"site-0"' out.txt || { echo "FAILED: fit knows no site-0: $(cat out.txt)"; failures=$((failures + 1)); }
 sed 's/"order":\[\[[^]]*\],*/"order":[/' epochs.jsonl > changed.jsonl
 works 1 replay changed.jsonl
+
+works 0 calibrate --accuracy 0.75 --confidence 0.9 --json --out calibration.json --svg calibration.svg labels.jsonl
+grep -q '"tau":0\.' out.txt || { echo "FAILED: calibrate --json: $(cat out.txt)"; failures=$((failures + 1)); }
+grep -q '"format":"goad-calibration/1"' calibration.json || { echo "FAILED: calibrate --out"; failures=$((failures + 1)); }
+grep -q '</svg>' calibration.svg || { echo "FAILED: calibrate --svg"; failures=$((failures + 1)); }
+works 1 calibrate --accuracy 0.95 labels.jsonl
+grep -q 'Not certified: no tau holds 95.0 % accuracy' out.txt || { echo "FAILED: calibrate: $(cat out.txt)"; failures=$((failures + 1)); }
+works 1 calibrate no-edge.jsonl
 
 [ $failures -eq 0 ] && echo "goad-sim: all as wanted"
 exit $((failures > 0))
