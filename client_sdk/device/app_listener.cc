@@ -12,6 +12,7 @@
 #include <cstring>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 namespace goad::device {
 namespace {
@@ -25,6 +26,7 @@ constexpr auto kIdleTime = std::chrono::seconds(30);     // between two requests
 constexpr auto kSlice = milliseconds(100);               // how soon a change is seen
 constexpr int kMostRequests = 10000;                     // of one connection
 constexpr int kMostWaiting = 1024;                       // connections that nobody has accepted yet
+constexpr int64_t kMostBytes = 64 << 20;                 // of all requests that are read or answered
 constexpr size_t kMostHeadBytes = 64 << 10;              // of a request, before its body
 
 bool Ready(int socket, short events, Clock::time_point until) {
@@ -40,14 +42,18 @@ bool Ready(int socket, short events, Clock::time_point until) {
 
 class AppConnection : public httplib::Stream {
  public:
-  AppConnection(int socket, const std::atomic<bool>* given_up) : socket_(socket), given_up_(given_up) {}
+  AppConnection(int socket, const std::atomic<bool>* given_up, std::atomic<int64_t>* bytes)
+      : socket_(socket), given_up_(given_up), bytes_of_all_(bytes) {}
+  ~AppConnection() override { EndRequest(); }
 
   // A request comes now, or within the slice.
   bool Begins(milliseconds slice) const { return begin_ < end_ || Ready(socket_, POLLIN, Clock::now() + slice); }
   void BeginRequest() {
     read_until_ = Clock::now() + kRequestTime;
     head_left_ = kMostHeadBytes;
+    EndRequest();
   }
+  void EndRequest() { *bytes_of_all_ -= std::exchange(bytes_, 0); }
   void HeadIsRead() { head_left_.reset(); }
   bool Gone() const {
     if (*given_up_) return true;
@@ -64,6 +70,8 @@ class AppConnection : public httplib::Stream {
       if (!Ready(socket_, POLLIN, read_until_)) return -1;
       const ssize_t got = recv(socket_, buffer_, sizeof(buffer_), 0);
       if (got <= 0) return got;
+      bytes_ += got;
+      if ((*bytes_of_all_ += got) > kMostBytes) return -1;
       begin_ = 0, end_ = static_cast<size_t>(got);
     }
     if (head_left_ == 0) return -1;
@@ -96,6 +104,8 @@ class AppConnection : public httplib::Stream {
 
   const int socket_;
   const std::atomic<bool>* const given_up_;
+  std::atomic<int64_t>* const bytes_of_all_;
+  int64_t bytes_ = 0;  // of them, this one's
   Clock::time_point read_until_;
   std::optional<size_t> head_left_;  // while a head is read
   char buffer_[4096];
@@ -178,7 +188,7 @@ void AppListener::CloseAfterThis() {
 }
 
 bool AppListener::process_and_close_socket(socket_t socket) {
-  AppConnection connection(socket, &given_up_);
+  AppConnection connection(socket, &given_up_, &bytes_);
   current_connection = &connection;
   bool closed = false;
   for (int left = kMostRequests; left > 0 && !closed && !connection.close_after; --left) {
@@ -194,6 +204,7 @@ bool AppListener::process_and_close_socket(socket_t socket) {
           request.ranges.clear();  // an answer is whole: httplib would cut it, as often as it is told
         }))
       break;
+    connection.EndRequest();
   }
   current_connection = nullptr;
   shutdown(socket, SHUT_WR);

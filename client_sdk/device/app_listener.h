@@ -56,6 +56,7 @@ class AppListener : public httplib::Server {
 
   ConnectionThreads* threads_ = nullptr;  // httplib's own
   std::atomic<bool> given_up_{false};
+  std::atomic<int64_t> bytes_{0};  // of requests that are read or answered
 };
 
 }  // namespace goad::device

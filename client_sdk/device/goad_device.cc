@@ -37,6 +37,8 @@ ABSL_FLAG(bool, check, false, "say what is found of the local server and of goad
 ABSL_FLAG(std::string, local_model, "", "name of the local model that `auto` means; empty = the local server's first");
 ABSL_FLAG(std::string, local_key_file, "", "file with the local server's API key");
 ABSL_FLAG(absl::Duration, local_silence, absl::Seconds(120), "longest wait for the local server's next byte; 1s..24h");
+ABSL_FLAG(absl::Duration, local_first_token, absl::Seconds(10),
+          "the local server has written no token for so long: the edge is asked, too; 1ms..24h");
 ABSL_FLAG(std::string, api_key_file, "", "file with the key that apps must send (Authorization: Bearer KEY)");
 ABSL_FLAG(int, max_requests, 64, "requests of apps at once, more are refused; 1..1000");
 
@@ -52,7 +54,7 @@ ABSL_FLAG(std::string, links, "",
 ABSL_FLAG(absl::Duration, decision_budget, absl::Milliseconds(500),
           "goad silent for so long: answered locally; 1ms..1h");
 ABSL_FLAG(absl::Duration, answer_budget, absl::Seconds(60), "longest wait for an edge answer; 1ms..24h");
-ABSL_FLAG(absl::Duration, between_tokens, absl::Seconds(20), "longest silence within an edge answer; 1ms..24h");
+ABSL_FLAG(absl::Duration, between_tokens, absl::Seconds(5), "longest silence within an edge answer; 1ms..24h");
 
 ABSL_FLAG(int, hedge_tokens, 1000000,
           "local tokens after OFFLOAD, until the edge's first; 0 = stop the local model at once");
@@ -100,6 +102,7 @@ absl::Status CheckFlags() {
   }
   for (const auto& [name, value, least, most] :
        {std::tuple{"local_silence", absl::GetFlag(FLAGS_local_silence), absl::Seconds(1), absl::Hours(24)},
+        std::tuple{"local_first_token", absl::GetFlag(FLAGS_local_first_token), absl::Milliseconds(1), absl::Hours(24)},
         std::tuple{"decision_budget", absl::GetFlag(FLAGS_decision_budget), absl::Milliseconds(1), absl::Hours(1)},
         std::tuple{"answer_budget", absl::GetFlag(FLAGS_answer_budget), absl::Milliseconds(1), absl::Hours(24)},
         std::tuple{"between_tokens", absl::GetFlag(FLAGS_between_tokens), absl::Milliseconds(1), absl::Hours(24)},
@@ -192,18 +195,26 @@ class Watch {
   void Run(const LocalServer* local, goad::Client* client, goad::device::Service* service) {
     const std::future<void> stopped = stop_.get_future();
     const auto stop_now = [&] { return stopped.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
-    bool found = local == nullptr;
+    LocalFacts facts;
+    bool found = false;
     std::string told, links_told;
     int until_look = 0;
     do {
-      if (!found && until_look-- <= 0) {
-        const LocalFacts facts = local->Look(absl::GetFlag(FLAGS_local_model));
+      if (local != nullptr && until_look-- <= 0) {
+        if (found) {  // its models may be others by now, and it may have gone
+          const LocalFacts now = local->LookAtModels();
+          found = facts.reachable = now.problem.empty();
+          if (found) facts.models = now.models;
+          facts.problem = found ? facts.problem : now.problem;
+        } else {
+          facts = local->Look(absl::GetFlag(FLAGS_local_model));
+          found = facts.reachable && facts.models.size() > 0 && !absl::StrContains(facts.problem, "failed");
+          if (found) service->Warm(stop_now, facts);
+        }
         service->SetFacts(facts);
-        found = facts.reachable && facts.models.size() > 0 && !absl::StrContains(facts.problem, "failed");
         if (const std::string now = Describe(facts); now != told)
           std::cerr << "goad-device: local server: " << (told = now) << std::endl;
-        until_look = 10;
-        if (found) service->Warm(stop_now);
+        until_look = found ? 60 : 10;
       }
       if (const std::string path = absl::GetFlag(FLAGS_links); !path.empty()) {
         const auto links = goad::device::ReadLinksFile(path);
@@ -286,6 +297,7 @@ int main(int argc, char** argv) {
   goad::RuntimeOptions runtime_options;
   runtime_options.hedge_tokens = absl::GetFlag(FLAGS_hedge_tokens);
   runtime_options.edge_hold_tokens = absl::GetFlag(FLAGS_edge_hold);
+  runtime_options.local_first_token = absl::GetFlag(FLAGS_local_first_token);
   runtime_options.local_token_time = absl::GetFlag(FLAGS_local_token_time);
   if (const double unknown = absl::GetFlag(FLAGS_unknown_uncertainty); unknown >= 0)
     runtime_options.unknown_uncertainty = unknown;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <optional>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -104,7 +106,11 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
   client.set_read_timeout(silence_);
   client.set_tcp_nodelay(true);
   client.set_decompress(false);  // without a bound, as httplib does it
-  output.OnUnwanted([&client] { client.stop(); });
+  std::atomic<bool> stopped{false};
+  output.OnUnwanted([&] {
+    stopped = true;
+    client.stop();
+  });
 
   std::unique_ptr<LocalAnswer> answer;
   httplib::Request request;
@@ -120,14 +126,15 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
       const std::string type = response.get_header_value("Content-Type");
       answer = std::make_unique<LocalAnswer>(type.rfind("application/json", 0) != 0, logprobs, &output);
     }
-    return true;
+    return !stopped;
   };
   request.content_receiver = [&](const char* data, size_t size, uint64_t, uint64_t) {
     if (answer != nullptr) return answer->Push({data, size});
     failure->body.append(data, std::min(size, kMostFailureBytes - failure->body.size()));
     return failure->body.size() < kMostFailureBytes;
   };
-  const auto result = client.send(request);
+  std::optional<httplib::Result> result;
+  if (!stopped) result.emplace(client.send(request));  // stop() before there is a connection is forgotten
   output.OnUnwanted(nullptr);
 
   if (answer != nullptr) {
@@ -141,13 +148,14 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
     end.status = failure->status < 500 && failure->status != 429 ? absl::InvalidArgumentError(said)
                                                                  : absl::UnavailableError(said);
   } else {
-    end.status = absl::UnavailableError(absl::StrCat("http://", address_.host, ":", address_.port, ": ",
-                                                     httplib::to_string(result.error()), " failed"));
+    end.status = absl::UnavailableError(
+        absl::StrCat("http://", address_.host, ":", address_.port, ": ",
+                     httplib::to_string(result ? result->error() : httplib::Error::Canceled), " failed"));
   }
   return end;
 }
 
-LocalFacts LocalServer::Look(const std::string& model) const {
+LocalFacts LocalServer::LookAtModels() const {
   LocalFacts facts;
   httplib::Client client(address_.host, address_.port);
   client.set_connection_timeout(std::chrono::seconds(2));
@@ -177,8 +185,13 @@ LocalFacts LocalServer::Look(const std::string& model) const {
   if (status != 200) {
     facts.problem =
         absl::StrCat("GET /v1/models: HTTP ", status, status == 401 ? " (it wants a key: --local-key-file)" : "");
-    return facts;
   }
+  return facts;
+}
+
+LocalFacts LocalServer::Look(const std::string& model) const {
+  LocalFacts facts = LookAtModels();
+  if (!facts.problem.empty()) return facts;
   const std::string asked = !model.empty() ? model : facts.models.empty() ? "" : facts.models.front();
   const nlohmann::json hello = {{{"role", "user"}, {"content", "Hello"}}};
   const std::array<std::pair<bool, nlohmann::json>, 3> trials = {{

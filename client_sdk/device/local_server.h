@@ -46,7 +46,9 @@ class LocalServer {
   // answer has ended, or nobody wants it.
   LocalEnd Run(bool chat, const std::string& body, bool logprobs, LocalOutput& output, LocalFailure* failure) const;
 
-  // Asks who it is, which models it has, and one question of one token of `model` (empty = the first).
+  // Who it is, and which models it has: without `candidates` and `first_token_s`.
+  LocalFacts LookAtModels() const;
+  // The same, and one question of one token of `model` (empty = the first).
   LocalFacts Look(const std::string& model) const;
 
  private:

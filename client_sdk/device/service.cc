@@ -85,11 +85,10 @@ LocalFacts Service::facts() const {
   return facts_;
 }
 
-void Service::Warm(const std::function<bool()>& stop) {
+void Service::Warm(const std::function<bool()>& stop, const LocalFacts& found) {
   AppCall call;
   ReadAppCall(R"({"messages":[{"role":"user","content":"Count from one to ten."}],"max_tokens":16,"temperature":0})",
               true, &call);
-  const LocalFacts found = facts();
   const std::string model =
       !options_.local_model.empty() || found.models.empty() ? options_.local_model : found.models.front();
   const auto failure = std::make_shared<LocalFailure>();

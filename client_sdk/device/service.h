@@ -33,7 +33,7 @@ class Service {
   void SetFacts(LocalFacts facts);
   // One short answer of the local model, so that it is loaded, and the runtime knows what a token of it takes, before
   // the first app asks. Blocks until then, or until `stop` says true.
-  void Warm(const std::function<bool()>& stop);
+  void Warm(const std::function<bool()>& stop, const LocalFacts& found);
 
  private:
   struct Running;  // one request

@@ -22,7 +22,8 @@ int TokensOf(const AnswerPiece& piece) { return std::max(piece.tokens, 1); }
 
 }  // namespace
 
-AnswerFlow::AnswerFlow(const RuntimeOptions& options, Route route) : options_(options), route_(route) {}
+AnswerFlow::AnswerFlow(const RuntimeOptions& options, Route route, bool whole)
+    : options_(options), route_(route), whole_(whole) {}
 
 void AnswerFlow::Start() {
   if (route_ == Route::kEdge) return Ask(std::nullopt);
@@ -44,12 +45,17 @@ void AnswerFlow::OnLocalPiece(AnswerPiece piece) {
   if (shown_ == Answer::Source::kLocal) return ShowPiece(std::move(piece));
   if (edge_ == Edge::kGranted) hedged_tokens_ += TokensOf(piece);
   local_pieces_.push_back(std::move(piece));
-  if (hedged_tokens_ > options_.hedge_tokens) StopLocalModel();
+  if (edge_ == Edge::kGranted && hedged_tokens_ > options_.hedge_tokens) StopLocalModel();
 }
 
 void AnswerFlow::OnUncertainty(double uncertainty) {
-  if (ended_ || local_ != Local::kRunning || edge_ != Edge::kIdle || shown_ != Answer::Source::kNone) return;
+  if (ended_ || local_ != Local::kRunning || edge_ != Edge::kIdle || chosen_ || shown_ != Answer::Source::kNone) return;
   Ask(uncertainty);
+}
+
+void AnswerFlow::OnLocalSlow() {
+  if (ended_ || local_ != Local::kRunning || edge_ != Edge::kIdle || route_ != Route::kAuto) return;
+  Ask(std::nullopt);  // and who is there first answers
 }
 
 void AnswerFlow::OnLocalEnd(LocalEnd end) {
@@ -59,9 +65,13 @@ void AnswerFlow::OnLocalEnd(LocalEnd end) {
   if (shown_ == Answer::Source::kLocal) return EndLocally();
   if (local_ == Local::kFailed) {
     local_pieces_.clear();
-    if (edge_ == Edge::kIdle) Ask(std::nullopt);  // nobody else can answer
-    return;
+    if (edge_ != Edge::kIdle && !chosen_) return;  // the edge may answer
+    const bool asked = edge_ != Edge::kIdle && forced_;
+    if (route_ != Route::kAuto || asked) return EndLocally();
+    chosen_ = false;
+    return Ask(std::nullopt);  // nobody else can answer
   }
+  if (chosen_) return ShowLocal(std::string(answer_.why_local));
   if (edge_ != Edge::kIdle) return PreferLocal();
   if (options_.unknown_uncertainty) return Ask(options_.unknown_uncertainty);
   ShowLocal("NO_UNCERTAINTY");
@@ -92,10 +102,10 @@ void AnswerFlow::OnDecision(const Decision& decision) {
   if (local_ == Local::kDone) PreferLocal();
 }
 
-// Offloaded for delay: who is there first has won. Offloaded because the device was unsure: the edge's is the better
-// one, and waited for.
+// Offloaded for delay, or because the local model took long to begin: who is there first has won. Offloaded because the
+// device was unsure: the edge's is the better one, and waited for.
 void AnswerFlow::PreferLocal() {
-  if (edge_ != Edge::kGranted || forced_ || answer_.decision.reason == "UNCERTAIN") return;
+  if (edge_ != Edge::kGranted || (!forced_ && answer_.decision.reason == "UNCERTAIN")) return;
   StopEdge();
   ShowLocal("LOCAL_FIRST");
 }
@@ -105,7 +115,7 @@ void AnswerFlow::OnEdgePiece(AnswerPiece piece) {
   if (shown_ == Answer::Source::kEdge) return ShowPiece(std::move(piece));
   held_tokens_ += TokensOf(piece);
   edge_pieces_.push_back(std::move(piece));
-  if (held_tokens_ > options_.edge_hold_tokens) ShowEdge();
+  if (!whole_ && held_tokens_ > options_.edge_hold_tokens) ShowEdge();
 }
 
 void AnswerFlow::OnEdgeEnd(const Answer& answer) {
@@ -150,8 +160,10 @@ void AnswerFlow::StopEdge() {
 // --- what is shown ---------------------------------------------------------------------------------------------------
 
 void AnswerFlow::ShowLocal(const std::string& why) {
-  shown_ = Answer::Source::kLocal;
   answer_.why_local = why;
+  chosen_ = whole_ && local_ == Local::kRunning;
+  if (chosen_) return;
+  shown_ = Answer::Source::kLocal;
   answer_.text.clear(), answer_.reasoning.clear(), answer_.tool_calls.clear();
   for (AnswerPiece& piece : std::exchange(local_pieces_, {})) ShowPiece(std::move(piece));
   if (local_ == Local::kDone) EndLocally();

@@ -32,13 +32,16 @@ class AnswerFlow {
  public:
   static constexpr size_t kMostBytes = 16 << 20;  // of one local answer
 
-  AnswerFlow(const RuntimeOptions& options, Route route);
+  // `whole`: nobody sees anything before the end, so whoever fails before it can still be replaced.
+  AnswerFlow(const RuntimeOptions& options, Route route, bool whole = false);
 
   void Start();
   // Of the local answer that was started last; what comes of one that was stopped must not be passed in.
   void OnLocalPiece(AnswerPiece piece);
   void OnUncertainty(double uncertainty);
   void OnLocalEnd(LocalEnd end);
+  void OnLocalSlow();  // it has not said how unsure it is, and takes long
+  void OnAsked(const std::string& query_id) { answer_.query_id = query_id; }
   // Of the query that was asked last, until its OnEdgeEnd.
   void OnDecision(const Decision& decision);
   void OnEdgePiece(AnswerPiece piece);
@@ -70,10 +73,12 @@ class AnswerFlow {
 
   const RuntimeOptions options_;
   const Route route_;
+  const bool whole_;
   Local local_ = Local::kIdle;
   Edge edge_ = Edge::kIdle;
   Answer::Source shown_ = Answer::Source::kNone;
   bool ended_ = false;
+  bool chosen_ = false;                                  // the local answer, shown once it is whole
   bool forced_ = false;                                  // the edge was asked with must_offload
   std::vector<AnswerPiece> local_pieces_, edge_pieces_;  // not yet shown
   size_t local_bytes_ = 0;

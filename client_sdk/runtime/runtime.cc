@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <deque>
-#include <limits>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -27,12 +26,8 @@ RuntimeOptions InRange(RuntimeOptions options) {
     options.unknown_uncertainty = given >= 0 ? std::min(given, 1.0) : 0;
   }
   options.local_token_time = std::clamp(options.local_token_time, absl::Microseconds(1), absl::Hours(1));
+  options.local_first_token = std::clamp(options.local_first_token, absl::Milliseconds(1), absl::Hours(24));
   options.local_output_tokens = std::clamp(options.local_output_tokens, 1, 1000000);
-  return options;
-}
-
-RuntimeOptions HoldingAll(RuntimeOptions options) {
-  options.edge_hold_tokens = std::numeric_limits<int>::max();
   return options;
 }
 
@@ -69,7 +64,7 @@ class Question : public Answering {
       : owner_(std::move(owner)),
         query_(std::move(query)),
         local_(std::move(local)),
-        flow_(whole ? HoldingAll(owner_->options) : owner_->options, local_ ? route : Route::kEdge) {
+        flow_(owner_->options, local_ ? route : Route::kEdge, whole) {
     flow_.Start();
     Apply();
   }
@@ -90,8 +85,14 @@ class Question : public Answering {
       if (flow_.ended()) return std::nullopt;
       // Once the local answer is whole, a goad that is not there is waited for no longer.
       if (flow_.waits_for_goad() && !owner_->client->connected()) flow_.OnEdgeAway();
-      const auto items =
-          mailbox_->Take(flow_.waits_for_goad() ? std::min(until, Clock::now() + kLookAtConnection) : until);
+      if (slow_at_ && Clock::now() >= *slow_at_) {
+        slow_at_.reset();
+        flow_.OnLocalSlow();
+        Apply();
+      }
+      auto wake = slow_at_ ? std::min(until, *slow_at_) : until;
+      if (flow_.waits_for_goad()) wake = std::min(wake, Clock::now() + kLookAtConnection);
+      const auto items = mailbox_->Take(wake);
       for (const auto& item : items) {
         item();
         Apply();
@@ -128,6 +129,7 @@ class Question : public Answering {
 
   void StartLocal() {
     local_tokens_ = 0;
+    if (runs_.empty()) slow_at_ = Clock::now() + absl::ToChronoNanoseconds(owner_->options.local_first_token);
     internal::LocalRun::Reports reports;
     reports.on_piece = [this](AnswerPiece piece) {
       local_tokens_ += std::max(piece.tokens, 1);
@@ -165,7 +167,9 @@ class Question : public Answering {
     callbacks.on_done = [this, to = mailbox_](const Answer& answer) {
       to->Post([this, answer] { flow_.OnEdgeEnd(answer); });
     };
+    slow_at_.reset();
     query_.id = owner_->client->AskAsync(std::move(query), std::move(callbacks));
+    flow_.OnAsked(query_.id);
     if (query_.id.empty()) {
       Answer closed;
       closed.why_local = "CANCELLED";
@@ -183,6 +187,7 @@ class Question : public Answering {
   int local_tokens_ = 0;  // of the present run
   bool asked_ = false;
   Clock::time_point asked_at_;
+  std::optional<Clock::time_point> slow_at_;               // until goad is asked
   std::vector<std::unique_ptr<internal::LocalRun>> runs_;  // at most two; last: their threads end before the rest goes
 };
 

@@ -46,12 +46,14 @@ struct World {
   int edge_tokens = 2;
   bool edge_breaks = false;  // after its tokens
   bool cancel = false;       // by the app, at any moment
+  bool whole = false;        // nobody sees anything before the end
+  bool slow = false;         // the local model takes long, as seen at any moment
   bool goad_dies = false;    // at any moment: what is asked ends with STREAM_LOST
 };
 
 class Play {
  public:
-  explicit Play(const World& world) : world_(world), flow_(world.options, world.route) {
+  explicit Play(const World& world) : world_(world), flow_(world.options, world.route, world.whole) {
     flow_.Start();
     Apply();
   }
@@ -66,6 +68,7 @@ class Play {
     if (flow_.waits_for_goad() && world_.goad_dies) can.push_back('a');
     if (asked_ && world_.goad_dies && !died_) can.push_back('d');
     if (world_.cancel) can.push_back('c');
+    if (world_.slow && !slow_) can.push_back('s');
     return can;
   }
   void Do(char choice) {
@@ -83,6 +86,10 @@ class Play {
         late_ = true;
         flow_.OnEdgePiece(Piece("E"));
         flow_.OnEdgeEnd(NoAnswer("CANCELLED"));
+        break;
+      case 's':
+        slow_ = true;
+        flow_.OnLocalSlow();
         break;
       case 'c':
         cancelled_ = true;
@@ -171,7 +178,7 @@ class Play {
   const World world_;
   AnswerFlow flow_;
   bool local_running_ = false, asked_ = false, granted_ = false, forced_ = false, died_ = false, cancelled_ = false,
-       late_ = false;
+       late_ = false, slow_ = false;
   int local_step_ = 0, edge_step_ = 0;
 };
 
@@ -220,7 +227,7 @@ TEST(AnswerFlow, EveryOrderOfThingsEndsOnceWithOneWholeAnswer) {
     for (const std::string verdict : {"UNCERTAIN", "DELAY_GAIN", "NO_GAIN"}) {
       for (const int hedge : {0, 1, 1000}) {
         for (const int hold : {0, 1, 1000}) {
-          for (int flags = 0; flags < 32; ++flags) {
+          for (int flags = 0; flags < 128; ++flags) {
             World world;
             world.route = route;
             world.verdict = verdict;
@@ -231,6 +238,8 @@ TEST(AnswerFlow, EveryOrderOfThingsEndsOnceWithOneWholeAnswer) {
             world.cancel = flags & 4;
             world.goad_dies = flags & 8;
             world.tells_uncertainty = !(flags & 16);
+            world.whole = flags & 32;
+            world.slow = flags & 64;
             orders += Explore(world, [&](const Play& play) {
               const Answer& answer = play.flow().answer();
               if (play.cancelled()) return;
@@ -323,6 +332,33 @@ TEST(AnswerFlow, ALocalModelThatFailsIsReplacedByTheEdge) {
     if (play.flow().source() == Source::kLocal) return;  // it broke while its text was shown
     EXPECT_EQ(play.shown, "EE") << play.history;
   });
+}
+
+TEST(AnswerFlow, AWholeAnswerIsGivenByTheOtherWhoeverFails) {
+  World world;
+  world.whole = true;
+  world.edge_breaks = true;
+  Explore(world, [&](const Play& play) { EXPECT_EQ(play.shown, "LLL") << play.history; });
+  world.edge_breaks = false;
+  world.local_breaks = true;
+  for (const char* verdict : {"NO_GAIN", "UNCERTAIN"}) {
+    world.verdict = verdict;
+    Explore(world, [&](const Play& play) { EXPECT_EQ(play.shown, "EE") << play.history; });
+  }
+}
+
+TEST(AnswerFlow, ALocalModelThatTakesLongIsOvertakenByTheEdge) {
+  World world;
+  world.slow = true;
+  int overtaken = 0;
+  Explore(world, [&](const Play& play) {
+    const bool slow_first = play.history.front() == 's';
+    overtaken += slow_first && play.shown == "EE";
+    if (slow_first && play.history.find("llll") == 1) {
+      EXPECT_EQ(play.shown, "LLL") << play.history;
+    }
+  });
+  EXPECT_GT(overtaken, 0);
 }
 
 TEST(AnswerFlow, WithoutUncertaintyTheFlagDecides) {

@@ -26,7 +26,8 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
         client(core),
         query(std::move(asked)),
         route(RouteOf(in->random_())),
-        flow(OptionsOf(in->random_()), route),
+        whole(in->Chance(0.3)),
+        flow(OptionsOf(in->random_()), route, whole),
         tokens(static_cast<int>(in->random_() % 8)),
         tells(in->Chance(0.8)),
         breaks(in->Chance(0.2)) {}
@@ -34,6 +35,12 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
   void Start() {
     flow.Start();
     Apply();
+    if (world->Chance(0.2)) {
+      world->At(world->Between(0, 20), [self = shared_from_this()] {
+        self->flow.OnLocalSlow();
+        self->Apply();
+      });
+    }
     if (world->Chance(world->faults_.cancel)) {
       world->At(world->Between(0, 60), [self = shared_from_this()] {
         self->flow.OnCancel();
@@ -134,6 +141,7 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
   internal::ClientCore* const client;
   const goad::Query query;
   const Route route;
+  const bool whole;
   internal::AnswerFlow flow;
   const int tokens;  // of the local answer
   const bool tells, breaks;

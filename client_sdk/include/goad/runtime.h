@@ -63,6 +63,9 @@ struct RuntimeOptions {
   int edge_hold_tokens = 0;
   // What to ask goad with when the local answer ended and its uncertainty was never known; nothing: it is the answer.
   std::optional<double> unknown_uncertainty;  // 0..1
+  // The local model has not said how unsure it is for so long: the edge is asked with must_offload, and who is there
+  // first answers. 1 ms..24 h.
+  absl::Duration local_first_token = absl::Seconds(10);
   // What a local answer takes until some have been seen.
   absl::Duration local_token_time = absl::Milliseconds(30);  // above 0, at most 1 h
   int local_output_tokens = 128;                             // 1..1000000
@@ -91,8 +94,8 @@ class Runtime {
   ~Runtime();
 
   // query.uncertainty, first_token, local_delay and must_offload are filled in here. Without `local` the route is
-  // kEdge. `whole`: nobody sees the answer before its end, so an edge answer that breaks off anywhere is answered
-  // locally, as if edge_hold_tokens had no bound.
+  // kEdge. `whole`: nobody sees the answer before its end, so nothing is shown before it, and an answer that breaks off
+  // anywhere is given by the other of the two.
   std::unique_ptr<Answering> Begin(Query query, LocalModel local, Route route = Route::kAuto, bool whole = false);
   // The same until its end. `show` may be empty, and the answer is `whole` then; it has the whole text in any case.
   Answer Ask(Query query, LocalModel local, const std::function<void(const AnswerPiece&)>& show = {},
