@@ -177,6 +177,8 @@ std::optional<ApiError> ReadAppCall(const std::string& body, bool chat, AppCall*
     if (const auto& value = Get(request, field); Given(value) && value != 1)
       return Invalid(field, absl::StrCat(field, ": one answer is given, 1"));
   }
+  if (!chat && request["prompt"].is_array() && request["prompt"].size() > 1 && request["prompt"][0].is_string())
+    return Invalid("prompt", "prompt: a list of several; one answer is given, so want one");
   if (const auto& model = Get(request, "model"); Given(model)) {
     if (!model.is_string() || model.get<std::string>().size() > 256)
       return Invalid("model", "model: is no text of at most 256 bytes");

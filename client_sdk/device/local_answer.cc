@@ -28,13 +28,13 @@ bool LocalAnswer::Push(std::string_view bytes) {
              })) {
     Fail(absl::StrCat("an event of more than ", kMostEventBytes, " bytes"));
   }
-  return wanted_ && end_.status.ok();
+  return wanted_ && !done_ && end_.status.ok();
 }
 
 void LocalAnswer::OnData(const std::string& data) {
-  if (!end_.status.ok() || !wanted_) return;
+  if (!end_.status.ok() || !wanted_ || done_) return;
   if (data == "[DONE]") {
-    finished_ = true;
+    done_ = true;
     return;
   }
   const auto chunk = openai::ParseChunk(data, logprobs_);
@@ -55,6 +55,8 @@ void LocalAnswer::OnChunk(const openai::Chunk& chunk) {
     end_.prompt_tokens = chunk.usage->prompt_tokens;
     end_.output_tokens = chunk.usage->output_tokens;
   }
+  if (finished_) return;  // what comes after the end is no part of the answer
+  if (chunk.tool_call && chunk.tool_calls.empty()) return Fail("a tool call that cannot be read");
   AnswerPiece piece;
   piece.text = text_.Push(chunk.text);
   piece.reasoning = reasoning_.Push(chunk.reasoning);
@@ -72,7 +74,7 @@ void LocalAnswer::OnChunk(const openai::Chunk& chunk) {
   }
   piece.tokens = chunk.tokens;
   if (!piece.text.empty() || !piece.reasoning.empty() || !piece.tool_calls.empty() || !piece.logprobs.empty())
-    wanted_ = output_->Push(std::move(piece));
+    ++pieces_, wanted_ = output_->Push(std::move(piece));
 }
 
 LocalEnd LocalAnswer::End() {
@@ -84,7 +86,8 @@ LocalEnd LocalAnswer::End() {
       OnData(whole_);
     }
   }
-  if (end_.status.ok() && !finished_) Fail("the answer broke off");
+  if (end_.status.ok() && !finished_ && (!done_ || pieces_ == 0))
+    Fail(done_ ? "an answer with nothing in it" : "the answer broke off");
   if (end_.finish_reason.empty()) end_.finish_reason = "stop";
   return end_;
 }

@@ -21,8 +21,10 @@ class LocalAnswer {
   // `streamed`: server-sent events; else one JSON object.
   LocalAnswer(bool streamed, bool logprobs, LocalOutput* output);
 
-  // False: nobody wants the rest, or it makes no sense (End says what).
+  // False: nobody wants the rest, there is none, or it makes no sense (End says what).
   bool Push(std::string_view bytes);
+  int pieces() const { return pieces_; }       // that have come
+  bool finished() const { return finished_; }  // but for usage, all is there
   // The body is over.
   LocalEnd End();
 
@@ -37,7 +39,9 @@ class LocalAnswer {
   std::string whole_;  // when not streamed
   openai::Utf8Assembler text_, reasoning_;
   FirstTokenReader first_token_;
-  bool uncertainty_known_ = false, wanted_ = true, finished_ = false;
+  bool uncertainty_known_ = false, wanted_ = true;
+  bool finished_ = false, done_ = false;  // a finish_reason, [DONE]
+  int pieces_ = 0;
   LocalEnd end_;
 };
 

@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "client_sdk/device/api_error.h"
 #include "client_sdk/device/local_answer.h"
+#include "client_sdk/device/socket_stream.h"
 #include "client_sdk/openai/json_fields.h"
 #include "client_sdk/openai/json_text.h"
 
@@ -21,6 +22,7 @@ namespace {
 constexpr size_t kMostFailureBytes = 64 << 10;
 constexpr size_t kMostLookBytes = 1 << 20;
 constexpr int kCandidates = 10;
+constexpr auto kAfterLast = std::chrono::seconds(1);
 
 // The server's own words, clipped.
 std::string WordsOf(const std::string& body) {
@@ -33,7 +35,8 @@ std::string WordsOf(const std::string& body) {
   return body.substr(0, 300);
 }
 
-nlohmann::json GetJson(httplib::Client& client, const std::string& path, const httplib::Headers& headers, int* status) {
+nlohmann::json GetJson(httplib::ClientImpl& client, const std::string& path, const httplib::Headers& headers,
+                       int* status) {
   std::string body;
   const auto result = client.Get(path, headers, [&](const char* data, size_t size) {
     body.append(data, size);
@@ -43,6 +46,32 @@ nlohmann::json GetJson(httplib::Client& client, const std::string& path, const h
   if (!result || result->status != 200 || !openai::CheckJson(body, kMostLookBytes).ok()) return nullptr;
   return nlohmann::json::parse(openai::StrictJson(body), nullptr, false);
 }
+
+// cpp-httplib's client on a stream with bounds.
+class LocalConnection : public httplib::ClientImpl {
+ public:
+  LocalConnection(const LocalAddress& address, SocketStream::Clock::time_point until)
+      : httplib::ClientImpl(address.host, address.port), until_(until) {
+    set_connection_timeout(std::chrono::seconds(5));
+    set_tcp_nodelay(true);
+    set_decompress(false);  // without a bound, as httplib does it
+  }
+  SocketStream* stream() { return stream_; }  // while a response is read
+
+ private:
+  bool process_socket(const Socket& socket, std::function<bool(httplib::Stream&)> callback) override {
+    SocketStream stream(socket.sock, std::chrono::seconds(30));
+    stream.ReadUntil(until_);
+    stream.BeginHead();
+    stream_ = &stream;
+    const bool done = callback(stream);
+    stream_ = nullptr;
+    return done;
+  }
+
+  const SocketStream::Clock::time_point until_;
+  SocketStream* stream_ = nullptr;
+};
 
 // Takes the first token's candidates and nothing else.
 class Trial : public LocalOutput {
@@ -101,11 +130,7 @@ LocalServer::LocalServer(LocalAddress address, std::string api_key, std::chrono:
 
 LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, LocalOutput& output,
                           LocalFailure* failure) const {
-  httplib::Client client(address_.host, address_.port);
-  client.set_connection_timeout(std::chrono::seconds(5));
-  client.set_read_timeout(silence_);
-  client.set_tcp_nodelay(true);
-  client.set_decompress(false);  // without a bound, as httplib does it
+  LocalConnection client(address_, SocketStream::Clock::now() + silence_);
   std::atomic<bool> stopped{false};
   output.OnUnwanted([&] {
     stopped = true;
@@ -121,6 +146,7 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
   if (!api_key_.empty()) request.headers.emplace("Authorization", "Bearer " + api_key_);
   request.body = body;
   request.response_handler = [&](const httplib::Response& response) {
+    client.stream()->HeadIsRead();
     failure->status = response.status;
     if (response.status == 200) {
       const std::string type = response.get_header_value("Content-Type");
@@ -129,7 +155,18 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
     return !stopped;
   };
   request.content_receiver = [&](const char* data, size_t size, uint64_t, uint64_t) {
-    if (answer != nullptr) return answer->Push({data, size});
+    if (answer != nullptr) {
+      const int before = answer->pieces();
+      const bool goes_on = answer->Push({data, size});
+      // Bytes that are no piece are silence. After the last piece come the usage and the end.
+      if (answer->finished()) {
+        client.stream()->ReadUntil(SocketStream::Clock::now() +
+                                   std::min<SocketStream::Clock::duration>(silence_, kAfterLast));
+      } else if (answer->pieces() > before) {
+        client.stream()->ReadUntil(SocketStream::Clock::now() + silence_);
+      }
+      return goes_on;
+    }
     failure->body.append(data, std::min(size, kMostFailureBytes - failure->body.size()));
     return failure->body.size() < kMostFailureBytes;
   };
@@ -144,7 +181,8 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
   }
   LocalEnd end;
   if (failure->status != 0) {
-    const std::string said = absl::StrCat("HTTP ", failure->status, ": ", WordsOf(failure->body));
+    const std::string said = absl::StrCat("HTTP ", failure->status, ": ", WordsOf(failure->body),
+                                          failure->status == 401 ? " (it wants a key: --local-key-file)" : "");
     end.status = failure->status < 500 && failure->status != 429 ? absl::InvalidArgumentError(said)
                                                                  : absl::UnavailableError(said);
   } else {
@@ -157,10 +195,7 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
 
 LocalFacts LocalServer::LookAtModels() const {
   LocalFacts facts;
-  httplib::Client client(address_.host, address_.port);
-  client.set_connection_timeout(std::chrono::seconds(2));
-  client.set_read_timeout(std::chrono::seconds(10));
-  client.set_decompress(false);
+  LocalConnection client(address_, SocketStream::Clock::now() + std::chrono::seconds(10));
   httplib::Headers headers = {{"Accept-Encoding", "identity"}};
   if (!api_key_.empty()) headers.emplace("Authorization", "Bearer " + api_key_);
   int status = 0;

@@ -7,7 +7,9 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "client_sdk/device/answer_json.h"
 #include "client_sdk/src/random.h"
@@ -48,6 +50,33 @@ ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
     error.type = failure.status == 429 ? "rate_limit_exceeded" : "invalid_request_error";
   }
   return error;
+}
+
+// Where the body ends must be plain, and near: httplib reads one without a length until the connection ends, and of two
+// lengths the first.
+std::optional<ApiError> FramingError(const httplib::Request& request) {
+  const size_t lengths = request.get_header_value_count("Content-Length");
+  const size_t encodings = request.get_header_value_count("Transfer-Encoding");
+  if (lengths + encodings == 0) {
+    if (request.method == "GET" || request.method == "HEAD" || request.method == "OPTIONS" ||
+        request.method == "DELETE")
+      return std::nullopt;
+    return ApiError{411, "invalid_request_error", "", "the request has no Content-Length", ""};
+  }
+  const ApiError bad{400, "invalid_request_error", "", "Content-Length or Transfer-Encoding: want one, and one length",
+                     ""};
+  if (lengths + encodings > 1) return bad;
+  if (encodings == 1) {
+    if (absl::EqualsIgnoreCase(request.get_header_value("Transfer-Encoding"), "chunked")) return std::nullopt;
+    return bad;
+  }
+  uint64_t length = 0;
+  const std::string text = request.get_header_value("Content-Length");
+  if (text.empty() || text.size() > 19 || !std::all_of(text.begin(), text.end(), absl::ascii_isdigit) ||
+      !absl::SimpleAtoi(text, &length))
+    return bad;
+  if (length > kMostRequestBytes) return TooLarge();
+  return std::nullopt;
 }
 
 }  // namespace
@@ -117,8 +146,7 @@ void Service::AddRoutes(AppListener* listener) {
                     "origin");
     if (request.has_header("Content-Encoding"))  // httplib would unpack it without a bound
       return refuse({415, "invalid_request_error", "", "Content-Encoding: is not taken here", ""}, "encoding");
-    if (request.get_header_value<uint64_t>("Content-Length") > kMostRequestBytes)  // httplib would read it all first
-      return refuse(TooLarge(), "too_large");
+    if (const auto error = FramingError(request)) return refuse(*error, "framing");
     if (request.path == "/health" || Authorized(request)) return Handled::Unhandled;
     return refuse({401, "authentication_error", "invalid_api_key",
                    "the API key is missing or wrong; want Authorization: Bearer KEY", ""},
@@ -139,6 +167,7 @@ void Service::AddRoutes(AppListener* listener) {
   });
   listener->set_error_handler([this](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;  // one of ours
+    AppListener::CloseAfterThis();       // who knows what of it was read
     if (response.status == 404) {
       Refuse({404, "invalid_request_error", "unknown_url",
               absl::StrCat("no such thing here: ", request.method, " ", request.path.substr(0, 200)), ""},
@@ -221,7 +250,9 @@ std::optional<ApiError> Service::RouteOf(const AppCall& call, const httplib::Req
 
 // Read by an app that is still there: goad-device ends before its answer.
 void Service::GivenUp(httplib::Response& response) {
-  Refuse({503, "api_error", "stopping", "goad-device is being stopped", ""}, "gone", response);
+  response.headers.erase("x-goad");  // nobody answered
+  Refuse({503, "api_error", "stopping", "goad-device is being stopped, or this side of the connection was closed", ""},
+         "gone", response);
 }
 
 void Service::Complete(const httplib::Request& request, httplib::Response& response, bool chat) {
@@ -285,6 +316,8 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
   }
   if (answer.source == Answer::Source::kNone) {
     metrics_.Refused("no_answer");
+    response.headers.erase("x-goad");
+    response.set_header("x-goad", absl::StrCat("none ", answer.why_local));
     response.status = 502;
     return response.set_content(Dump(ErrorJson(ErrorOf(answer, *running->failure))), "application/json");
   }

@@ -34,7 +34,8 @@ class Emulator:
             if head.startswith("POST"):
                 await self.answer(reader, writer, json.loads(body).get("max_tokens", 1))
             else:
-                pages = {"/props": json.dumps({"total_slots": self.slots}),
+                pages = {"/v1/models": json.dumps({"object": "list", "data": [{"id": "emulated", "object": "model"}]}),
+                         "/props": json.dumps({"total_slots": self.slots}),
                          "/metrics": f"llamacpp:requests_processing {self.processing}\nllamacpp:requests_deferred {self.deferred}\n"}
                 text = pages.get(path, "{}")
                 writer.write(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())

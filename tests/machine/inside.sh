@@ -49,6 +49,7 @@ ok "it is neither started nor enabled"
 
 echo "== configured and started, as the runbook says"
 python3 emulated_llm.py 8082 4 0.5 > /dev/null 2>&1 &
+llm=$!
 cat > /etc/goad/goad.yaml <<'YAML'
 listen: {address: "127.0.0.1:7443"}
 policy: {name: goa, tau: 0.8}
@@ -114,6 +115,10 @@ within 40 "a stuck goad is ended and started again" sh -c "[ \"\$(systemctl show
 within 20 "and serves" goadctl ask "And now?"
 
 echo "== a stop with an answer under way"
+kill $llm
+python3 emulated_llm.py 8082 4 8 > /dev/null 2>&1 &
+within 30 "a slower server is there" curl -fsS http://127.0.0.1:8082/health
+within 30 "and seen" metric '^goad_backend_up\{.*\} 1'
 (goadctl ask "Where is Boris?" --timeout 20s > /tmp/last 2>&1; echo "status $?" >> /tmp/last) &
 asked=$!
 within 10 "an answer is under way" metric '^goad_running_queries\{site="cell-a"\} 1'

@@ -92,6 +92,7 @@ TEST(AppCall, WhatIsNoCallIsRefusedByName) {
   EXPECT_THAT(Refused(R"({"messages": []})"), HasSubstr("messages|"));
   EXPECT_THAT(Refused(R"({"messages": "hi"})"), HasSubstr("messages|"));
   EXPECT_THAT(Refused(R"({"messages": [{}], "n": 2})"), HasSubstr("n|"));
+  EXPECT_THAT(Refused(R"({"prompt": ["a", "b"]})", false), HasSubstr("one answer is given"));
   EXPECT_THAT(Refused(R"({"prompt": "x", "best_of": 3})", false), HasSubstr("best_of|"));
   EXPECT_THAT(Refused(R"({"messages": [{}], "stream": "yes"})"), HasSubstr("stream|"));
   EXPECT_THAT(Refused(R"({"messages": [{}], "stream_options": {}})"), HasSubstr("stream_options|"));
@@ -109,7 +110,6 @@ TEST(AppCall, WhatIsNoCallIsRefusedByName) {
 // The local server may know what to do with it; goad is not asked, and `edge` says why.
 TEST(AppCall, WhatHasNoPlaceInAQueryIsLocal) {
   for (const auto& [body, field] : std::initializer_list<std::pair<const char*, const char*>>{
-           {R"({"prompt": ["a", "b"]})", "prompt"},
            {R"({"prompt": [1, 2]})", "prompt"},
            {R"({"prompt": "a", "max_tokens": 0})", "max_tokens"},
            {R"({"prompt": "a", "max_tokens": 1.5})", "max_tokens"},

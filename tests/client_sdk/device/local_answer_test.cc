@@ -86,6 +86,10 @@ TEST(LocalAnswer, AnAnswerThatBreaksOffOrMakesNoSenseIsNone) {
   for (const auto& [body, words] : std::initializer_list<std::pair<std::string, const char*>>{
            {Chunk("a"), "broke off"},
            {"", "broke off"},
+           {"data: [DONE]\n\n", "nothing in it"},
+           {"data: "
+            "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":1000000000,\"function\":{\"name\":\"f\"}}]}}]}\n\n",
+            "tool call"},
            {Chunk("a") + "data: {\"error\":{\"message\":\"no memory\"}}\n\n", "no memory"},
            {Chunk("a") + "error: {\"message\":\"slot gone\"}\n\n", "slot gone"},
            {Chunk("a") + "data: nonsense\n\n", "no chunk"},
@@ -105,6 +109,23 @@ TEST(LocalAnswer, AServerThatDoesNotStream) {
   EXPECT_TRUE(end.status.ok()) << end.status;
   EXPECT_EQ(to.text, "all of it");
   EXPECT_EQ(end.finish_reason, "length");
+}
+
+// Some servers keep the connection after the end, and some write on.
+TEST(LocalAnswer, TheEndIsTheEnd) {
+  Collected to;
+  LocalAnswer answer(true, false, &to);
+  EXPECT_TRUE(answer.Push(Chunk("a")));
+  EXPECT_FALSE(answer.finished());
+  EXPECT_TRUE(answer.Push("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"));
+  EXPECT_TRUE(answer.finished());
+  EXPECT_TRUE(answer.Push(Chunk("more") +
+                          "data: {\"choices\":[],\"usage\":{\"completion_tokens\":1,\"prompt_tokens\":2}}\n\n"));
+  EXPECT_FALSE(answer.Push("data: [DONE]\n\n" + Chunk("and more")));
+  const LocalEnd end = answer.End();
+  EXPECT_TRUE(end.status.ok()) << end.status;
+  EXPECT_EQ(end.output_tokens, 1);
+  EXPECT_EQ(to.text, "a");
 }
 
 TEST(LocalAnswer, StopsWhenNobodyWantsTheRest) {
