@@ -131,6 +131,8 @@ if [ -z "$backend" ]; then
   live=(--local "http://127.0.0.1:$model_port")
   # Its radio is emulated: what reads the modem of a real device writes this file.
   echo '[{"site": "cell-a", "gain_db": -85}, {"site": "cell-b", "gain_db": -90}]' > "$run/links.json"
+  while sleep 1; do touch "$run/links.json"; done &
+  pids+=($!)
   free_port 11435
   device=http://127.0.0.1:$port/v1
   build/goad-device --edge "127.0.0.1:$listen" --local "http://127.0.0.1:$model_port" --listen "127.0.0.1:$port" \

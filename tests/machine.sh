@@ -58,6 +58,7 @@ WantedBy=multi-user.target
 UNIT
 ln -sf ../goad-machine.service $base/etc/systemd/system/multi-user.target.wants/goad-machine.service
 echo goad-machine > $base/etc/hostname
+printf "127.0.0.1 localhost goad-machine\n::1 localhost\n" > $base/etc/hosts
 rm -f $work/disk
 truncate -s 3G $work/disk
 mke2fs -q -t ext4 -d $base $work/disk || fail "mke2fs"

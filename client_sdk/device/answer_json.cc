@@ -20,10 +20,10 @@ json UsageOf(const Answer& answer) {
 }
 
 // Who answered and why, for an app that wants to know.
-json GoadOf(const Answer& answer, Answer::Source source) {
+json GoadOf(const Answer& answer, Answer::Source source, std::optional<double> uncertainty) {
   json goad = {{"answered_by", source == Answer::Source::kEdge ? "edge" : "local"},
-               {"reason", source == Answer::Source::kEdge ? answer.decision.reason : answer.why_local},
-               {"uncertainty", answer.uncertainty}};
+               {"reason", source == Answer::Source::kEdge ? answer.decision.reason : answer.why_local}};
+  if (uncertainty) goad["uncertainty"] = *uncertainty;
   if (source == Answer::Source::kEdge) goad["site"] = answer.decision.site;
   if (source == Answer::Source::kEdge) goad["first_token_s"] = absl::ToDoubleSeconds(answer.first_token_after);
   if (!answer.backend.empty()) goad["backend"] = answer.backend;
@@ -116,7 +116,7 @@ std::string AnswerJson::Chunk(const AnswerPiece& piece) {
   return Dump(frame);
 }
 
-std::string AnswerJson::LastChunk(const Answer& answer, Answer::Source source) {
+std::string AnswerJson::LastChunk(const Answer& answer, Answer::Source source, std::optional<double> uncertainty) {
   json frame = Frame(true);
   const bool whole = answer.source != Answer::Source::kNone;
   json choice = {{"index", 0}, {"logprobs", nullptr}, {"finish_reason", whole ? answer.finish_reason : "error"}};
@@ -127,7 +127,7 @@ std::string AnswerJson::LastChunk(const Answer& answer, Answer::Source source) {
     choice["text"] = "";
   }
   frame["choices"] = json::array({choice});
-  frame["goad"] = GoadOf(answer, source);
+  frame["goad"] = GoadOf(answer, source, uncertainty);
   return Dump(frame);
 }
 
@@ -143,7 +143,7 @@ void AnswerJson::Add(const AnswerPiece& piece) {
   if (piece.refusal_bytes > 0) refusal_ += piece.text.substr(piece.text.size() - piece.refusal_bytes);
 }
 
-std::string AnswerJson::Whole(const Answer& answer, Answer::Source source) {
+std::string AnswerJson::Whole(const Answer& answer, Answer::Source source, std::optional<double> uncertainty) {
   json frame = Frame(false);
   json choice = {{"index", 0}, {"logprobs", Logprobs(tokens_)}, {"finish_reason", answer.finish_reason}};
   if (chat_) {
@@ -159,8 +159,8 @@ std::string AnswerJson::Whole(const Answer& answer, Answer::Source source) {
     choice["text"] = answer.text;
   }
   frame["choices"] = json::array({choice});
-  frame["usage"] = UsageOf(answer);
-  frame["goad"] = GoadOf(answer, source);
+  if (answer.prompt_tokens + answer.output_tokens > 0) frame["usage"] = UsageOf(answer);  // else nobody told
+  frame["goad"] = GoadOf(answer, source, uncertainty);
   return Dump(frame);
 }
 

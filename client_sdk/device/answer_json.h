@@ -3,6 +3,7 @@
 #define GOAD_CLIENT_SDK_DEVICE_ANSWER_JSON_H_
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "client_sdk/device/app_call.h"
@@ -22,11 +23,12 @@ class AnswerJson {
   // One chunk of a streamed answer, a JSON text.
   std::string Chunk(const AnswerPiece& piece);
   // The last one, with finish_reason and the object `goad`, of an answer that was whole or broken off.
-  std::string LastChunk(const Answer& answer, Answer::Source source);
+  // `uncertainty` that goad was asked with.
+  std::string LastChunk(const Answer& answer, Answer::Source source, std::optional<double> uncertainty);
   std::string UsageChunk(const Answer& answer) const;  // for include_usage
   // One that is not streamed: its pieces, then all of it.
   void Add(const AnswerPiece& piece);
-  std::string Whole(const Answer& answer, Answer::Source source);
+  std::string Whole(const Answer& answer, Answer::Source source, std::optional<double> uncertainty);
 
  private:
   nlohmann::ordered_json Frame(bool chunk) const;

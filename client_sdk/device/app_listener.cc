@@ -45,11 +45,13 @@ class AppConnection : public SocketStream {
   bool is_writable() const override { return !Gone() && SocketStream::is_writable(); }
 
   bool close_after = false;
+  bool too_much = false;
 
  protected:
   bool Count(int64_t bytes) override {
     bytes_ += bytes;
-    return (*bytes_of_all_ += bytes) <= kMostBytes;
+    too_much = (*bytes_of_all_ += bytes) > kMostBytes;
+    return !too_much;
   }
 
  private:
@@ -128,6 +130,8 @@ int AppListener::Bind(const std::string& host, int port) {
 }
 
 bool AppListener::AppGone() { return current_connection != nullptr && current_connection->Gone(); }
+
+bool AppListener::TooMuchAtOnce() { return current_connection != nullptr && current_connection->too_much; }
 
 void AppListener::CloseAfterThis() {
   if (current_connection != nullptr) current_connection->close_after = true;

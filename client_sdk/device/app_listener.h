@@ -46,6 +46,8 @@ class AppListener : public httplib::Server {
 
   // On a handler's own thread: its app has hung up, or the listener has stopped and given its answers up.
   static bool AppGone();
+  // On a handler's own thread: the request could not be read, because all together have too many bytes.
+  static bool TooMuchAtOnce();
   // On a handler's own thread: the connection serves no other request, for what is on it cannot be told apart any more.
   static void CloseAfterThis();
   // Answers that still run are to end: AppGone becomes true.

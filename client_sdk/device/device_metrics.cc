@@ -43,18 +43,18 @@ std::string DeviceMetrics::Known(const std::string& reason) {
   return reason;
 }
 
-void DeviceMetrics::Ended(Answer::Source shown, const Answer& answer, double first_piece_s) {
+void DeviceMetrics::Ended(const Answering& answering, double first_piece_s) {
   running_.Decrement();
-  const char* const source = answer.source == Answer::Source::kEdge    ? "edge"
-                             : answer.source == Answer::Source::kLocal ? "local"
-                                                                       : "none";
-  answers_
-      .Add({{"source", source},
-            {"reason", Known(answer.source == Answer::Source::kEdge ? answer.decision.reason : answer.why_local)}})
-      .Increment();
-  if (first_piece_s >= 0)
-    first_piece_.Add({{"source", shown == Answer::Source::kEdge ? "edge" : "local"}}, kSeconds).Observe(first_piece_s);
-  if (answer.decided) uncertainty_.Observe(answer.uncertainty);
+  const Answer& answer = answering.answer();
+  std::string source = "none", reason = answering.ended() ? answer.why_local : "APP_GONE";
+  if (answering.ended() && answer.source == Answer::Source::kEdge) source = "edge", reason = answer.decision.reason;
+  if (answering.ended() && answer.source == Answer::Source::kLocal) source = "local";
+  answers_.Add({{"source", source}, {"reason", Known(reason)}}).Increment();
+  if (first_piece_s >= 0) {
+    const bool edge = answering.source() == Answer::Source::kEdge;
+    first_piece_.Add({{"source", edge ? "edge" : "local"}}, kSeconds).Observe(first_piece_s);
+  }
+  if (answering.uncertainty()) uncertainty_.Observe(*answering.uncertainty());
 }
 
 void DeviceMetrics::Refused(const std::string& reason) { refused_.Add({{"reason", reason}}).Increment(); }

@@ -22,7 +22,7 @@ class DeviceMetrics {
 
   void Began() { running_.Increment(); }
   // `first_piece_s`: since the request was read; negative: nothing was shown.
-  void Ended(Answer::Source shown, const Answer& answer, double first_piece_s);
+  void Ended(const Answering& answering, double first_piece_s);
   void Refused(const std::string& reason);  // one of a few of our own
   std::string Page(bool goad_connected, bool local_found);
 

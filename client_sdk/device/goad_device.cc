@@ -11,6 +11,7 @@
 #include <fstream>
 #include <future>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "absl/flags/flag.h"
@@ -58,6 +59,8 @@ ABSL_FLAG(absl::Duration, between_tokens, absl::Seconds(5), "longest silence wit
 
 ABSL_FLAG(int, hedge_tokens, 1000000,
           "local tokens after OFFLOAD, until the edge's first; 0 = stop the local model at once");
+ABSL_FLAG(absl::Duration, edge_first_token, absl::Seconds(10),
+          "the edge has sent nothing for so long: the local answer is shown as soon as it is whole; 1ms..24h");
 ABSL_FLAG(int, edge_hold, 0,
           "edge tokens that are kept back, so that a break within them is answered locally; 0..1000000");
 ABSL_FLAG(
@@ -102,6 +105,7 @@ absl::Status CheckFlags() {
   }
   for (const auto& [name, value, least, most] :
        {std::tuple{"local_silence", absl::GetFlag(FLAGS_local_silence), absl::Seconds(1), absl::Hours(24)},
+        std::tuple{"edge_first_token", absl::GetFlag(FLAGS_edge_first_token), absl::Milliseconds(1), absl::Hours(24)},
         std::tuple{"local_first_token", absl::GetFlag(FLAGS_local_first_token), absl::Milliseconds(1), absl::Hours(24)},
         std::tuple{"decision_budget", absl::GetFlag(FLAGS_decision_budget), absl::Milliseconds(1), absl::Hours(1)},
         std::tuple{"answer_budget", absl::GetFlag(FLAGS_answer_budget), absl::Milliseconds(1), absl::Hours(24)},
@@ -181,54 +185,78 @@ int Check(const LocalServer* local, goad::Client* client) {
   return well ? 0 : 1;
 }
 
-// Looks at the local server until it is found, and at the links whenever they change.
-class Watch {
+// Calls something twice a second, on a thread of its own, until it is destroyed.
+class Repeatedly {
  public:
-  Watch(const LocalServer* local, goad::Client* client, goad::device::Service* service)
-      : thread_([this, local, client, service] { Run(local, client, service); }) {}
-  ~Watch() {
+  using Stop = std::function<bool()>;  // it is being destroyed
+  explicit Repeatedly(std::function<void(const Stop&)> call)
+      : thread_([this, call = std::move(call)] {
+          const std::future<void> stopped = stop_.get_future();
+          const auto stop = [&] { return stopped.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
+          do {
+            call(stop);
+          } while (stopped.wait_for(std::chrono::milliseconds(500)) == std::future_status::timeout);
+        }) {}
+  ~Repeatedly() {
     stop_.set_value();
     thread_.join();
   }
 
  private:
-  void Run(const LocalServer* local, goad::Client* client, goad::device::Service* service) {
-    const std::future<void> stopped = stop_.get_future();
-    const auto stop_now = [&] { return stopped.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
-    LocalFacts facts;
-    bool found = false;
-    std::string told, links_told;
-    int until_look = 0;
-    do {
-      if (local != nullptr && until_look-- <= 0) {
-        if (found) {  // its models may be others by now, and it may have gone
-          const LocalFacts now = local->LookAtModels();
-          found = facts.reachable = now.problem.empty();
-          if (found) facts.models = now.models;
-          facts.problem = found ? facts.problem : now.problem;
-        } else {
-          facts = local->Look(absl::GetFlag(FLAGS_local_model));
-          found = facts.reachable && facts.models.size() > 0 && !absl::StrContains(facts.problem, "failed");
-          if (found) service->Warm(stop_now, facts);
-        }
-        service->SetFacts(facts);
-        if (const std::string now = Describe(facts); now != told)
-          std::cerr << "goad-device: local server: " << (told = now) << std::endl;
-        until_look = found ? 60 : 10;
-      }
-      if (const std::string path = absl::GetFlag(FLAGS_links); !path.empty()) {
-        const auto links = goad::device::ReadLinksFile(path);
-        if (links.ok()) client->ReportLinks(*links);
-        const std::string now(links.status().message());
-        if (now != links_told && !now.empty()) std::cerr << "goad-device: --links: " << now << std::endl;
-        links_told = now;
-      }
-    } while (stopped.wait_for(std::chrono::milliseconds(500)) == std::future_status::timeout);
-  }
-
   std::promise<void> stop_;
   std::thread thread_;
 };
+
+// Looks at the local server: often until it is found, then for other models, and whether it has gone.
+class LocalWatch {
+ public:
+  LocalWatch(const LocalServer* local, goad::device::Service* service) : local_(local), service_(service) {}
+
+  void Look(const Repeatedly::Stop& stop) {
+    if (until_look_-- > 0) return;
+    if (found_) {
+      const LocalFacts now = local_->LookAtModels();
+      found_ = facts_.reachable = now.problem.empty();
+      if (found_) facts_.models = now.models;
+      facts_.problem = found_ ? facts_.problem : now.problem;
+    } else {
+      facts_ = local_->Look(absl::GetFlag(FLAGS_local_model));
+      found_ = facts_.reachable && !facts_.models.empty() && facts_.answers;
+      if (found_) service_->Warm(stop, facts_);
+    }
+    service_->SetFacts(facts_);
+    if (const std::string now = Describe(facts_); now != told_)
+      std::cerr << "goad-device: local server: " << (told_ = now) << std::endl;
+    until_look_ = found_ ? 60 : 10;
+  }
+
+ private:
+  const LocalServer* const local_;
+  goad::device::Service* const service_;
+  LocalFacts facts_;
+  bool found_ = false;
+  std::string told_;
+  int until_look_ = 0;
+};
+
+void ReportLinks(goad::Client* client, std::string* told) {
+  const auto links = goad::device::ReadLinksFile(absl::GetFlag(FLAGS_links));
+  if (links.ok()) client->ReportLinks(*links);
+  const std::string now(links.status().message());
+  if (now != *told && !now.empty()) std::cerr << "goad-device: --links: " << now << std::endl;
+  *told = now;
+}
+
+sigset_t StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&signals, signal);
+  return signals;
+}
+void BlockStopSignals() {
+  const sigset_t signals = StopSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
 
 }  // namespace
 
@@ -284,11 +312,8 @@ int main(int argc, char** argv) {
         *address, secrets[1], std::chrono::seconds(absl::ToInt64Seconds(absl::GetFlag(FLAGS_local_silence))));
   }
 
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&signals, signal);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread, so that all inherit it
   signal(SIGPIPE, SIG_IGN);
+  if (!absl::GetFlag(FLAGS_check)) BlockStopSignals();  // before any thread, so that all inherit it
 
   const auto client = goad::Client::Connect(ClientOptionsFromFlags(secrets[2], absl::GetFlag(FLAGS_local_model)));
   if (!client->status().ok()) return Fail(2, std::string(client->status().message()));
@@ -297,6 +322,7 @@ int main(int argc, char** argv) {
   goad::RuntimeOptions runtime_options;
   runtime_options.hedge_tokens = absl::GetFlag(FLAGS_hedge_tokens);
   runtime_options.edge_hold_tokens = absl::GetFlag(FLAGS_edge_hold);
+  runtime_options.edge_first_token = absl::GetFlag(FLAGS_edge_first_token);
   runtime_options.local_first_token = absl::GetFlag(FLAGS_local_first_token);
   runtime_options.local_token_time = absl::GetFlag(FLAGS_local_token_time);
   if (const double unknown = absl::GetFlag(FLAGS_unknown_uncertainty); unknown >= 0)
@@ -305,6 +331,7 @@ int main(int argc, char** argv) {
   goad::device::ServiceOptions service_options;
   service_options.api_key = secrets[0];
   service_options.local_model = absl::GetFlag(FLAGS_local_model);
+  service_options.loopback = host == "127.0.0.1" || host == "localhost" || host == "::1";
   service_options.most_requests = absl::GetFlag(FLAGS_max_requests);
   goad::device::Service service(service_options, client.get(), &runtime, local.get());
 
@@ -316,15 +343,21 @@ int main(int argc, char** argv) {
                 absl::StrCat("--listen: ", listen, ": cannot be listened on: in use, or no address of this machine"));
   std::cerr << "goad-device: ready at http://" << listen.substr(0, colon) << ":" << bound << "/v1, edge "
             << absl::GetFlag(FLAGS_edge) << (local == nullptr ? ", no local model" : "") << std::endl;
-  if (host != "127.0.0.1" && host != "localhost" && host != "::1" && secrets[0].empty())
+  if (!service_options.loopback && secrets[0].empty())
     std::cerr << "goad-device: warning: other machines may use this endpoint, and no key is asked for (--api-key-file)"
               << std::endl;
   {
-    const Watch watch(local.get(), client.get(), &service);
+    LocalWatch local_watch(local.get(), &service);
+    std::optional<Repeatedly> looks, reports;
+    if (local != nullptr) looks.emplace([&](const Repeatedly::Stop& stop) { local_watch.Look(stop); });
+    std::string links_told;
+    if (!absl::GetFlag(FLAGS_links).empty())
+      reports.emplace([&](const Repeatedly::Stop&) { ReportLinks(client.get(), &links_told); });
     std::thread accepting([&] { listener.listen_after_bind(); });
     while (!listener.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // or stop() does nothing
     sd_notify(0, "READY=1");
     int signal = 0;
+    const sigset_t signals = StopSignals();
     sigwait(&signals, &signal);
     sd_notify(0, "STOPPING=1");
     listener.stop();

@@ -86,6 +86,9 @@ LocalEnd LocalAnswer::End() {
       OnData(whole_);
     }
   }
+  AnswerPiece rest;  // half a character, of an answer whose end was not said
+  rest.text = text_.Finish();
+  if (end_.status.ok() && wanted_ && !rest.text.empty()) output_->Push(std::move(rest));
   if (end_.status.ok() && !finished_ && (!done_ || pieces_ == 0))
     Fail(done_ ? "an answer with nothing in it" : "the answer broke off");
   if (end_.finish_reason.empty()) end_.finish_reason = "stop";

@@ -1,11 +1,18 @@
 #include "client_sdk/device/local_server.h"
 
+#include <fcntl.h>
 #include <httplib.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <optional>
+#include <cerrno>
+#include <mutex>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -23,6 +30,8 @@ constexpr size_t kMostFailureBytes = 64 << 10;
 constexpr size_t kMostLookBytes = 1 << 20;
 constexpr int kCandidates = 10;
 constexpr auto kAfterLast = std::chrono::seconds(1);
+constexpr auto kConnectTime = std::chrono::seconds(5);
+constexpr auto kSlice = std::chrono::milliseconds(50);  // how soon a connection that is being made is given up
 
 // The server's own words, clipped.
 std::string WordsOf(const std::string& body) {
@@ -47,30 +56,80 @@ nlohmann::json GetJson(httplib::ClientImpl& client, const std::string& path, con
   return nlohmann::json::parse(openai::StrictJson(body), nullptr, false);
 }
 
-// cpp-httplib's client on a stream with bounds.
+// cpp-httplib's client on a stream with bounds, that can be stopped at any moment: its own stop() waits for a
+// connection that is being made, and is forgotten before there is one.
 class LocalConnection : public httplib::ClientImpl {
  public:
   LocalConnection(const LocalAddress& address, SocketStream::Clock::time_point until)
       : httplib::ClientImpl(address.host, address.port), until_(until) {
-    set_connection_timeout(std::chrono::seconds(5));
-    set_tcp_nodelay(true);
     set_decompress(false);  // without a bound, as httplib does it
+  }
+  // Any thread; does not block.
+  void Stop() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopped_ = true;
+    if (socket_in_use_ >= 0) shutdown(socket_in_use_, SHUT_RDWR);
   }
   SocketStream* stream() { return stream_; }  // while a response is read
 
  private:
-  bool process_socket(const Socket& socket, std::function<bool(httplib::Stream&)> callback) override {
-    SocketStream stream(socket.sock, std::chrono::seconds(30));
+  bool create_and_connect_socket(Socket& to, httplib::Error& error) override {
+    error = httplib::Error::Connection;
+    addrinfo hints = {}, *found = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    if (getaddrinfo(host_.c_str(), std::to_string(port_).c_str(), &hints, &found) != 0) return false;
+    const auto until = std::min(until_, SocketStream::Clock::now() + kConnectTime);
+    for (const addrinfo* at = found; at != nullptr && !to.is_open() && !stopped_; at = at->ai_next) {
+      const int made = ::socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+      if (made < 0) continue;
+      bool connected = connect(made, at->ai_addr, at->ai_addrlen) == 0;
+      while (!connected && (errno == EINPROGRESS || errno == EINTR) && !stopped_ &&
+             SocketStream::Clock::now() < until) {
+        if (!SocketStream::Ready(made, POLLOUT, SocketStream::Clock::now() + kSlice)) {
+          errno = EINPROGRESS;
+          continue;
+        }
+        int failed = 0;
+        socklen_t size = sizeof(failed);
+        getsockopt(made, SOL_SOCKET, SO_ERROR, &failed, &size);
+        connected = failed == 0;
+        errno = failed;
+      }
+      if (!connected) {
+        close(made);
+        continue;
+      }
+      const int yes = 1;
+      setsockopt(made, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+      fcntl(made, F_SETFL, fcntl(made, F_GETFL) & ~O_NONBLOCK);
+      to.sock = made;
+    }
+    freeaddrinfo(found);
+    if (to.is_open()) error = httplib::Error::Success;
+    return to.is_open();
+  }
+  bool process_socket(const Socket& from, std::function<bool(httplib::Stream&)> callback) override {
+    SocketStream stream(from.sock, std::chrono::seconds(30));
     stream.ReadUntil(until_);
     stream.BeginHead();
+    if (!Use(from.sock)) return false;
     stream_ = &stream;
     const bool done = callback(stream);
     stream_ = nullptr;
+    Use(-1);
     return done;
+  }
+  bool Use(int socket) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    socket_in_use_ = socket;
+    return !stopped_;
   }
 
   const SocketStream::Clock::time_point until_;
   SocketStream* stream_ = nullptr;
+  std::atomic<bool> stopped_{false};
+  std::mutex mutex_;
+  int socket_in_use_ = -1;
 };
 
 // Takes the first token's candidates and nothing else.
@@ -131,11 +190,7 @@ LocalServer::LocalServer(LocalAddress address, std::string api_key, std::chrono:
 LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, LocalOutput& output,
                           LocalFailure* failure) const {
   LocalConnection client(address_, SocketStream::Clock::now() + silence_);
-  std::atomic<bool> stopped{false};
-  output.OnUnwanted([&] {
-    stopped = true;
-    client.stop();
-  });
+  output.OnUnwanted([&client] { client.Stop(); });
 
   std::unique_ptr<LocalAnswer> answer;
   httplib::Request request;
@@ -152,7 +207,7 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
       const std::string type = response.get_header_value("Content-Type");
       answer = std::make_unique<LocalAnswer>(type.rfind("application/json", 0) != 0, logprobs, &output);
     }
-    return !stopped;
+    return true;
   };
   request.content_receiver = [&](const char* data, size_t size, uint64_t, uint64_t) {
     if (answer != nullptr) {
@@ -170,8 +225,7 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
     failure->body.append(data, std::min(size, kMostFailureBytes - failure->body.size()));
     return failure->body.size() < kMostFailureBytes;
   };
-  std::optional<httplib::Result> result;
-  if (!stopped) result.emplace(client.send(request));  // stop() before there is a connection is forgotten
+  const auto result = client.send(request);
   output.OnUnwanted(nullptr);
 
   if (answer != nullptr) {
@@ -186,9 +240,8 @@ LocalEnd LocalServer::Run(bool chat, const std::string& body, bool logprobs, Loc
     end.status = failure->status < 500 && failure->status != 429 ? absl::InvalidArgumentError(said)
                                                                  : absl::UnavailableError(said);
   } else {
-    end.status = absl::UnavailableError(
-        absl::StrCat("http://", address_.host, ":", address_.port, ": ",
-                     httplib::to_string(result ? result->error() : httplib::Error::Canceled), " failed"));
+    end.status = absl::UnavailableError(absl::StrCat("http://", address_.host, ":", address_.port, ": ",
+                                                     httplib::to_string(result.error()), " failed"));
   }
   return end;
 }
@@ -244,6 +297,7 @@ LocalFacts LocalServer::Look(const std::string& model) const {
               .Run(chat, Dump(body), true, trial, &failure);
     if (!absl::IsInvalidArgument(end.status)) break;
   }
+  facts.answers = end.status.ok();
   facts.candidates = trial.candidates();
   facts.first_token_s = trial.first_s();
   if (!end.status.ok()) {

@@ -28,6 +28,7 @@ struct LocalFailure {
 // What a look at it found.
 struct LocalFacts {
   bool reachable = false;
+  bool answers = false;             // the trial question had an answer
   std::string kind;                 // "llama-server", "Ollama", "vLLM", or "an OpenAI server"
   std::vector<std::string> models;  // at most 100
   int candidates = 0;               // best tokens that it tells for a position, of the ten that are wanted; 0 = none

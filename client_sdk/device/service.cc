@@ -1,5 +1,6 @@
 #include "client_sdk/device/service.h"
 
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 
 #include <algorithm>
@@ -32,7 +33,8 @@ ApiError TooLarge() {
 }
 
 // What the app gets when there is no whole answer.
-ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
+// `local_status`: of HTTP, when the local server refused; 0 = it did not.
+ApiError ErrorOf(const Answer& answer, int local_status) {
   ApiError error{502, "api_error", answer.why_local, "", ""};
   error.message = absl::StrCat("no answer: ", answer.why_local, answer.detail.empty() ? "" : ": ", answer.detail);
   // The request's own fault: says the SDK, goad (an option that its operator does not pass on; more than any server
@@ -45,11 +47,22 @@ ApiError ErrorOf(const Answer& answer, const LocalFailure& failure) {
     error.status = 503;
   }
   // What the local server refuses is handed on, but for its key, which is not the app's.
-  if (failure.status >= 400 && failure.status < 500 && failure.status != 401 && failure.status != 403) {
-    error.status = failure.status;
-    error.type = failure.status == 429 ? "rate_limit_exceeded" : "invalid_request_error";
+  if (answer.why_local == "LOCAL_FAILED" && local_status >= 400 && local_status < 500 && local_status != 401 &&
+      local_status != 403) {
+    error.status = local_status;
+    error.type = local_status == 429 ? "rate_limit_exceeded" : "invalid_request_error";
   }
   return error;
+}
+
+// Whoever makes a name of the web lead here (DNS rebinding) says that name.
+bool NamesThisDevice(std::string host) {
+  if (const size_t colon = host.rfind(':'); colon != host.npos && host.find(']', colon) == host.npos)
+    host.resize(colon);
+  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+  in6_addr address;
+  return host.empty() || absl::EqualsIgnoreCase(host, "localhost") || inet_pton(AF_INET, host.c_str(), &address) == 1 ||
+         inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
 
 // Where the body ends must be plain, and near: httplib reads one without a length until the connection ends, and of two
@@ -87,7 +100,7 @@ struct Service::Running {
   // Before its app knows that the answer has ended, and asks the next thing.
   void Leave() {
     if (std::exchange(left, true)) return;
-    if (answering != nullptr) service->metrics_.Ended(answering->source(), answering->answer(), first_piece_s);
+    if (answering != nullptr) service->metrics_.Ended(*answering, first_piece_s);
     --service->running_;
   }
   double SinceStart() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
@@ -97,7 +110,7 @@ struct Service::Running {
   const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   double first_piece_s = -1;
   bool left = false;
-  const std::shared_ptr<LocalFailure> failure = std::make_shared<LocalFailure>();
+  std::atomic<int> local_status{0};  // HTTP's, of a local server that refused
   std::unique_ptr<Answering> answering;
   std::optional<AnswerJson> json;
 };
@@ -147,6 +160,8 @@ void Service::AddRoutes(AppListener* listener) {
     if (request.has_header("Content-Encoding"))  // httplib would unpack it without a bound
       return refuse({415, "invalid_request_error", "", "Content-Encoding: is not taken here", ""}, "encoding");
     if (const auto error = FramingError(request)) return refuse(*error, "framing");
+    if (options_.loopback && !NamesThisDevice(request.get_header_value("Host")))
+      return refuse({403, "invalid_request_error", "host", "Host: want an address, or localhost", ""}, "host");
     if (request.path == "/health" || Authorized(request)) return Handled::Unhandled;
     return refuse({401, "authentication_error", "invalid_api_key",
                    "the API key is missing or wrong; want Authorization: Bearer KEY", ""},
@@ -168,7 +183,11 @@ void Service::AddRoutes(AppListener* listener) {
   listener->set_error_handler([this](const httplib::Request& request, httplib::Response& response) {
     if (!response.body.empty()) return;  // one of ours
     AppListener::CloseAfterThis();       // who knows what of it was read
-    if (response.status == 404) {
+    if (AppListener::TooMuchAtOnce()) {
+      response.set_header("Retry-After", "1");
+      Refuse({503, "api_error", "too_much_at_once", "too many bytes of requests at once", ""}, "too_much_at_once",
+             response);
+    } else if (response.status == 404) {
       Refuse({404, "invalid_request_error", "unknown_url",
               absl::StrCat("no such thing here: ", request.method, " ", request.path.substr(0, 200)), ""},
              "unknown_url", response);
@@ -272,13 +291,18 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
   LocalModel model;
   if (local_ != nullptr) {
     const int candidates = route == Route::kLocal ? 0 : facts().candidates;
-    model = [this, chat, body = LocalBody(running->call, local_model, candidates),
-             own_body = AppsOwnBody(running->call, local_model), logprobs = running->call.logprobs,
-             failure = running->failure](LocalOutput& output) {
-      const LocalEnd end = local_->Run(chat, body, logprobs, output, failure.get());
-      if (!absl::IsInvalidArgument(end.status)) return end;
-      *failure = {};
-      return local_->Run(chat, own_body, logprobs, output, failure.get());
+    // Runs within the answering, which `running` outlives.
+    model = [this, to = running.get(), local_model, candidates](LocalOutput& output) {
+      const AppCall& asked = to->call;
+      LocalFailure failure;
+      LocalEnd end =
+          local_->Run(asked.chat, LocalBody(asked, local_model, candidates), asked.logprobs, output, &failure);
+      if (absl::IsInvalidArgument(end.status) && candidates > 0) {  // it may be what was added that is refused
+        failure = {};
+        end = local_->Run(asked.chat, AppsOwnBody(asked, local_model), asked.logprobs, output, &failure);
+      }
+      if (failure.status >= 400) to->local_status = failure.status;
+      return end;
     };
   }
   Query query = running->call.query;
@@ -295,10 +319,10 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
   const Answer& answer = answering.answer();
   if (!first && answer.source == Answer::Source::kNone) {
     metrics_.Refused("no_answer");
-    const LocalFailure& failure = *running->failure;
-    response.status = ErrorOf(answer, failure).status;
+    const ApiError error = ErrorOf(answer, running->local_status);
+    response.status = error.status;
     response.set_header("x-goad", absl::StrCat("none ", answer.why_local));
-    return response.set_content(Dump(ErrorJson(ErrorOf(answer, failure))), "application/json");
+    return response.set_content(Dump(ErrorJson(error)), "application/json");
   }
   running->first_piece_s = running->SinceStart();
   running->json.emplace(
@@ -319,9 +343,9 @@ void Service::Complete(const httplib::Request& request, httplib::Response& respo
     response.headers.erase("x-goad");
     response.set_header("x-goad", absl::StrCat("none ", answer.why_local));
     response.status = 502;
-    return response.set_content(Dump(ErrorJson(ErrorOf(answer, *running->failure))), "application/json");
+    return response.set_content(Dump(ErrorJson(ErrorOf(answer, running->local_status))), "application/json");
   }
-  response.set_content(running->json->Whole(answer, answering.source()), "application/json");
+  response.set_content(running->json->Whole(answer, answering.source(), answering.uncertainty()), "application/json");
 }
 
 void Service::Stream(std::shared_ptr<Running> running, AnswerPiece first, const httplib::Request& request,
@@ -334,9 +358,9 @@ void Service::Stream(std::shared_ptr<Running> running, AnswerPiece first, const 
       if (piece ? !write(Event(json.Chunk(*piece))) : AppListener::AppGone()) return false;
     }
     const Answer& answer = answering.answer();
-    std::string last = Event(json.LastChunk(answer, answering.source()));
+    std::string last = Event(json.LastChunk(answer, answering.source(), answering.uncertainty()));
     if (answer.source == Answer::Source::kNone) {
-      last += Event(Dump(ErrorJson(ErrorOf(answer, *running->failure))));
+      last += Event(Dump(ErrorJson(ErrorOf(answer, running->local_status))));
     } else {
       if (running->call.include_usage) last += Event(json.UsageChunk(answer));
       last += Event("[DONE]");

@@ -20,6 +20,7 @@ namespace goad::device {
 struct ServiceOptions {
   std::string api_key;      // apps send it as a bearer token; empty = none is asked for
   std::string local_model;  // that `auto` and `local` mean; empty = the local server's first
+  bool loopback = true;     // only this device can connect, so nobody knows it by another name than localhost
   int most_requests = 64;   // at once; more are refused with 429
 };
 

@@ -136,27 +136,25 @@ class Fleet {
 
   void Ask(Device& device, Outcome& outcome) {
     ++asked_;
-    const auto asked_at = Clock::now();
     outcome.uncertainty = outcome.question->uncertainty;
     if (options_.local != nullptr) {
-      const bool begun =
-          options_.local->Begin(outcome.question->prompt, options_.max_output_tokens,
-                                [this, &device, &outcome, asked_at](std::optional<LiveAnswer> live) {
-                                  agenda_.After(absl::ZeroDuration(), [this, &device, &outcome, asked_at, live] {
-                                    if (live) outcome.live = true, outcome.uncertainty = live->uncertainty;
-                                    AskGoad(device, outcome, asked_at,
-                                            live ? std::optional(sched::NormalisedAnswer(live->text)) : std::nullopt);
-                                  });
-                                });
+      const bool begun = options_.local->Begin(
+          outcome.question->prompt, options_.max_output_tokens,
+          [this, &device, &outcome](std::optional<LiveAnswer> live) {
+            agenda_.After(absl::ZeroDuration(), [this, &device, &outcome, live] {
+              if (live) outcome.live = true, outcome.uncertainty = live->uncertainty;
+              AskGoad(device, outcome, live ? std::optional(sched::NormalisedAnswer(live->text)) : std::nullopt);
+            });
+          });
       if (begun) return;
     }
-    AskGoad(device, outcome, asked_at, std::nullopt);
+    AskGoad(device, outcome, std::nullopt);
   }
 
   // `local_answer`: what the live device model says; the recorded one otherwise.
-  void AskGoad(Device& device, Outcome& outcome, Clock::time_point asked_at, std::optional<std::string> local_answer) {
+  void AskGoad(Device& device, Outcome& outcome, std::optional<std::string> local_answer) {
     const sched::RecordedQuestion& question = *outcome.question;
-    outcome.before_asking = absl::FromChrono(Clock::now() - asked_at);
+    const auto asked_at = Clock::now();  // a device is slower than its model here: its time is emulated from now on
     const absl::Duration local = absl::Seconds(question.device.local_s() * options_.device_factor);
     Query query;
     query.id = absl::StrCat(run_id_, "-", ++ids_);
@@ -188,7 +186,7 @@ class Fleet {
     ++answered_;
     outcome.edge = edge;
     outcome.reason = edge ? answer.decision.reason : answer.why_local;
-    outcome.delay = edge ? outcome.before_asking + answer.delay : since_asked;
+    outcome.delay = edge ? answer.delay : since_asked;
     if (!edge) {
       ++local_;
       const sched::RecordedAnswer& recorded = outcome.question->device;
@@ -200,7 +198,7 @@ class Fleet {
     const std::string text = sched::NormalisedAnswer(answer.text);
     outcome.correct = text == outcome.question->answer;
     outcome.as_recorded = text == outcome.question->edge.answer;
-    outcome.first_token_after = outcome.before_asking + answer.first_token_after;
+    outcome.first_token_after = answer.first_token_after;
     if (answer.output_tokens >= 2) {
       outcome.between_tokens = (answer.delay - answer.first_token_after) / (answer.output_tokens - 1);
     }

@@ -35,9 +35,8 @@ struct Outcome {
   bool as_recorded = false;                          // equal to the recorded one of the same model
   bool live = false;                                 // the device model ran for it
   double uncertainty = 0;                            // that goad was asked with
-  absl::Duration before_asking;                      // the live device model's time until then; 0 when recorded
   std::string reason;                                // of the decision, or why the device gave up waiting
-  absl::Duration delay;                              // question to complete answer
+  absl::Duration delay;                              // question to complete answer, from the asking of goad on
   absl::Duration first_token_after, between_tokens;  // edge; between_tokens 0 with fewer than 2 tokens
 };
 

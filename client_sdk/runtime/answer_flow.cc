@@ -89,8 +89,9 @@ void AnswerFlow::StopLocalModel() {
 void AnswerFlow::Ask(std::optional<double> uncertainty) {
   edge_ = Edge::kAsked;
   forced_ = !uncertainty;
+  if (uncertainty) uncertainty_ = uncertainty;
   answer_.uncertainty = uncertainty.value_or(1);
-  actions_.push_back(AskEdge{uncertainty});
+  actions_.push_back(AskEdge{uncertainty, local_ == Local::kDone});
 }
 
 void AnswerFlow::OnDecision(const Decision& decision) {
@@ -103,16 +104,25 @@ void AnswerFlow::OnDecision(const Decision& decision) {
 }
 
 // Offloaded for delay, or because the local model took long to begin: who is there first has won. Offloaded because the
-// device was unsure: the edge's is the better one, and waited for.
+// device was unsure: the edge's is the better one, and waited for, but not without end.
 void AnswerFlow::PreferLocal() {
-  if (edge_ != Edge::kGranted || (!forced_ && answer_.decision.reason == "UNCERTAIN")) return;
+  if (edge_ != Edge::kGranted) return;
+  if (!forced_ && !edge_slow_ && answer_.decision.reason == "UNCERTAIN") return;
+  const bool slow = edge_slow_;
   StopEdge();
-  ShowLocal("LOCAL_FIRST");
+  ShowLocal(slow ? "EDGE_SLOW" : "LOCAL_FIRST");
+}
+
+void AnswerFlow::OnEdgeSlow() {
+  if (ended_ || edge_ != Edge::kGranted || !edge_pieces_.empty() || shown_ == Answer::Source::kEdge) return;
+  edge_slow_ = true;  // and from now on the local answer is the better one as soon as it is whole
+  if (local_ == Local::kDone) PreferLocal();
 }
 
 void AnswerFlow::OnEdgePiece(AnswerPiece piece) {
   if (ended_ || edge_ != Edge::kGranted) return;
   if (shown_ == Answer::Source::kEdge) return ShowPiece(std::move(piece));
+  edge_slow_ = false;
   held_tokens_ += TokensOf(piece);
   edge_pieces_.push_back(std::move(piece));
   if (!whole_ && held_tokens_ > options_.edge_hold_tokens) ShowEdge();

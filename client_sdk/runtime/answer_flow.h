@@ -18,6 +18,7 @@ struct StartLocal {};
 struct StopLocal {};
 struct AskEdge {
   std::optional<double> uncertainty;  // nothing: must_offload
+  bool local_is_whole = false;        // so that nothing of it is still to come
 };
 struct CancelEdge {};
 struct Show {
@@ -46,6 +47,7 @@ class AnswerFlow {
   void OnDecision(const Decision& decision);
   void OnEdgePiece(AnswerPiece piece);
   void OnEdgeEnd(const Answer& answer);
+  void OnEdgeSlow();  // it was granted, and has shown nothing for long
   void OnEdgeAway();  // goad is not connected at present
   void OnCancel();
 
@@ -54,6 +56,7 @@ class AnswerFlow {
   // The local answer is whole, and goad has not decided: OnEdgeAway would show it.
   bool waits_for_goad() const { return !ended_ && edge_ == Edge::kAsked && local_ == Local::kDone; }
   Answer::Source source() const { return shown_; }
+  std::optional<double> uncertainty() const { return uncertainty_; }
   const Answer& answer() const { return answer_; }
 
  private:
@@ -78,6 +81,8 @@ class AnswerFlow {
   Edge edge_ = Edge::kIdle;
   Answer::Source shown_ = Answer::Source::kNone;
   bool ended_ = false;
+  bool edge_slow_ = false;
+  std::optional<double> uncertainty_;                    // that goad was asked with
   bool chosen_ = false;                                  // the local answer, shown once it is whole
   bool forced_ = false;                                  // the edge was asked with must_offload
   std::vector<AnswerPiece> local_pieces_, edge_pieces_;  // not yet shown

@@ -11,6 +11,15 @@ double LocalTimes::Remaining(int tokens, int most_tokens, double now_s) const {
   return std::clamp(estimate::Dot(estimate_.At(Prior(), now_s), {1, left, 0, 0}), 0.0, 3600.0);
 }
 
+int LocalTimes::PromptTokens(size_t bytes) const {
+  return static_cast<int>(std::clamp(static_cast<double>(bytes) / bytes_per_token_, 1.0, 1e6));
+}
+
+void LocalTimes::AddPrompt(size_t bytes, int tokens) {
+  if (bytes == 0 || tokens < 1) return;
+  bytes_per_token_ += (std::clamp(static_cast<double>(bytes) / tokens, 0.1, 100.0) - bytes_per_token_) / 16;
+}
+
 void LocalTimes::Add(int output_tokens, double seconds, double now_s) {
   if (output_tokens < 1 || !(seconds >= 0 && seconds <= 3600)) return;
   ++samples_;

@@ -14,6 +14,9 @@ class LocalTimes {
 
   // Seconds until an answer of which `tokens` are there has ended. most_tokens: its maximum; 0 = none.
   double Remaining(int tokens, int most_tokens, double now_s) const;
+  // Tokens of a prompt of so many bytes of text; at least 1.
+  int PromptTokens(size_t bytes) const;
+  void AddPrompt(size_t bytes, int tokens);
   // An answer of `output_tokens` took `seconds` from its first token to its end.
   void Add(int output_tokens, double seconds, double now_s);
 
@@ -23,6 +26,7 @@ class LocalTimes {
   estimate::Vector Prior() const { return {0, token_s_, 0, 0}; }
 
   double token_s_, output_tokens_;  // fading means
+  double bytes_per_token_ = 4;      // of prompts, likewise
   int samples_ = 0;                 // as many, and what was assumed as one more, make the mean of the output tokens
   estimate::LinearEstimate estimate_{0.95};
 };

@@ -26,9 +26,25 @@ RuntimeOptions InRange(RuntimeOptions options) {
     options.unknown_uncertainty = given >= 0 ? std::min(given, 1.0) : 0;
   }
   options.local_token_time = std::clamp(options.local_token_time, absl::Microseconds(1), absl::Hours(1));
+  options.edge_first_token = std::clamp(options.edge_first_token, absl::Milliseconds(1), absl::Hours(24));
   options.local_first_token = std::clamp(options.local_first_token, absl::Milliseconds(1), absl::Hours(24));
   options.local_output_tokens = std::clamp(options.local_output_tokens, 1, 1000000);
   return options;
+}
+
+// Of a prompt, without its images.
+size_t TextBytes(const Query& query) {
+  size_t bytes = query.prompt.size();
+  for (const auto& [role, content] : query.chat) bytes += content.size();
+  for (const std::string& json : query.messages_json) {
+    bytes += json.size();
+    for (size_t at = json.find(";base64,"); at != std::string::npos; at = json.find(";base64,", at)) {
+      const size_t end = std::min(json.find('"', at), json.size());
+      bytes -= end - at;
+      at = end;
+    }
+  }
+  return bytes;
 }
 
 double Seconds(Clock::time_point time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
@@ -45,8 +61,13 @@ struct internal::RuntimeState {
     std::lock_guard<std::mutex> lock(mutex);
     return absl::Seconds(times.Remaining(tokens, most_tokens, Seconds(Clock::now())));
   }
-  void Learn(int output_tokens, double seconds) {
+  int PromptTokens(size_t bytes) {
     std::lock_guard<std::mutex> lock(mutex);
+    return times.PromptTokens(bytes);
+  }
+  void Learn(size_t prompt_bytes, int prompt_tokens, int output_tokens, double seconds) {
+    std::lock_guard<std::mutex> lock(mutex);
+    times.AddPrompt(prompt_bytes, prompt_tokens);
     times.Add(output_tokens, seconds, Seconds(Clock::now()));
   }
 
@@ -90,7 +111,13 @@ class Question : public Answering {
         flow_.OnLocalSlow();
         Apply();
       }
-      auto wake = slow_at_ ? std::min(until, *slow_at_) : until;
+      if (edge_slow_at_ && Clock::now() >= *edge_slow_at_) {
+        edge_slow_at_.reset();
+        flow_.OnEdgeSlow();
+        Apply();
+      }
+      auto wake = until;
+      for (const auto& at : {slow_at_, edge_slow_at_}) wake = at ? std::min(wake, *at) : wake;
       if (flow_.waits_for_goad()) wake = std::min(wake, Clock::now() + kLookAtConnection);
       const auto items = mailbox_->Take(wake);
       for (const auto& item : items) {
@@ -103,6 +130,7 @@ class Question : public Answering {
   }
   bool ended() const override { return flow_.ended() && shown_.empty(); }
   Answer::Source source() const override { return flow_.source(); }
+  std::optional<double> uncertainty() const override { return flow_.uncertainty(); }
   const Answer& answer() const override { return flow_.answer(); }
   void Cancel() override {
     mailbox_->Post([this] { flow_.OnCancel(); });
@@ -119,7 +147,7 @@ class Question : public Answering {
         } else if (std::holds_alternative<internal::StopLocal>(action)) {
           runs_.back()->GiveUp();
         } else if (const auto* ask = std::get_if<internal::AskEdge>(&action)) {
-          AskEdge(ask->uncertainty);
+          AskEdge(*ask);
         } else if (std::holds_alternative<internal::CancelEdge>(action)) {
           owner_->client->Cancel(query_.id);
         }
@@ -137,7 +165,10 @@ class Question : public Answering {
     };
     reports.on_uncertainty = [this](double uncertainty) { flow_.OnUncertainty(uncertainty); };
     reports.on_end = [this](LocalEnd end, double seconds, int tokens) {
-      if (end.status.ok()) owner_->Learn(end.output_tokens > 0 ? end.output_tokens : tokens, seconds);
+      if (end.status.ok()) {
+        owner_->Learn(TextBytes(query_), end.prompt_tokens, end.output_tokens > 0 ? end.output_tokens : tokens,
+                      seconds);
+      }
       const bool decided_local = flow_.answer().decided && !flow_.answer().decision.offload;
       if (end.status.ok() && decided_local) {
         owner_->client->ReportLocal(query_.id, absl::FromChrono(Clock::now() - asked_at_));
@@ -148,18 +179,24 @@ class Question : public Answering {
     runs_.back()->Start(local_);
   }
 
-  void AskEdge(std::optional<double> uncertainty) {
+  void AskEdge(const internal::AskEdge& ask) {
     Query query = query_;
-    query.uncertainty = uncertainty;
+    query.uncertainty = ask.uncertainty;
     query.first_token.clear();
-    query.must_offload = !uncertainty;
-    query.local_delay = uncertainty ? owner_->Remaining(local_tokens_, query.max_output_tokens) : absl::ZeroDuration();
+    query.must_offload = !ask.uncertainty;
+    if (query.prompt_tokens == 0) query.prompt_tokens = owner_->PromptTokens(TextBytes(query));
+    query.local_delay = ask.uncertainty && !ask.local_is_whole
+                            ? owner_->Remaining(local_tokens_, query.max_output_tokens)
+                            : absl::ZeroDuration();
     if (asked_) query.id.clear();  // for the second time: goad answers an id once
     asked_ = true;
     asked_at_ = Clock::now();
     AskCallbacks callbacks;  // they may outlive this question: what they post is then never run
     callbacks.on_decision = [this, to = mailbox_](const Decision& decision) {
-      to->Post([this, decision] { flow_.OnDecision(decision); });
+      to->Post([this, decision] {
+        edge_slow_at_ = Clock::now() + absl::ToChronoNanoseconds(owner_->options.edge_first_token);
+        flow_.OnDecision(decision);
+      });
     };
     callbacks.on_piece = [this, to = mailbox_](const AnswerPiece& piece) {
       to->Post([this, piece] { flow_.OnEdgePiece(piece); });
@@ -187,7 +224,8 @@ class Question : public Answering {
   int local_tokens_ = 0;  // of the present run
   bool asked_ = false;
   Clock::time_point asked_at_;
-  std::optional<Clock::time_point> slow_at_;               // until goad is asked
+  // When who is waited for counts as slow: the local model until goad is asked, the edge from its grant on.
+  std::optional<Clock::time_point> slow_at_, edge_slow_at_;
   std::vector<std::unique_ptr<internal::LocalRun>> runs_;  // at most two; last: their threads end before the rest goes
 };
 

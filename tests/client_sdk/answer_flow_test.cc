@@ -48,6 +48,7 @@ struct World {
   bool cancel = false;       // by the app, at any moment
   bool whole = false;        // nobody sees anything before the end
   bool slow = false;         // the local model takes long, as seen at any moment
+  bool edge_slow = false;    // so does the edge
   bool goad_dies = false;    // at any moment: what is asked ends with STREAM_LOST
 };
 
@@ -69,6 +70,7 @@ class Play {
     if (asked_ && world_.goad_dies && !died_) can.push_back('d');
     if (world_.cancel) can.push_back('c');
     if (world_.slow && !slow_) can.push_back('s');
+    if (world_.edge_slow && !edge_slow_) can.push_back('t');
     return can;
   }
   void Do(char choice) {
@@ -86,6 +88,10 @@ class Play {
         late_ = true;
         flow_.OnEdgePiece(Piece("E"));
         flow_.OnEdgeEnd(NoAnswer("CANCELLED"));
+        break;
+      case 't':
+        edge_slow_ = true;
+        flow_.OnEdgeSlow();
         break;
       case 's':
         slow_ = true;
@@ -178,7 +184,7 @@ class Play {
   const World world_;
   AnswerFlow flow_;
   bool local_running_ = false, asked_ = false, granted_ = false, forced_ = false, died_ = false, cancelled_ = false,
-       late_ = false, slow_ = false;
+       late_ = false, slow_ = false, edge_slow_ = false;
   int local_step_ = 0, edge_step_ = 0;
 };
 
@@ -227,7 +233,7 @@ TEST(AnswerFlow, EveryOrderOfThingsEndsOnceWithOneWholeAnswer) {
     for (const std::string verdict : {"UNCERTAIN", "DELAY_GAIN", "NO_GAIN"}) {
       for (const int hedge : {0, 1, 1000}) {
         for (const int hold : {0, 1, 1000}) {
-          for (int flags = 0; flags < 128; ++flags) {
+          for (int flags = 0; flags < 256; ++flags) {
             World world;
             world.route = route;
             world.verdict = verdict;
@@ -240,6 +246,8 @@ TEST(AnswerFlow, EveryOrderOfThingsEndsOnceWithOneWholeAnswer) {
             world.tells_uncertainty = !(flags & 16);
             world.whole = flags & 32;
             world.slow = flags & 64;
+            world.edge_slow = flags & 128;
+            if (world.slow + world.edge_slow + world.goad_dies + world.cancel > 2) continue;  // too many orders
             orders += Explore(world, [&](const Play& play) {
               const Answer& answer = play.flow().answer();
               if (play.cancelled()) return;
@@ -300,6 +308,17 @@ TEST(AnswerFlow, AnUnsureAnswerWaitsForTheEdge) {
   World world;
   world.verdict = "UNCERTAIN";
   Explore(world, [&](const Play& play) { EXPECT_EQ(play.flow().answer().source, Source::kEdge) << play.history; });
+}
+
+TEST(AnswerFlow, AnEdgeThatIsSilentForLongIsNotWaitedFor) {
+  World world;
+  world.edge_slow = true;
+  std::set<std::string> why;
+  Explore(world, [&](const Play& play) {
+    const Answer& answer = play.flow().answer();
+    if (answer.source == Source::kLocal) why.insert(answer.why_local);
+  });
+  EXPECT_THAT(why, ::testing::ElementsAre("EDGE_SLOW"));
 }
 
 TEST(AnswerFlow, AHedgeOfNoTokensStopsTheLocalModelAndBeginsItAnewWhenTheEdgeFails) {

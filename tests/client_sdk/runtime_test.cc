@@ -144,6 +144,14 @@ TEST(LocalTimes, LearnsWhatATokenTakesAndHowManyComeOfAQuestion) {
   EXPECT_NEAR(times.Remaining(1, 0, 400), 0.200, 0.020);
 }
 
+TEST(LocalTimes, LearnsHowLongATokenOfAPromptIs) {
+  internal::LocalTimes times(0.030, 128);
+  EXPECT_EQ(times.PromptTokens(400), 100);
+  EXPECT_EQ(times.PromptTokens(0), 1);
+  for (int k = 0; k < 100; ++k) times.AddPrompt(250, 100);
+  EXPECT_NEAR(times.PromptTokens(400), 160, 2);
+}
+
 TEST(LocalTimes, ForgetsALoadThatHasGone) {
   internal::LocalTimes times(0.010, 20);
   for (int k = 0; k < 100; ++k) times.Add(21, 0.010 * 20, k);

@@ -85,7 +85,7 @@ def begun(url, request):
     path = "/v1/chat/completions" if "messages" in request else "/v1/completions"
     body = json.dumps(request).encode()
     connection = connect(url)
-    connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     try:
         yield connection
     finally:
@@ -105,7 +105,7 @@ def status_of(url, sent):
 
 
 def post(body, *headers):
-    head = "".join(f"{line}\r\n" for line in ("POST /v1/chat/completions HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers))
+    head = "".join(f"{line}\r\n" for line in ("POST /v1/chat/completions HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers))
     return head.encode() + b"\r\n" + (body if isinstance(body, bytes) else body.encode())
 
 
@@ -120,11 +120,11 @@ def refusals(url):
             ("10,000 headers", post(good, *[f"X-{k}: {k}" for k in range(10000)]), (0, 400, 414, 431)),
             ("a path of 100 kB", b"GET /" + b"x" * 100000 + b" HTTP/1.1\r\n\r\n", (0, 400, 404, 414)),
             ("17 MiB", post(b"x" * (17 << 20)), (0, 413)),
-            ("a length of 2^63", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9223372036854775808\r\n\r\n", (0, 400, 413)),
-            ("a length of -1", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", (0, 400, 413)),
-            ("chunks of 20 MiB", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"100000\r\n" + b"x" * (1 << 20) + b"\r\n" +
+            ("a length of 2^63", b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9223372036854775808\r\n\r\n", (0, 400, 413)),
+            ("a length of -1", b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", (0, 400, 413)),
+            ("chunks of 20 MiB", b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + b"100000\r\n" + b"x" * (1 << 20) + b"\r\n" +
              (b"100000\r\n" + b"x" * (1 << 20) + b"\r\n") * 19 + b"0\r\n\r\n", (0, 400, 413)),
-            ("chunks that are none", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n\r\n", (0, 400)),
+            ("chunks that are none", b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n\r\n", (0, 400)),
             ("deep", post(deep), (400,)),
             ("a million small things", post('{"messages":[' + "{}," * 1000000 + "{}]}"), (400,)),
             ("16 MiB of small things", post('{"messages":[' + "{}," * 5500000 + "{}]}"), (400,)),
@@ -136,18 +136,43 @@ def refusals(url):
             ("two answers", post('{"messages":[{"role":"user","content":"x"}],"n":2}'), (400,)),
             ("a model of 10 kB", post(json.dumps({"model": "m" * 10000, "messages": [{"role": "user", "content": "x"}]})), (400,)),
             ("not HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (0, 400)),
-            ("a method that is none", b"BREW /v1/chat/completions HTTP/1.1\r\nHost: x\r\n\r\n", (0, 400, 404, 405)),
+            ("no length", b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n", (411,)),
+            ("two lengths", post(good, "Content-Length: 3"), (400,)),
+            ("a length and chunks", post(good, "Transfer-Encoding: chunked"), (400,)),
+            ("a name of the web that leads here", b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n", (403,)),
+            ("an address as its name", b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n", (200,)),
+            ("a method that is none", b"BREW /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n", (0, 400, 404, 405)),
             ("multipart", post("--b\r\n\r\n", "Content-Type: multipart/form-data; boundary=b"), (400, 413, 415)),
-            ("a URL that is not there", b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n", (404,)),
+            ("a URL that is not there", b"GET /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", (404,)),
             ("a range", post(good, "Range: bytes=0-1"), (200,))):
         begin = time.monotonic()
         status = status_of(url, sent)
         check(status in allowed, f"{what}: {status or 'closed'} ({(time.monotonic() - begin) * 1e3:.0f} ms)")
 
 
+def answers_to(url, sent):
+    """How many answers come before the connection is closed."""
+    with connect(url) as connection:
+        connection.settimeout(20)
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(sent)
+            while chunk := connection.recv(65536):
+                got += chunk
+    return got.count(b"HTTP/1.1 ")
+
+
 def bad_apps(field):
     url = field.url
     refusals(url)
+    # A page of the web can choose URL and body: what is within a refused request is no request.
+    inner = post(json.dumps({"model": "local", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}))
+    for what, head in (("a long URL", b"POST /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil\r\n"),
+                       ("a long header", b"POST / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil\r\nCookie: " + b"a" * 9000 + b"\r\n"),
+                       ("Origin", b"POST /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil\r\n"),
+                       ("a path that is not there", b"PUT /nothing HTTP/1.1\r\nHost: localhost\r\n")):
+        count = answers_to(url, head + f"Content-Length: {len(inner)}\r\n\r\n".encode() + inner)
+        check(count <= 1, f"a request within the body of one with {what}: {count} answers")
     check(field.rig.sanitized or peak_rss_mb(field.device) < 160, f"none took more than the bytes that it sent, some times: {peak_rss_mb(field.device):.0f} MB at most")
     # Apps that trickle, sleep and do not read, twice as many as there are threads for; an honest one beside them.
     request = post(json.dumps({"model": "local", "messages": [{"role": "user", "content": "Where is Anna?"}], "max_tokens": 2}))

@@ -66,6 +66,9 @@ struct RuntimeOptions {
   // The local model has not said how unsure it is for so long: the edge is asked with must_offload, and who is there
   // first answers. 1 ms..24 h.
   absl::Duration local_first_token = absl::Seconds(10);
+  // After OFFLOAD the edge has sent nothing for so long: the local answer is shown as soon as it is whole, whatever the
+  // reason of the decision was. 1 ms..24 h.
+  absl::Duration edge_first_token = absl::Seconds(10);
   // What a local answer takes until some have been seen.
   absl::Duration local_token_time = absl::Milliseconds(30);  // above 0, at most 1 h
   int local_output_tokens = 128;                             // 1..1000000
@@ -80,9 +83,11 @@ class Answering {
   virtual bool ended() const = 0;
   // Who speaks: kNone until the first piece can be shown, or at the end when nobody could.
   virtual Answer::Source source() const = 0;
+  // That goad was asked with; nothing when it was not asked, or with must_offload.
+  virtual std::optional<double> uncertainty() const = 0;
   // What is known; whole once ended. source kNone: no whole answer; what Next gave was broken off (why_local, detail).
   // why_local of a local answer may also be LOCAL_FIRST (offloaded, but the local answer was there first),
-  // LOCAL_ONLY, NO_UNCERTAINTY, or, of none, LOCAL_FAILED.
+  // EDGE_SLOW, LOCAL_ONLY, NO_UNCERTAINTY, or, of none, LOCAL_FAILED.
   virtual const Answer& answer() const = 0;
   virtual void Cancel() = 0;
 };
@@ -93,8 +98,9 @@ class Runtime {
   Runtime(Client* client, RuntimeOptions options);
   ~Runtime();
 
-  // query.uncertainty, first_token, local_delay and must_offload are filled in here. Without `local` the route is
-  // kEdge. `whole`: nobody sees the answer before its end, so nothing is shown before it, and an answer that breaks off
+  // query.uncertainty, first_token, local_delay and must_offload are filled in here, and prompt_tokens where it is 0:
+  // by what tokens of earlier prompts had in bytes, as their LocalEnd told. Without `local` the route is kEdge.
+  // `whole`: nobody sees the answer before its end, so nothing is shown before it, and an answer that breaks off
   // anywhere is given by the other of the two.
   std::unique_ptr<Answering> Begin(Query query, LocalModel local, Route route = Route::kAuto, bool whole = false);
   // The same until its end. `show` may be empty, and the answer is `whole` then; it has the whole text in any case.

@@ -52,7 +52,7 @@ TEST(AnswerJson, AStreamOfChat) {
   EXPECT_EQ(logprob["top_logprobs"].size(), 2u) << "as many as the app asked for";
   EXPECT_EQ(logprob["bytes"], json::array({'a'}));
   EXPECT_EQ(json::parse(answer.Chunk(Piece("b")))["choices"][0]["delta"], (json{{"content", "b"}}));
-  const json last = json::parse(answer.LastChunk(Edge(), Source::kEdge));
+  const json last = json::parse(answer.LastChunk(Edge(), Source::kEdge, 0.9));
   EXPECT_EQ(last["choices"][0]["finish_reason"], "stop");
   EXPECT_EQ(last["goad"]["answered_by"], "edge");
   EXPECT_EQ(last["goad"]["site"], "cell-a");
@@ -66,7 +66,7 @@ TEST(AnswerJson, AnAnswerThatBrokeOffSaysError) {
   Answer broken = Edge();
   broken.source = Source::kNone;
   broken.why_local = "STREAM_LOST";
-  EXPECT_EQ(json::parse(answer.LastChunk(broken, Source::kEdge))["choices"][0]["finish_reason"], "error");
+  EXPECT_EQ(json::parse(answer.LastChunk(broken, Source::kEdge, 0.9))["choices"][0]["finish_reason"], "error");
 }
 
 TEST(AnswerJson, ToolCallsThoughtAndRefusal) {
@@ -90,13 +90,13 @@ TEST(AnswerJson, ToolCallsThoughtAndRefusal) {
   answer.text = "no!";
   answer.reasoning = "hm";
   answer.tool_calls = {{"id1", "f", "{\"a\":1}"}};
-  const json message = json::parse(whole.Whole(answer, Source::kEdge))["choices"][0]["message"];
+  const json message = json::parse(whole.Whole(answer, Source::kEdge, 0.9))["choices"][0]["message"];
   EXPECT_EQ(message["content"], "n");
   EXPECT_EQ(message["refusal"], "o!");
   EXPECT_EQ(message["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");
   answer.text.clear();
   AnswerJson calls(Call(true), "7", "slm", 12);
-  EXPECT_TRUE(json::parse(calls.Whole(answer, Source::kEdge))["choices"][0]["message"]["content"].is_null());
+  EXPECT_TRUE(json::parse(calls.Whole(answer, Source::kEdge, 0.9))["choices"][0]["message"]["content"].is_null());
 }
 
 TEST(AnswerJson, CompletionsHaveOpenAisOwnLogprobs) {
@@ -105,7 +105,7 @@ TEST(AnswerJson, CompletionsHaveOpenAisOwnLogprobs) {
   answer.Add(Piece("c"));
   Answer text = Edge();
   text.text = "abc";
-  const json choice = json::parse(answer.Whole(text, Source::kEdge))["choices"][0];
+  const json choice = json::parse(answer.Whole(text, Source::kEdge, 0.9))["choices"][0];
   EXPECT_EQ(choice["text"], "abc");
   EXPECT_EQ(choice["logprobs"]["tokens"], (json{"ab", "c"}));
   EXPECT_EQ(choice["logprobs"]["text_offset"], (json{0, 2}));
