@@ -95,6 +95,26 @@ run("promtool", "check", "rules", f"{SHIPPED}/rules.yml", f"{SHIPPED}/alerts.yml
 run("promtool", "test", "rules", f"{SHIPPED}/alerts-test.yml")
 print("ok: promtool check config, check rules, test rules")
 
+# Each alert names its page, which is there; promtool tries each both ways, the calm one with every metric that an alert asks for.
+alerts_text = open(f"{SHIPPED}/alerts.yml").read()
+runbook = open(f"{SOURCE}/deploy/README.md").read()
+anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", runbook, re.M)}
+calm, wrong = open(f"{SHIPPED}/alerts-test.yml").read().split("  - name: ")[1:3]
+for text in re.split(r"\n +- alert: ", alerts_text)[1:]:
+    alert = re.match(r"\w+", text).group()
+    page = re.search(r'runbook_url: "file:///usr/share/doc/goad/runbook.md#(\S+)"', text)
+    if not page or page.group(1) not in anchors or page.group(1) != re.sub("Slowly$", "", alert).lower():
+        fail(f"{alert}: runbook_url names {page and page.group(1)}, no heading of its own in deploy/README.md")
+    if f'alertname="{alert}"' not in wrong:
+        fail(f"alerts-test.yml: {alert} is not among what fires when everything is wrong")
+    silent_in = [metric for metric in re.findall(r"\b(?:goad|process)_\w+", text.split("labels:")[0]) if metric not in calm]
+    if silent_in:
+        fail(f"alerts-test.yml: {alert} cannot fire in the calm test for want of {silent_in}")
+pages = re.findall(r"^### (Goad\w+)$", runbook, re.M)
+if sorted(pages) != sorted(alert for alert in re.findall(r"alert: (\w+)", alerts_text) if not alert.endswith("Slowly")):
+    fail(f"pages without an alert, or twice: {pages}")
+print(f"ok: {len(pages)} pages of the runbook, each named by its alerts, which promtool tries both ways")
+
 made = run("/usr/bin/python3", f"{SOURCE}/deploy/grafana/make_dashboard.py")
 if made != open(f"{SOURCE}/deploy/grafana/goad-dashboard.json").read():
     fail("deploy/grafana/goad-dashboard.json is not what make_dashboard.py writes; run it again")
@@ -103,6 +123,17 @@ page = open(f"{SHIPPED}/consoles/goad.html").read()
 panels = json.loads(re.search(r"const PANELS = (\[.*?\n\]);", page, re.S).group(1))
 queries += [(f"console: {title}", query) for title, _, rows in panels for _, query in rows]
 queries += [(f"recorded: {name}", name) for name in re.findall(r"record: (\S+)", open(f"{SHIPPED}/rules.yml").read())]
+
+# Of several goads the sum of these means nothing.
+ONE_EACH = ("goad_tau", "goad_uplink_round_trip_seconds", "goad_uplink_bytes_per_second", "goad_service_seconds", "goad_service_samples",
+            "goad_config_version", "goad_config_last_reload_successful", "goad_config_last_reload_success_timestamp_seconds",
+            "goad_certificate_expiry_timestamp_seconds", "goad_listener_up", "goad_backend_up", "goad_memory_limit_bytes",
+            "process_resident_memory_bytes", "process_open_fds", "process_max_fds")
+added = [f"{title}: {query}" for title, query in queries
+         if re.search(rf"\b(sum|max|avg) *(by \((?![^)]*instance)[^)]*\) *)?\((rate\()?({'|'.join(ONE_EACH)})\b", query)]
+if added:
+    fail("over several goads this means nothing:\n  " + "\n  ".join(added))
+print("ok: what does not add up is shown by instance")
 
 processes = []
 directory = tempfile.mkdtemp()
