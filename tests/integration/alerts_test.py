@@ -2,7 +2,7 @@
 """Each alert that a live goad can be brought to is caused for real, and ended as its page in the runbook (deploy/README.md) says, on a real
 Prometheus. The windows of the rules are seconds here (SHORT, below): promtool (prometheus_test.py) knows the real ones.
 
-  alerts_test.py BUILD_DIR [PART...]      parts: servers, slots, door, files, memory, down; all by default. memory needs root
+  alerts_test.py BUILD_DIR [PART...]      parts: servers, slots, crowd, readers, door, files, memory, down; all by default. memory needs root
 """
 import hashlib
 import http.server
@@ -21,9 +21,13 @@ import time
 import urllib.parse
 import urllib.request
 
+import grpc
+from grpc_tools import protoc
+
 BUILD = os.path.abspath(sys.argv[1])
+sys.dont_write_bytecode = True
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PARTS = sys.argv[2:] or ["servers", "slots", "door", "files", "memory", "down"]
+PARTS = sys.argv[2:] or ["servers", "slots", "crowd", "readers", "door", "files", "memory", "down"]
 SHIPPED = f"{SOURCE}/deploy/prometheus"
 SHORT = {"1m": "5s", "2m": "6s", "5m": "6s", "10m": "8s", "30m": "8s", "1h": "10s", "6h": "12s", "3d": "15s"}
 
@@ -92,6 +96,8 @@ class Llm:
                     time.sleep(1)
                 first = 'data: {"choices":[{"text":"In the "}]}\n\n'
                 rest = 'data: {"choices":[{"text":"barn.","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+                if llm.mode == "floods":
+                    return self.reply(200, 300 * ('data: {"choices":[{"text":"' + 20000 * "x" + '"}]}\n\n') + rest, "text/event-stream")
                 if llm.mode == "breaks":
                     self.send_response(200)
                     self.send_header("Content-Type", "text/event-stream")
@@ -281,6 +287,45 @@ def slots():
     goad.stop()
 
 
+def crowd():
+    """Thousands of uncertain questions that wait for slots, and the policy that costs most."""
+    goad, (server,) = all_goads["crowd"], llms["slots"]
+    server.mode = "seconds"
+    goad.start().fleet(700, 300)
+    fires(goad, "GoadEpochOverrun", seconds=120)
+    goad.ctl("policy", "goa")
+    goad.change("mandatory_wait: 60s", "mandatory_wait: 200ms")
+    goad.ctl("policy", "goa")
+    ends(goad, "GoadEpochOverrun")
+    server.mode = "good"
+    goad.stop()
+
+
+def readers():
+    """Callers that ask for long answers and read nothing of them."""
+    goad, (server,) = all_goads["readers"].start(), llms["door"]
+    until("its server is up", lambda: 'state="up"} 1' in goad.page())
+    protoc.main(["protoc", f"-I{SOURCE}/proto", f"--python_out={folder}", f"{SOURCE}/proto/goad/v1/offload.proto"])
+    sys.path.insert(0, folder)
+    from goad.v1 import offload_pb2 as pb
+    server.mode = "floods"
+    channel = grpc.insecure_channel(f"127.0.0.1:{goad.port}")
+    call = channel.unary_stream("/goad.v1.Offload/Ask", pb.AskRequest.SerializeToString, pb.ServerFrame.FromString)
+    asked = []
+
+    def ask():
+        asked.append(call(pb.AskRequest(query=pb.Query(query_id=f"unread-{len(asked)}", must_offload=True, inline_prompt=pb.Prompt(text="Why?")))))
+        return firing("GoadSlowConsumers", goad)
+    until("GoadSlowConsumers fires", ask)
+    fires(goad, "GoadSlowConsumers")
+    for one in asked:
+        one.cancel()
+    server.mode = "good"
+    channel.close()
+    ends(goad, "GoadSlowConsumers")
+    goad.stop()
+
+
 def door():
     """Tokens, tenants, connections and descriptors."""
     goad = all_goads["door"].start()
@@ -428,6 +473,11 @@ try:
 sites: [{{name: cell-a, uplink: {{model: shannon}}, compute: {{learn: false, overhead: 0ms, token_time: 500ms}},
          backends: [{{url: "{llms['slots'][0].url}", slots: 1}}]}}]
 """),
+        "crowd": Goad("crowd", f"""policy: {{name: goa-relocate}}
+limits: {{mandatory_wait: 60s, queries_per_session: 64}}
+sites: [""" + ", ".join(f"{{name: cell-{k}, uplink: {{model: shannon}}, max_queries: 1, backends: [{{url: \"{llms['slots'][0].url}\", model: m{k}, slots: 1}}]}}"
+                       for k in range(8)) + "]\n"),
+        "readers": Goad("readers", "limits: {slow_consumer: 1s}\n" + site.format(llms["door"][0].url)),
         "door": Goad("door", f"""auth: {{tokens_file: {folder}/tokens, required: true}}
 tenants: [{{name: slow, queries_per_second: 1}}]
 limits: {{connections: 100, connections_per_address: 100}}
@@ -450,7 +500,7 @@ decision_log: {{path: {folder}/decisions/decisions.jsonl}}
     ends(calm, "GoadDown")
     began = time.monotonic()
     calm.fleet(5)
-    for part in (servers, slots, door, files, memory, down):
+    for part in (servers, slots, crowd, readers, door, files, memory, down):
         if part.__name__ in PARTS:
             print(f"-- {part.__name__}", flush=True)
             if part is down:  # after which nobody is scraped
