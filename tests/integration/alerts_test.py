@@ -2,10 +2,9 @@
 """Each alert that a live goad can be brought to is caused for real, and ended as its page in the runbook (deploy/README.md) says, on a real
 Prometheus. The windows of the rules are seconds here (SHORT, below): promtool (prometheus_test.py) knows the real ones.
 
-  alerts_test.py BUILD_DIR [PART...]      parts: servers, slots, crowd, readers, door, files, memory, down; all by default. memory needs root
+  alerts_test.py BUILD_DIR [PART...]      parts: servers, slots, readers, door, files, memory, down; all by default. memory needs root
 """
 import hashlib
-import http.server
 import json
 import os
 import re
@@ -25,9 +24,12 @@ import grpc
 from grpc_tools import protoc
 
 BUILD = os.path.abspath(sys.argv[1])
-sys.dont_write_bytecode = True
+sys.dont_write_bytecode = True  # the source tree stays as it is
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PARTS = sys.argv[2:] or ["servers", "slots", "crowd", "readers", "door", "files", "memory", "down"]
+sys.path.insert(0, f"{SOURCE}/tests/fakes")
+from moody_llm import Llm  # noqa: E402
+
+PARTS = sys.argv[2:] or ["servers", "slots", "readers", "door", "files", "memory", "down"]
 SHIPPED = f"{SOURCE}/deploy/prometheus"
 SHORT = {"1m": "5s", "2m": "6s", "5m": "6s", "10m": "8s", "30m": "8s", "1h": "10s", "6h": "12s", "3d": "15s"}
 
@@ -52,72 +54,6 @@ def until(what, condition, seconds=60):
             pass
         time.sleep(0.2)  # between polls of another process
     fail(f"not within {seconds} s: {what}\n{trouble()}")
-
-
-class Llm:
-    """An LLM server that misbehaves as it is told to: `mode`."""
-
-    def __init__(self):
-        llm = self
-        self.mode, self.key, self.asked = "good", None, 0
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def reply(self, code, body, kind="application/json"):
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            def do_GET(self):
-                if llm.mode == "loading":
-                    return self.reply(503, '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}')
-                if llm.mode == "down":
-                    return self.reply(500, '{"error":{"message":"CUDA error"}}')
-                self.reply(200, '{"object":"list","data":[{"id":"llm","object":"model"}]}')
-
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                llm.asked += 1
-                if llm.key and self.headers.get("Authorization") != f"Bearer {llm.key}":
-                    return self.reply(401, '{"error":{"message":"Incorrect API key provided","type":"invalid_request_error"}}')
-                if llm.mode == "refuses":
-                    return self.reply(400, '{"error":{"message":"the request exceeds the available context size, try increasing it"}}')
-                if llm.mode == "down" or llm.mode == "every other" and llm.asked % 2:
-                    return self.reply(500, '{"error":{"message":"CUDA error"}}')
-                if llm.mode == "slow":
-                    time.sleep(2.7)  # above the 2.5 s of the service level
-                if llm.mode == "seconds":
-                    time.sleep(1)
-                first = 'data: {"choices":[{"text":"In the "}]}\n\n'
-                rest = 'data: {"choices":[{"text":"barn.","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
-                if llm.mode == "floods":
-                    return self.reply(200, 300 * ('data: {"choices":[{"text":"' + 20000 * "x" + '"}]}\n\n') + rest, "text/event-stream")
-                if llm.mode == "breaks":
-                    self.send_response(200)
-                    self.send_header("Content-Type", "text/event-stream")
-                    self.send_header("Content-Length", "1000")
-                    self.end_headers()
-                    self.wfile.write(first.encode())
-                    self.close_connection = True
-                    return
-                self.reply(200, first + rest, "text/event-stream")
-
-        class Server(http.server.ThreadingHTTPServer):
-            request_queue_size = 128
-            daemon_threads = True
-
-            def handle_error(self, *_):  # goad may hang up
-                pass
-
-        self.http = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
 class Goad:
@@ -284,20 +220,6 @@ def slots():
     goad.change("link_max_age: 1ms", "link_max_age: 2s")
     ends(goad, "GoadStaleLinks")
     goad.quiet()
-    goad.stop()
-
-
-def crowd():
-    """Thousands of uncertain questions that wait for slots, and the policy that costs most."""
-    goad, (server,) = all_goads["crowd"], llms["slots"]
-    server.mode = "seconds"
-    goad.start().fleet(700, 300)
-    fires(goad, "GoadEpochOverrun", seconds=120)
-    goad.ctl("policy", "goa")
-    goad.change("mandatory_wait: 60s", "mandatory_wait: 200ms")
-    goad.ctl("policy", "goa")
-    ends(goad, "GoadEpochOverrun")
-    server.mode = "good"
     goad.stop()
 
 
@@ -473,10 +395,6 @@ try:
 sites: [{{name: cell-a, uplink: {{model: shannon}}, compute: {{learn: false, overhead: 0ms, token_time: 500ms}},
          backends: [{{url: "{llms['slots'][0].url}", slots: 1}}]}}]
 """),
-        "crowd": Goad("crowd", f"""policy: {{name: goa-relocate}}
-limits: {{mandatory_wait: 60s, queries_per_session: 64}}
-sites: [""" + ", ".join(f"{{name: cell-{k}, uplink: {{model: shannon}}, max_queries: 1, backends: [{{url: \"{llms['slots'][0].url}\", model: m{k}, slots: 1}}]}}"
-                       for k in range(8)) + "]\n"),
         "readers": Goad("readers", "limits: {slow_consumer: 1s}\n" + site.format(llms["door"][0].url)),
         "door": Goad("door", f"""auth: {{tokens_file: {folder}/tokens, required: true}}
 tenants: [{{name: slow, queries_per_second: 1}}]
@@ -500,7 +418,7 @@ decision_log: {{path: {folder}/decisions/decisions.jsonl}}
     ends(calm, "GoadDown")
     began = time.monotonic()
     calm.fleet(5)
-    for part in (servers, slots, crowd, readers, door, files, memory, down):
+    for part in (servers, slots, readers, door, files, memory, down):
         if part.__name__ in PARTS:
             print(f"-- {part.__name__}", flush=True)
             if part is down:  # after which nobody is scraped

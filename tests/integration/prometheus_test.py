@@ -5,7 +5,6 @@ page and fail every question, must fire the alerts that are for it.
 
   prometheus_test.py BUILD_DIR [--keep]     --keep: go on until interrupted, and say where the console is
 """
-import http.server
 import json
 import os
 import re
@@ -15,13 +14,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.parse
 import urllib.request
 
 BUILD = os.path.abspath(sys.argv[1])
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, f"{SOURCE}/tests/fakes")
+sys.dont_write_bytecode = True  # the source tree stays as it is
+from moody_llm import Llm  # noqa: E402
+
 SHIPPED = f"{SOURCE}/deploy/prometheus"
 
 
@@ -57,37 +59,6 @@ def until(what, condition, seconds=60):
             pass
         time.sleep(0.2)  # between polls of another process
     fail(f"not within {seconds} s: {what}")
-
-
-class GoodHealthOnly:
-    """An LLM server whose health page is good and whose every answer is `status` and `message`."""
-
-    def __init__(self, status, message):
-        server = self
-        self.healthy = self.asked = 0
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def reply(self, code, body):
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self):
-                server.healthy += self.path == "/health"
-                self.reply(200, b"{}")
-
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                server.asked += 1
-                self.reply(status, json.dumps({"error": {"message": message}}).encode())
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
 run("promtool", "check", "config", f"{SHIPPED}/prometheus.yml")
@@ -216,7 +187,8 @@ sites:
         processes[-1].wait()
 
     # A second goad beside the first. The alert of the failing server waits 30 s as it is shipped; 3 s here (promtool, above, knows the 30).
-    failing, refusing = GoodHealthOnly(500, "CUDA error"), GoodHealthOnly(400, "the request exceeds the available context size, try increasing it")
+    failing, refusing = Llm(), Llm()
+    failing.mode, refusing.mode = "fails", "refuses"
     listen, second = free_port(), free_port()
     with open(f"{directory}/second.yaml", "w") as out:
         out.write(f"""listen: {{address: "127.0.0.1:{listen}"}}
