@@ -225,7 +225,7 @@ def slots():
 
 def readers():
     """Callers that ask for long answers and read nothing of them."""
-    goad, (server,) = all_goads["readers"].start(), llms["door"]
+    goad, (server,) = all_goads["readers"].start(), llms["readers"]
     until("its server is up", lambda: 'state="up"} 1' in goad.page())
     protoc.main(["protoc", f"-I{SOURCE}/proto", f"--python_out={folder}", f"{SOURCE}/proto/goad/v1/offload.proto"])
     sys.path.insert(0, folder)
@@ -383,7 +383,7 @@ try:
         open(f"{folder}/{tenant}.token", "w").write(token + "\n")
     open(f"{folder}/tokens", "w").write(f"slow:{hashlib.sha256(b'a').hexdigest()}\n")
     open(f"{folder}/key", "w").write("wrong\n")
-    llms = {"servers": [Llm(), Llm()], "slots": [Llm()], "door": [Llm()]}
+    llms = {"servers": [Llm(), Llm()], "slots": [Llm()], "readers": [Llm()], "door": [Llm()]}
     site = 'sites: [{{name: cell-a, uplink: {{model: shannon}}, backends: [{{url: "{0}", slots: 40}}]}}]\n'
     certificate(3)
     port = free_port()
@@ -395,7 +395,7 @@ try:
 sites: [{{name: cell-a, uplink: {{model: shannon}}, compute: {{learn: false, overhead: 0ms, token_time: 500ms}},
          backends: [{{url: "{llms['slots'][0].url}", slots: 1}}]}}]
 """),
-        "readers": Goad("readers", "limits: {slow_consumer: 1s}\n" + site.format(llms["door"][0].url)),
+        "readers": Goad("readers", "limits: {slow_consumer: 1s}\n" + site.format(llms["readers"][0].url)),
         "door": Goad("door", f"""auth: {{tokens_file: {folder}/tokens, required: true}}
 tenants: [{{name: slow, queries_per_second: 1}}]
 limits: {{connections: 100, connections_per_address: 100}}
