@@ -8,7 +8,7 @@ packages=(
   libssl-dev zlib1g-dev prometheus-cpp-dev libyaml-cpp-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libsimdjson-dev libcpp-httplib-dev libsystemd-dev help2man dpkg-dev file
   libgtest-dev libgmock-dev
 )
-[ "${1:-}" = package ] && packages+=(debootstrap)
+[ "${1:-}" = package ] && packages+=(debootstrap lintian)
 [ "${1:-}" = machine ] && packages+=(debootstrap qemu-system-x86 e2fsprogs)
 [ "${1:-}" = container ] && packages+=(debootstrap buildah)
 # For tests/check.sh: clients in another language, promtool, nginx before and behind goad, clang-tidy, clang-format.

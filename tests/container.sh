@@ -50,7 +50,7 @@ for ((k = 0; k < 100; ++k)); do
   sleep 0.1
 done
 grep -q " ready " "$log" || { cat "$log" >&2; echo "container.sh: FAILED: goad does not start with a read-only root" >&2; exit 1; }
-chroot --userspec=goad:goad "$dir/view" goadctl --address 127.0.0.1:7443 health
+chroot --userspec=goad:goad "$dir/view" goadctl health  # as HEALTHCHECK has it
 chroot --userspec=goad:goad "$dir/view" goadctl status | head -1
 chroot --userspec=goad:goad "$dir/view" sh -c '! touch /etc/goad/x 2> /dev/null'
 echo "container.sh: passed"

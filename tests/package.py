@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The Debian packages on a bare Debian 12: install, start by the unit's ExecStart, reload, drain, upgrade with a changed
+"""The Debian packages, without errors by lintian, on a bare Debian 12: install, start by the unit's ExecStart, reload, drain, upgrade with a changed
 configuration, remove, purge; and the installed SDK builds its example outside goad's tree.
 
   package.py BUILD_DIR      (as root; needs debootstrap; tests/check.sh package calls it)
@@ -39,6 +39,9 @@ goad_deb, = glob.glob(f"{BUILD}/goad_*.deb")
 dev_deb, = glob.glob(f"{BUILD}/goad-client-dev_*.deb")
 tools_deb, = glob.glob(f"{BUILD}/goad-tools_*.deb")
 print(f"{os.path.basename(goad_deb)} {os.path.getsize(goad_deb) / 1e6:.1f} MB, {os.path.basename(dev_deb)} {os.path.getsize(dev_deb) / 1e6:.1f} MB")
+found = run("lintian", "--no-cfg", "--allow-root", *glob.glob(f"{BUILD}/*.deb"), ok=False).stdout
+print(found, end="")
+check(not re.search(r"^E:", found, re.M), f"lintian finds no errors ({len(re.findall('^W:', found, re.M))} warnings, above)")
 
 mirror = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").stdout.split("\n")[0]
 root = tempfile.mkdtemp(prefix="goad-package-")

@@ -16,8 +16,17 @@ def r(metric, by="", where=""):
     return f"sum {f'by ({by}) ' if by else ''}(rate({metric}{{{selector}}}[$__rate_interval]))"
 
 
-def g(metric, by=""):
+def g(metric, by=""):  # of what adds up over several goads
     return f"sum {f'by ({by}) ' if by else ''}({metric}{{instance=~\"$instance\"}})"
+
+
+def each(metric, where=""):  # of what does not: thresholds, medians, times, versions. The legend names the instance
+    return f"{metric}{{{where}{', ' if where else ''}instance=~\"$instance\"}}"
+
+
+def burns(level, allowed):  # a service level as its alerts see it, with the thresholds that wake somebody
+    return [("{{instance}} 1h", each(f"goad:{level}:ratio_rate1h")), ("{{instance}} 6h", each(f"goad:{level}:ratio_rate6h")),
+            ("{{instance}} 3d", each(f"goad:{level}:ratio_rate3d")), ("alert at 1h", f"vector(14.4 * {allowed})"), ("alert at 6h", f"vector(6 * {allowed})")]
 
 
 ROWS = [
@@ -28,18 +37,21 @@ ROWS = [
         ("Edge answers by outcome", "reqps", [("{{outcome}}", r("goad_request_duration_seconds_count", "outcome", 'outcome!="local"'))]),
         ("Time of an edge answer", "s", [("p50", p(0.5, "goad_request_duration_seconds", where='outcome="completed"')),
                                          ("p99", p(0.99, "goad_request_duration_seconds", where='outcome="completed"'))]),
+        ("Time of an edge answer, by site", "s", [("{{site}} p50", p(0.5, "goad_request_duration_seconds", "site", 'outcome="completed"')),
+                                                  ("{{site}} p99", p(0.99, "goad_request_duration_seconds", "site", 'outcome="completed"'))]),
         ("Queries now", "short", [("waiting for a decision", g("goad_pending_queries")), ("running at {{site}}", g("goad_running_queries", "site"))]),
     ]),
     ("Decisions", [
         ("Reasons", "reqps", [("{{reason}}", r("goad_decisions_total", "reason") + " > 0")]),
-        ("Uncertainty of the queries", "short", [("p50 {{metric}}", p(0.5, "goad_uncertainty", "metric") + " >= 0"), ("p90 {{metric}}", p(0.9, "goad_uncertainty", "metric") + " >= 0"), ("tau", g("goad_tau"))]),
+        ("Uncertainty of the queries", "short", [("p50 {{metric}}", p(0.5, "goad_uncertainty", "metric") + " >= 0"), ("p90 {{metric}}", p(0.9, "goad_uncertainty", "metric") + " >= 0"), ("tau of {{instance}}", each("goad_tau"))]),
         ("Uncertain but local", "reqps", [("no site within mandatory_wait", r("goad_tau_infeasible_total"))]),
         ("Wait for a decision", "s", [("p50", p(0.5, "goad_queue_wait_seconds")), ("p99", p(0.99, "goad_queue_wait_seconds"))]),
         ("By tenant", "reqps", [("{{tenant}} {{verdict}}", r("goad_tenant_decisions_total", "tenant, verdict"))]),
+        ("Refused to tenants, by their limit", "reqps", [("{{tenant}} {{limit}}", f"{r('goad_tenant_refused_total', 'tenant, limit')} or vector(0)")]),
         ("Mean uncertainty a tenant reports", "short", [("{{tenant}}", f"{r('goad_tenant_uncertainty_total', 'tenant')} / {r('goad_tenant_decisions_total', 'tenant')}")]),
     ]),
     ("Sites and backends", [
-        ("Backends up", "short", [("{{site}} {{backend}}", g("goad_backend_up", "site, backend"))]),
+        ("Backends up", "short", [("{{instance}} {{site}} {{backend}}", each("goad_backend_up"))]),
         ("Backends by state", "short", [("{{state}}", g("goad_backend_state", "state"))]),
         ("Slots in force, and queries", "short", [("slots of {{site}}", g("goad_site_slots", "site")),
                                                   ("queries at {{site}}", g("goad_running_queries", "site"))]),
@@ -50,15 +62,16 @@ ROWS = [
         ("Failovers", "reqps", [("failovers", r("goad_backend_failovers_total"))]),
         ("Output tokens", "short", [("{{site}}", r("goad_tokens_total", "site"))]),
         ("Time to the first token", "s", [("{{site}} p50", p(0.5, "goad_request_ttft_seconds", "site")), ("{{site}} p99", p(0.99, "goad_request_ttft_seconds", "site"))]),
-        ("Time per further token", "s", [("p50", p(0.5, "goad_request_tpot_seconds")), ("p99", p(0.99, "goad_request_tpot_seconds"))]),
+        ("Time per further token", "s", [("{{site}} p50", p(0.5, "goad_request_tpot_seconds", "site")), ("{{site}} p99", p(0.99, "goad_request_tpot_seconds", "site"))]),
     ]),
     ("Devices and links", [
         ("Open connections", "short", [("{{listener}}", g("goad_connections", "listener"))]),
         ("Connections refused or cut off", "reqps", [("{{reason}}", r("goad_connections_refused_total", "reason", 'listener="devices"'))]),
-        ("Ports that answer a look from outside", "short", [("{{listener}}", g("goad_listener_up", "listener"))]),
-        ("Upload of a prompt", "s", [("p50", p(0.5, "goad_upload_seconds")), ("p99", p(0.99, "goad_upload_seconds"))]),
-        ("Uplinks as goad sees them, median", "Bps", [("rate", g("goad_uplink_bytes_per_second"))]),
-        ("Round trips as goad sees them, median; devices", "short", [("seconds", g("goad_uplink_round_trip_seconds")), ("devices", g("goad_uplink_devices"))]),
+        ("Ports that answer a look from outside", "short", [("{{instance}} {{listener}}", each("goad_listener_up"))]),
+        ("Upload of a prompt", "s", [("{{site}} p50", p(0.5, "goad_upload_seconds", "site")), ("{{site}} p99", p(0.99, "goad_upload_seconds", "site"))]),
+        ("Uplinks as goad sees them, median", "Bps", [("{{instance}}", each("goad_uplink_bytes_per_second"))]),
+        ("Round trips as goad sees them, median", "s", [("{{instance}}", each("goad_uplink_round_trip_seconds"))]),
+        ("Devices whose uplinks are measured", "short", [("devices", g("goad_uplink_devices"))]),
         ("Age of link reports", "s", [("p50", p(0.5, "goad_link_report_age_seconds")), ("p99", p(0.99, "goad_link_report_age_seconds"))]),
         ("Left local for a stale link", "reqps", [("queries", r("goad_stale_links_total"))]),
         ("Local answers, as devices report them", "s", [("p50", p(0.5, "goad_local_delay_seconds"))]),
@@ -66,15 +79,16 @@ ROWS = [
         ("Refused at the door", "reqps", [("{{reason}}", r("goad_refused_total", "reason"))]),
     ]),
     ("Service levels", [
-        ("Edge answers that failed", "percentunit", [
-            ("share", r("goad_request_duration_seconds_count", where='outcome="failed"') + " / "
-             + r("goad_request_duration_seconds_count", where='outcome=~"completed|failed"'))]),
+        ("Edge answers that goad or its LLM servers lost (0.5 % allowed)", "percentunit", burns("answers_lost", 0.005)),
+        ("First tokens after 2.5 s (5 % allowed)", "percentunit", burns("first_token_late", 0.05)),
+        ("Decisions after 250 ms (1 % allowed)", "percentunit", burns("decisions_late", 0.01)),
+        ("Failed of the device's or the prompt's own", "reqps", [("answers", r("goad_request_duration_seconds_count", where='outcome="device_failed"'))]),
         ("Past their deadline", "reqps", [("queries", r("goad_deadline_missed_total"))]),
         ("Measured minus predicted delay (error)", "s", [("{{part}} p50", p(0.5, "goad_prediction_error_seconds", "part")),
                                                          ("{{part}} p90", p(0.9, "goad_prediction_error_seconds", "part"))]),
         ("Not foreseen of what was measured, median", "percentunit", [("{{site}} {{part}}", p(0.5, "goad_prediction_relative_error", "site, part"))]),
-        ("Answers that a site's compute is learned from", "short", [("{{site}}", g("goad_service_samples", "site"))]),
-        ("Compute of a site, as predicted", "s", [("{{site}} {{part}}", g("goad_service_seconds", "site, part"))]),
+        ("Answers that a site's compute is learned from", "short", [("{{instance}} {{site}}", each("goad_service_samples"))]),
+        ("Compute of a site, as predicted", "s", [("{{instance}} {{site}} {{part}}", each("goad_service_seconds"))]),
     ]),
     ("Internals", [
         ("Epochs", "reqps", [("epochs", r("goad_epochs_total"))]),
@@ -84,14 +98,17 @@ ROWS = [
         ("Slow consumers, late events", "reqps", [("slow consumers", r("goad_slow_consumers_total")), ("late", r("goad_late_terminals_total"))]),
         ("Left out of snapshots, lost of the decision log", "reqps", [("{{part}}", r("goad_snapshot_faults_total", "part")),
                                                                       ("log lines", r("goad_decision_log_lost_total"))]),
-        ("Memory", "bytes", [("resident", 'sum (process_resident_memory_bytes{job="goad", instance=~"$instance"})')]),
-        ("Descriptors", "short", [("open", 'sum (process_open_fds{job="goad", instance=~"$instance"})'),
-                                  ("most", 'sum (process_max_fds{job="goad", instance=~"$instance"})')]),
+        ("Memory, and the limit of its control group", "bytes", [
+            ("{{instance}}", each("process_resident_memory_bytes", 'job="goad"')),
+            ("{{instance}} limit (0: none)", each("goad_memory_limit_bytes") + " or vector(0)")]),
+        ("Descriptors", "short", [("{{instance}} open", each("process_open_fds", 'job="goad"')),
+                                  ("{{instance}} most", each("process_max_fds", 'job="goad"'))]),
         ("Versions", "short", [("{{version}}", g("goad_build_info", "version"))]),
-        ("Configuration", "short", [("version", g("goad_config_version")), ("reloads {{result}}", g("goad_config_reloads_total", "result"))]),
-        ("Last reload good; age of the configuration in force", "s", [
-            ("{{instance}} good", 'goad_config_last_reload_successful{instance=~"$instance"}'),
-            ("{{instance}} age", 'time() - goad_config_last_reload_success_timestamp_seconds{instance=~"$instance"}')]),
+        ("Configuration", "short", [("{{instance}} version", each("goad_config_version")), ("{{instance}} reloads {{result}}", each("goad_config_reloads_total"))]),
+        ("Last reload was good", "short", [("{{instance}}", each("goad_config_last_reload_successful"))]),
+        ("Age of the configuration in force", "s", [("{{instance}}", "time() - " + each("goad_config_last_reload_success_timestamp_seconds"))]),
+        ("Certificate expires in (0 and below: it has, or there is none)", "s", [
+            ("{{instance}}", "clamp_min(" + each("goad_certificate_expiry_timestamp_seconds") + " - time(), 0)")]),
     ]),
 ]
 

@@ -149,7 +149,7 @@ absl::Status Rooms::ListenToDevices(std::function<void()> on_deaf) {
   options.field = "listen.address";
   options.address = config->listen.address;
   options.limits = DeviceLimits(*config);
-  const ListenerMetrics device_metrics = metrics.Listener("devices", ConnectionRefusals());
+  const ListenerMetrics device_metrics = metrics.Listener("devices", ConnectionRefusals(), true);
   options.metrics = device_metrics;
   options.credentials = tls_files != nullptr ? tls_files->Credentials() : grpc::InsecureServerCredentials();
   options.services = {offload_service.get()};
@@ -195,7 +195,7 @@ absl::Status Rooms::ListenToOperators(AdminPorts orders) {
   options.address = config->admin_address;
   options.limits = {
       .connections = 64, .connections_per_address = 64, .hello = absl::InfiniteDuration(), .count_bytes = false};
-  options.metrics = metrics.Listener("admin", ConnectionRefusals());
+  options.metrics = metrics.Listener("admin", ConnectionRefusals(true), false);
   options.credentials = grpc::InsecureServerCredentials();
   options.services = {admin_service.get(), planner_service.get()};
   options.introspection = true;

@@ -95,10 +95,14 @@ const char* ToString(ConnectionRefusal refusal) {
   return "?";
 }
 
-std::vector<std::string> ConnectionRefusals() {
+std::vector<std::string> ConnectionRefusals(bool strangers_stay) {
   std::vector<std::string> words;
   words.reserve(kConnectionRefusals);
-  for (int k = 0; k < kConnectionRefusals; ++k) words.push_back(ToString(static_cast<ConnectionRefusal>(k)));
+  for (int k = 0; k < kConnectionRefusals; ++k) {
+    const auto why = static_cast<ConnectionRefusal>(k);
+    const bool of_strangers = why == ConnectionRefusal::kStrangers || why == ConnectionRefusal::kNoHello;
+    words.push_back(strangers_stay && of_strangers ? "" : ToString(why));
+  }
   return words;
 }
 

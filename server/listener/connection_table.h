@@ -44,7 +44,8 @@ enum class ConnectionRefusal {
 };
 inline constexpr int kConnectionRefusals = static_cast<int>(ConnectionRefusal::kMemory) + 1;
 const char* ToString(ConnectionRefusal refusal);
-std::vector<std::string> ConnectionRefusals();  // the words of all of them, in order
+// The words of all of them, in order; empty: cannot be, where limits.hello is infinite (`strangers_stay`).
+std::vector<std::string> ConnectionRefusals(bool strangers_stay = false);
 
 // What the kernel counts of a TCP connection (tcp(7), TCP_INFO), since it was accepted.
 struct TcpCounters {

@@ -11,13 +11,30 @@ QueryId IdOf(const SessionEvent& event) {
   return std::visit([](const auto& e) { return e.id; }, event);
 }
 
+// Whose fault it is: the service level is about goad and its LLM servers.
+Terminal FailureOf(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kFailedPrecondition:
+    case ErrorCode::kNotFound:
+    case ErrorCode::kResourceExhausted:
+    case ErrorCode::kGrantExpired:
+    case ErrorCode::kSlowConsumer:
+    case ErrorCode::kUnauthenticated: return Terminal::kDeviceFailed;
+    case ErrorCode::kUnavailable:
+    case ErrorCode::kDeadlineExceeded:
+    case ErrorCode::kInternal: return Terminal::kFailed;
+  }
+  return Terminal::kFailed;
+}
+
 std::optional<Terminal> TerminalOf(const SessionEvent& event) {
   if (const auto* decision = std::get_if<DecisionEvent>(&event)) {
     if (decision->verdict == sched::Verdict::kLocal) return Terminal::kLocal;
     return std::nullopt;
   }
   if (std::holds_alternative<CompletedEvent>(event)) return Terminal::kCompleted;
-  if (std::holds_alternative<FailedEvent>(event)) return Terminal::kFailed;
+  if (const auto* failed = std::get_if<FailedEvent>(&event)) return FailureOf(failed->error.code);
   if (std::holds_alternative<CancelledEvent>(event)) return Terminal::kCancelled;
   return std::nullopt;
 }

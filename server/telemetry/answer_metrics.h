@@ -11,7 +11,14 @@
 
 namespace goad::server {
 
-enum class Terminal { kLocal, kCompleted, kFailed, kCancelled, kLost };  // kLost: the stream ended first
+enum class Terminal {
+  kLocal,
+  kCompleted,
+  kFailed,        // of goad or of its LLM servers
+  kDeviceFailed,  // of the device or its prompt: refused, not uploaded, not read
+  kCancelled,
+  kLost,  // the stream ended first
+};
 inline constexpr size_t kTerminals = static_cast<size_t>(Terminal::kLost) + 1;
 
 // Thread-safe, but for AddSite.

@@ -46,6 +46,14 @@ Histogram& OneHistogram(Registry& r, const char* name, const char* help, const B
   return BuildHistogram().Name(name).Help(help).Register(r).Add({}, buckets);
 }
 
+// Which reasons a verdict can have: what cannot be is not exported.
+bool Offloads(sched::Reason reason) {
+  return reason == sched::Reason::kUncertain || reason == sched::Reason::kDelayGain || reason == sched::Reason::kPolicy;
+}
+bool IsLocal(sched::Reason reason) {
+  return reason != sched::Reason::kUncertain && reason != sched::Reason::kDelayGain;
+}
+
 struct BackendSeries {
   std::string url;
   Gauge *up = nullptr, *slots = nullptr, *running = nullptr;
@@ -72,6 +80,9 @@ struct Metrics::Families {
   std::deque<SiteSeries> all_sites;
   const SiteSeries& At(sched::SiteIndex site) const {
     return *sites[sched::ToIndex(site)].load(std::memory_order_acquire);
+  }
+  Counter& Decisions(sched::Verdict verdict, sched::Reason reason, const std::string& site) {
+    return decisions.Add({{"verdict", sched::ToString(verdict)}, {"reason", sched::ToString(reason)}, {"site", site}});
   }
   void Add(size_t place, const std::string& name, const std::vector<std::string>& urls);
 
@@ -198,9 +209,9 @@ struct Metrics::Families {
 void Metrics::Families::Add(size_t place, const std::string& name, const std::vector<std::string>& urls) {
   SiteSeries& series = all_sites.emplace_back();
   series.name = name;
-  for (int reason = 0; reason < sched::kReasonCount; ++reason) {
-    series.offloaded[static_cast<size_t>(reason)] = &decisions.Add(
-        {{"verdict", "OFFLOAD"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", name}});
+  for (int k = 0; k < sched::kReasonCount; ++k) {
+    const auto reason = static_cast<sched::Reason>(k);
+    if (Offloads(reason)) series.offloaded[static_cast<size_t>(k)] = &Decisions(sched::Verdict::kOffload, reason, name);
   }
   series.running = &running_family.Add({{"site", name}});
   series.slots = &site_slots.Add({{"site", name}});
@@ -264,9 +275,9 @@ void Metrics::SetLabels(const MetricsLabels& labels) {
 
 Metrics::Metrics(const MetricsLabels& labels) : f_(std::make_unique<Families>()) {
   SetLabels(labels);
-  for (int reason = 0; reason < sched::kReasonCount; ++reason) {
-    f_->local[static_cast<size_t>(reason)] = &f_->decisions.Add(
-        {{"verdict", "LOCAL"}, {"reason", sched::ToString(static_cast<sched::Reason>(reason))}, {"site", ""}});
+  for (int k = 0; k < sched::kReasonCount; ++k) {
+    const auto reason = static_cast<sched::Reason>(k);
+    if (IsLocal(reason)) f_->local[static_cast<size_t>(k)] = &f_->Decisions(sched::Verdict::kLocal, reason, "");
   }
   for (size_t k = 0; k < f_->uncertainty.size(); ++k) {
     const char* const metric = ToString(static_cast<UncertaintyMetric>(k + 1));
@@ -291,8 +302,11 @@ Metrics::~Metrics() = default;
 std::shared_ptr<prometheus::Collectable> Metrics::page() const { return f_->page; }
 
 void Metrics::Decision(sched::Verdict verdict, sched::Reason reason, sched::SiteIndex site) {
-  const auto at = static_cast<size_t>(reason);
-  (verdict == sched::Verdict::kLocal ? f_->local[at] : f_->At(site).offloaded[at])->Increment();
+  const bool local = verdict == sched::Verdict::kLocal;
+  Counter* counter = (local ? f_->local : f_->At(site).offloaded)[static_cast<size_t>(reason)];
+  if (counter == nullptr)
+    counter = &f_->Decisions(verdict, reason, local ? "" : f_->At(site).name);  // it can, after all
+  counter->Increment();
 }
 void Metrics::TerminalEvent(Terminal terminal, sched::SiteIndex site, double duration_s) {
   const bool none = site == sched::SiteIndex::kNone || terminal == Terminal::kLocal;
@@ -364,18 +378,24 @@ void Metrics::BackendFailure(sched::SiteIndex site, size_t backend, size_t fault
   f_->At(site).backends[backend].failures[fault]->Increment();
 }
 void Metrics::BackendFailover() { f_->failovers.Increment(); }
-ListenerMetrics Metrics::Listener(const std::string& listener, const std::vector<std::string>& reasons) {
+ListenerMetrics Metrics::Listener(const std::string& listener, const std::vector<std::string>& reasons, bool watched) {
   ListenerMetrics metrics;
   metrics.connections_ = &f_->connections.Add({{"listener", listener}});
-  metrics.heard_ = &f_->heard.Add({{"listener", listener}});
+  if (watched) metrics.heard_ = &f_->heard.Add({{"listener", listener}});
   for (const std::string& reason : reasons) {
-    metrics.refused_.push_back(&f_->connections_refused.Add({{"listener", listener}, {"reason", reason}}));
+    Counter* refused = nullptr;
+    if (!reason.empty()) refused = &f_->connections_refused.Add({{"listener", listener}, {"reason", reason}});
+    metrics.refused_.push_back(refused);
   }
   return metrics;
 }
 void ListenerMetrics::Connections(size_t open) const { connections_->Set(static_cast<double>(open)); }
-void ListenerMetrics::Refused(size_t reason) const { refused_[reason]->Increment(); }
-void ListenerMetrics::Heard(bool heard) const { heard_->Set(heard ? 1 : 0); }
+void ListenerMetrics::Refused(size_t reason) const {
+  if (refused_[reason] != nullptr) refused_[reason]->Increment();
+}
+void ListenerMetrics::Heard(bool heard) const {
+  if (heard_ != nullptr) heard_->Set(heard ? 1 : 0);
+}
 void Metrics::Sessions(size_t open) { f_->sessions.Set(static_cast<double>(open)); }
 void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cast<double>(delta)); }
 void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }

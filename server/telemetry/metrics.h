@@ -98,8 +98,8 @@ class Metrics {
   void BackendFailure(sched::SiteIndex site, size_t backend, size_t fault);  // a Blame, in its order
   void BackendFailover();
 
-  // `listener` and `reasons`: closed sets.
-  ListenerMetrics Listener(const std::string& listener, const std::vector<std::string>& reasons);
+  // `listener` and `reasons`: closed sets; an empty reason cannot be. `watched`: somebody says whether it is Heard.
+  ListenerMetrics Listener(const std::string& listener, const std::vector<std::string>& reasons, bool watched);
 
   // Sessions.
   void Sessions(size_t open);

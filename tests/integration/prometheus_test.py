@@ -5,7 +5,6 @@ page and fail every question, must fire the alerts that are for it.
 
   prometheus_test.py BUILD_DIR [--keep]     --keep: go on until interrupted, and say where the console is
 """
-import http.server
 import json
 import os
 import re
@@ -15,13 +14,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.parse
 import urllib.request
 
 BUILD = os.path.abspath(sys.argv[1])
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, f"{SOURCE}/tests/fakes")
+sys.dont_write_bytecode = True  # the source tree stays as it is
+from moody_llm import Llm  # noqa: E402
+
 SHIPPED = f"{SOURCE}/deploy/prometheus"
 
 
@@ -59,41 +61,30 @@ def until(what, condition, seconds=60):
     fail(f"not within {seconds} s: {what}")
 
 
-class GoodHealthOnly:
-    """An LLM server whose health page is good and whose every answer is `status` and `message`."""
-
-    def __init__(self, status, message):
-        server = self
-        self.healthy = self.asked = 0
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def reply(self, code, body):
-                self.send_response(code)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self):
-                server.healthy += self.path == "/health"
-                self.reply(200, b"{}")
-
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                server.asked += 1
-                self.reply(status, json.dumps({"error": {"message": message}}).encode())
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
 run("promtool", "check", "config", f"{SHIPPED}/prometheus.yml")
 run("promtool", "check", "rules", f"{SHIPPED}/rules.yml", f"{SHIPPED}/alerts.yml")
 run("promtool", "test", "rules", f"{SHIPPED}/alerts-test.yml")
 print("ok: promtool check config, check rules, test rules")
+
+# Each alert names its page, which is there; promtool tries each both ways, the calm one with every metric that an alert asks for.
+alerts_text = open(f"{SHIPPED}/alerts.yml").read()
+runbook = open(f"{SOURCE}/deploy/README.md").read()
+anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", runbook, re.M)}
+calm, wrong = open(f"{SHIPPED}/alerts-test.yml").read().split("  - name: ")[1:3]
+for text in re.split(r"\n +- alert: ", alerts_text)[1:]:
+    alert = re.match(r"\w+", text).group()
+    page = re.search(r'runbook_url: "file:///usr/share/doc/goad/runbook.md#(\S+)"', text)
+    if not page or page.group(1) not in anchors or page.group(1) != re.sub("Slowly$", "", alert).lower():
+        fail(f"{alert}: runbook_url names {page and page.group(1)}, no heading of its own in deploy/README.md")
+    if f'alertname="{alert}"' not in wrong:
+        fail(f"alerts-test.yml: {alert} is not among what fires when everything is wrong")
+    silent_in = [metric for metric in re.findall(r"\b(?:goad|process)_\w+", text.split("labels:")[0]) if metric not in calm]
+    if silent_in:
+        fail(f"alerts-test.yml: {alert} cannot fire in the calm test for want of {silent_in}")
+pages = re.findall(r"^### (Goad\w+)$", runbook, re.M)
+if sorted(pages) != sorted(alert for alert in re.findall(r"alert: (\w+)", alerts_text) if not alert.endswith("Slowly")):
+    fail(f"pages without an alert, or twice: {pages}")
+print(f"ok: {len(pages)} pages of the runbook, each named by its alerts, which promtool tries both ways")
 
 made = run("/usr/bin/python3", f"{SOURCE}/deploy/grafana/make_dashboard.py")
 if made != open(f"{SOURCE}/deploy/grafana/goad-dashboard.json").read():
@@ -103,6 +94,17 @@ page = open(f"{SHIPPED}/consoles/goad.html").read()
 panels = json.loads(re.search(r"const PANELS = (\[.*?\n\]);", page, re.S).group(1))
 queries += [(f"console: {title}", query) for title, _, rows in panels for _, query in rows]
 queries += [(f"recorded: {name}", name) for name in re.findall(r"record: (\S+)", open(f"{SHIPPED}/rules.yml").read())]
+
+# Of several goads the sum of these means nothing.
+ONE_EACH = ("goad_tau", "goad_uplink_round_trip_seconds", "goad_uplink_bytes_per_second", "goad_service_seconds", "goad_service_samples",
+            "goad_config_version", "goad_config_last_reload_successful", "goad_config_last_reload_success_timestamp_seconds",
+            "goad_certificate_expiry_timestamp_seconds", "goad_listener_up", "goad_backend_up", "goad_memory_limit_bytes",
+            "process_resident_memory_bytes", "process_open_fds", "process_max_fds")
+added = [f"{title}: {query}" for title, query in queries
+         if re.search(rf"\b(sum|max|avg) *(by \((?![^)]*instance)[^)]*\) *)?\((rate\()?({'|'.join(ONE_EACH)})\b", query)]
+if added:
+    fail("over several goads this means nothing:\n  " + "\n  ".join(added))
+print("ok: what does not add up is shown by instance")
 
 processes = []
 directory = tempfile.mkdtemp()
@@ -185,7 +187,8 @@ sites:
         processes[-1].wait()
 
     # A second goad beside the first. The alert of the failing server waits 30 s as it is shipped; 3 s here (promtool, above, knows the 30).
-    failing, refusing = GoodHealthOnly(500, "CUDA error"), GoodHealthOnly(400, "the request exceeds the available context size, try increasing it")
+    failing, refusing = Llm(), Llm()
+    failing.mode, refusing.mode = "fails", "refuses"
     listen, second = free_port(), free_port()
     with open(f"{directory}/second.yaml", "w") as out:
         out.write(f"""listen: {{address: "127.0.0.1:{listen}"}}

@@ -28,7 +28,7 @@ class AcceptorTest : public testing::Test {
   }
   void Bind(const std::string& address, const ListenerLimits& limits = {}) {
     auto acceptor =
-        Acceptor::Bind("listen.address", address, limits, metrics_.Listener("devices", ConnectionRefusals()));
+        Acceptor::Bind("listen.address", address, limits, metrics_.Listener("devices", ConnectionRefusals(), true));
     ASSERT_TRUE(acceptor.ok()) << acceptor.status();
     acceptor_ = std::move(*acceptor);
   }
@@ -125,13 +125,15 @@ TEST_F(AcceptorTest, MoreThanAnAddressMayHaveAreClosedAtOnce) {
 TEST_F(AcceptorTest, APortInUseIsAnErrorThatNamesIt) {
   Bind("127.0.0.1:0");
   const std::string address = "127.0.0.1:" + std::to_string(acceptor_->port());
-  const auto second = Acceptor::Bind("listen.address", address, {}, metrics_.Listener("devices", ConnectionRefusals()));
+  const auto second =
+      Acceptor::Bind("listen.address", address, {}, metrics_.Listener("devices", ConnectionRefusals(), true));
   ASSERT_FALSE(second.ok());
   EXPECT_NE(second.status().message().find("listen.address: " + address + ": cannot be bound (in use"),
             std::string::npos)
       << second.status();
   for (const char* bad : {"", "127.0.0.1", "127.0.0.1:x", "no.such.host.invalid:1", "unix:", "[::1:7"}) {
-    EXPECT_FALSE(Acceptor::Bind("listen.address", bad, {}, metrics_.Listener("devices", ConnectionRefusals())).ok())
+    EXPECT_FALSE(
+        Acceptor::Bind("listen.address", bad, {}, metrics_.Listener("devices", ConnectionRefusals(), true)).ok())
         << bad;
   }
 }
@@ -149,8 +151,9 @@ TEST_F(AcceptorTest, AUnixSocketIsForItsGroupAndALeftoverIsReplaced) {
   struct stat there {};
   ASSERT_EQ(stat(path.c_str(), &there), 0);
   EXPECT_EQ(there.st_mode & 0777, 0660u);
-  EXPECT_FALSE(Acceptor::Bind("admin.address", "unix:" + path, {}, metrics_.Listener("admin", ConnectionRefusals()))
-                   .ok());  // it answers
+  EXPECT_FALSE(
+      Acceptor::Bind("admin.address", "unix:" + path, {}, metrics_.Listener("admin", ConnectionRefusals(), true))
+          .ok());  // it answers
   clients_.push_back(socket(AF_UNIX, SOCK_STREAM, 0));
   ASSERT_EQ(connect(clients_.back(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
   WaitUntil([&] { return taken() >= 1; });
@@ -161,7 +164,7 @@ TEST_F(AcceptorTest, AUnixSocketIsForItsGroupAndALeftoverIsReplaced) {
 TEST_F(AcceptorTest, APortThatAcceptsNobodyIsDeafAndOneThatSpeaksIsNot) {
   Bind("127.0.0.1:0");
   std::atomic<int> deaf{0};
-  const ListenerMetrics metrics = metrics_.Listener("devices", ConnectionRefusals());
+  const ListenerMetrics metrics = metrics_.Listener("devices", ConnectionRefusals(), true);
   {
     PortWatch watch(
         acceptor_.get(), /*tls=*/false, metrics, [&] { ++deaf; }, absl::Milliseconds(1), absl::Milliseconds(20));

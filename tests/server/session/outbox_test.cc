@@ -191,10 +191,26 @@ TEST_F(OutboxTest, WhileTheBudgetOfAllIsUsedUpAnswersThatAreNotReadAreGivenUp) {
   TokensEvent event;
   event.id = QueryId{1};
   event.text = std::string(Outbox::kFairBytes, 'x');
-  EXPECT_EQ(large.Put(event, {}).terminal, Terminal::kFailed);
+  EXPECT_EQ(large.Put(event, {}).terminal, Terminal::kDeviceFailed);
   EXPECT_TRUE(outbox_.PutIfRoom(std::make_shared<const v1::ServerFrame>()));  // and so is what it asks again
   budget_.bytes -= budget_.most + 1;
   EXPECT_TRUE(outbox_.PutIfRoom(std::make_shared<const v1::ServerFrame>()));
+}
+
+TEST_F(OutboxTest, AFailureIsOfTheEdgeOrOfTheDevice) {
+  const std::pair<ErrorCode, Terminal> cases[] = {{ErrorCode::kUnavailable, Terminal::kFailed},
+                                                  {ErrorCode::kInternal, Terminal::kFailed},
+                                                  {ErrorCode::kDeadlineExceeded, Terminal::kFailed},
+                                                  {ErrorCode::kInvalidArgument, Terminal::kDeviceFailed},
+                                                  {ErrorCode::kFailedPrecondition, Terminal::kDeviceFailed},
+                                                  {ErrorCode::kGrantExpired, Terminal::kDeviceFailed}};
+  uint64_t id = 1;
+  for (const auto& [code, terminal] : cases) {
+    Open(id, "q" + std::to_string(id));
+    FailedEvent failed{QueryId{id++}};
+    failed.error = MakeError(code, "ANY", "", "");
+    EXPECT_EQ(outbox_.Put(failed, {}).terminal, terminal) << static_cast<int>(code);
+  }
 }
 
 TEST_F(OutboxTest, GoodbyeAnswersWhatCrossesItAndEndsWithAStatusUnlessTheDeviceHalfCloses) {

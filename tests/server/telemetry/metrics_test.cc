@@ -111,5 +111,39 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
   EXPECT_NE(text.find("goad_solver_duration_seconds_count{policy=\"goa\"} 1\n"), std::string::npos);
 }
 
+TEST(Metrics, WhatCannotBeIsNotExported) {
+  Metrics metrics({{"cell-a"}, {{"http://x"}}});
+  metrics.Listener("devices", {"NO_HELLO", "MEMORY"}, true);
+  metrics.Listener("admin", {"", "MEMORY"}, false);
+  std::set<std::string> offloads, local, listeners, refusals;
+  for (const auto& family : metrics.page()->Collect()) {
+    for (const auto& metric : family.metric) {
+      const auto label = [&](const std::string& name) {
+        for (const auto& one : metric.label) {
+          if (one.name == name) return one.value;
+        }
+        return std::string();
+      };
+      if (family.name == "goad_decisions_total") {
+        (label("verdict") == "LOCAL" ? local : offloads).insert(label("reason"));
+        EXPECT_EQ(label("site"), label("verdict") == "LOCAL" ? "" : "cell-a");
+      }
+      if (family.name == "goad_listener_up") listeners.insert(label("listener"));
+      if (family.name == "goad_connections_refused_total") refusals.insert(label("listener") + " " + label("reason"));
+    }
+  }
+  EXPECT_EQ(offloads, (std::set<std::string>{"UNCERTAIN", "DELAY_GAIN", "POLICY"}));
+  EXPECT_EQ(local.size(), static_cast<size_t>(sched::kReasonCount) - 2);
+  EXPECT_EQ(local.count("UNCERTAIN") + local.count("DELAY_GAIN"), 0u);
+  EXPECT_EQ(listeners, (std::set<std::string>{"devices"}));
+  EXPECT_EQ(refusals, (std::set<std::string>{"devices NO_HELLO", "devices MEMORY", "admin MEMORY"}));
+  // One that was thought impossible is counted all the same.
+  metrics.Decision(sched::Verdict::kOffload, sched::Reason::kNoGain, sched::SiteIndex{0});
+  EXPECT_NE(prometheus::TextSerializer()
+                .Serialize(metrics.page()->Collect())
+                .find("goad_decisions_total{reason=\"NO_GAIN\",site=\"cell-a\",verdict=\"OFFLOAD\"} 1\n"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace goad::server
