@@ -3,32 +3,39 @@
 # llama-server with a small model, and goad-device before it. Asks it two questions as any OpenAI app does, plays 50
 # devices for about a minute, prints what came of it, and stops what it started.
 #
-#   deploy/quickstart.sh [--serve] [--backend URL [--model NAME] [--api completions|chat]] [--questions N]
+#   deploy/quickstart.sh [--serve] [--accuracy A | --backend URL [--model NAME] [--api completions|chat]] [--questions N]
 #
 #   --serve          leave it all running until Ctrl-C, after the table, and say what to paste into an app
+#   --accuracy A     promise this accuracy (0.75) with 90 % confidence instead of a tau: calibrated on the first half of the
+#                    recorded questions, played with the second half (asked once each), and then what was reached
 #   --backend URL    use your own OpenAI-compatible server (one site) instead of the two llama-servers
 #   --model NAME     the model name it wants in requests (default: llm)
 #   --api API        completions (default) or chat
-#   --questions N    how many questions to play (default: 1500)
+#   --questions N    how many questions to play (default: 1500; with --accuracy 1000)
 #
 # Everything it writes is under build/. A second run re-uses what is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-serve=0 backend='' model=llm api=completions questions=1500
+serve=0 backend='' model=llm api=completions questions='' accuracy=''
 while [ $# -gt 0 ]; do
   case $1 in
     --serve) serve=1 ;;
-    --backend | --model | --api | --questions)
+    --backend | --model | --api | --questions | --accuracy)
       [ $# -ge 2 ] || { echo "quickstart.sh: $1 needs a value" >&2; exit 2; }
       declare "${1#--}=$2"
       shift
       ;;
-    -h | --help) sed -n '2,14p' "$0" | sed 's/^# \?//'; exit 0 ;;
+    -h | --help) sed -n '2,16p' "$0" | sed 's/^# \?//'; exit 0 ;;
     *) echo "quickstart.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
   esac
   shift
 done
+
+if [ -n "$accuracy" ] && [ -n "$backend" ]; then
+  echo "quickstart.sh: --accuracy is of the recorded models; of your own: label answers of both, goad-sim calibrate (README)" >&2
+  exit 2
+fi
 
 run=$PWD/build/quickstart
 mkdir -p "$run"
@@ -65,10 +72,26 @@ deploy/install-packages.sh || fail "packages are missing; see above"
 
 step "build (the first time takes some minutes)"
 { [ -f build/build.ninja ] || cmake -S . -B build -G Ninja; } > "$run/build.log" 2>&1 &&
-  cmake --build build --target goad goad-device goad-loadgen goad-sim goad-quickstart >> "$run/build.log" 2>&1 || {
+  cmake --build build --target goad goadctl goad-device goad-loadgen goad-sim goad-quickstart >> "$run/build.log" 2>&1 || {
   tail -n 30 "$run/build.log" >&2
   fail "the build failed; the whole log is $run/build.log"
 }
+
+workload=deploy/llm/workload.jsonl tau='tau: 0.8' kinds='' say_kinds=()
+if [ -n "$accuracy" ]; then
+  step "calibration on the first half of the recorded questions"
+  half=$(($(wc -l < $workload) / 2))
+  head -n $half $workload > "$run/first.jsonl"
+  tail -n +$((half + 1)) $workload > "$run/second.jsonl"
+  build/goad-loadgen --workload "$run/first.jsonl" --labels "$run/labels.jsonl"
+  build/goad-sim calibrate "$run/labels.jsonl" --accuracy "$accuracy" --confidence 0.9 --out "$run/calibration.json" ||
+    fail "the labels do not bear out an accuracy of $accuracy (see above)"
+  tau="calibration: \"$run/calibration.json\", accuracy: $accuracy, confidence: 0.9"
+  kinds="kinds: [$(sed -n 's/.*"kind": *"\([^"]*\)".*/\1/p' "$run/labels.jsonl" | sort -u | paste -sd, -)]"
+  workload=$run/second.jsonl
+  say_kinds=(--kinds)
+fi
+questions=${questions:-$([ -z "$accuracy" ] && echo 1500 || wc -l < "$workload")}
 
 sites=''
 add_site() {  # NAME URL
@@ -104,7 +127,8 @@ listen: {address: "127.0.0.1:$listen"}
 admin: {address: "unix:$run/admin.sock"}
 metrics: {address: "127.0.0.1:$metrics"}
 lock_file: $run/goad.lock
-policy: {name: goa, tau: 0.8}
+policy: {name: goa, $tau}
+$kinds
 sites:
 ${sites}decision_log: {path: $run/decisions.jsonl, snapshots: 1/100}
 CONFIG
@@ -129,6 +153,8 @@ if [ -z "$backend" ]; then
   pids+=($!)
   wait_for "http://127.0.0.1:$model_port/health" $! "$run/device-model.log" "the device's llama-server"
   live=(--local "http://127.0.0.1:$model_port")
+fi
+if [ -z "$backend$accuracy" ]; then
   # Its radio is emulated: what reads the modem of a real device writes this file.
   echo '[{"site": "cell-a", "gain_db": -85}, {"site": "cell-b", "gain_db": -90}]' > "$run/links.json"
   while sleep 1; do touch "$run/links.json"; done &
@@ -160,8 +186,12 @@ fi
 
 step "50 devices, $questions questions, about $((questions / 25)) s"
 status=0
-build/goad-loadgen --address "127.0.0.1:$listen" --workload deploy/llm/workload.jsonl --devices 50 \
-  --questions "$questions" --rate 25 --device_factor 8 "${live[@]}" || status=$?
+build/goad-loadgen --address "127.0.0.1:$listen" --workload "$workload" --devices 50 \
+  --questions "$questions" --rate 25 --device_factor 8 "${live[@]}" "${say_kinds[@]}" || status=$?
+if [ -n "$accuracy" ]; then
+  echo
+  build/goadctl --address "unix:$run/admin.sock" promise | sed '/^$/q' || status=$?
+fi
 
 # How far off the predicted compute was: goad was told nothing of these servers.
 build/goad-sim fit --after 100 "$run/decisions.jsonl" | awk '

@@ -58,6 +58,7 @@ absl::Status CheckSite(const SiteState& site, size_t j) {
 
 Checker& CheckQuery(Checker& check, const Candidate& c) {
   return check.Want(c.uncertainty >= 0 && c.uncertainty <= 1, "uncertainty", c.uncertainty, "in 0..1")
+      .Want(std::isnan(c.tau) || (c.tau >= 0 && c.tau <= 1), "tau", c.tau, "in 0..1")
       .NonNegative("prompt_bits", c.prompt_bits)
       .NonNegative("round_trip_s", c.round_trip_s)
       .NonNegative("tx_power_w", c.tx_power_w)

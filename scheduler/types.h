@@ -7,6 +7,7 @@
 #define GOAD_SCHEDULER_TYPES_H_
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -115,7 +116,8 @@ struct SiteState {
   bool Can(const Needs& needs) const { return contexts[needs.Set()] >= needs.context_tokens; }
 };
 
-// One user with one query. uncertainty = 1 - (p1 - p2), the margin of the first answer token (paper, eq. for alpha).
+// One user with one query. uncertainty = 1 - (p1 - p2), the margin of the first answer token (paper, eq. for alpha);
+// with a calibration what offloading it is worth (calibration/README.md). Whoever decides does not ask which.
 struct Candidate {
   QueryId id{};
   double uncertainty = 0;             // alpha, 0..1
@@ -131,6 +133,7 @@ struct Candidate {
   bool must_offload = false;          // the device has no local model: forced whatever its uncertainty
   Needs needs;                        // all of it of one server of the site
   bool link_stale = false;            // some link is unknown only because its report is too old (names the reason)
+  double tau = kUnknown;              // of its own, 0..1; NaN = EpochSnapshot::tau
 };
 
 // A query carried over from earlier epochs, whose delay the new ones add to. Counted in its site's active_queries and
@@ -154,7 +157,8 @@ struct EpochSnapshot {
   uint64_t seed = 0;                // for `random`
   std::vector<uint32_t> sample;     // for `random`: the candidates to offload, in scan order; empty = draw from seed
 
-  bool Forced(size_t i) const { return candidates[i].must_offload || candidates[i].uncertainty > tau; }
+  double TauOf(size_t i) const { return std::isnan(candidates[i].tau) ? tau : candidates[i].tau; }
+  bool Forced(size_t i) const { return candidates[i].must_offload || candidates[i].uncertainty > TauOf(i); }
   double Gain(size_t i, size_t j) const { return gain[i * sites.size() + j]; }
   double UplinkBps(size_t i, size_t j) const {
     return uplink_bps.empty() ? kUnknown : uplink_bps[i * sites.size() + j];

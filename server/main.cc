@@ -112,7 +112,7 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
 
   const std::string listen = config->listen.address, policy = config->policy.name;
-  const double tau = config->policy.tau;
+  const double tau = config->policy.Tau();
   const auto stop = [] { kill(getpid(), SIGTERM); };
   auto daemon = goad::server::Daemon::Start(std::move(*config), {path, stop, stop});
   if (!daemon.ok()) {

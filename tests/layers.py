@@ -9,6 +9,7 @@ CORE = r"scheduler/[a-z0-9_]+\.h"
 ESTIMATE = r"scheduler/estimate/[a-z0-9_]+\.h"
 CALIBRATION = r"scheduler/calibration/[a-z0-9_]+\.h"
 EVENTS = r"server/engine/(error|events|inbox|ports|query|status)\.h"
+VALUE = r"server/calibration/value\.h"
 GRPC = r"grpcpp/.*|goad/v1/.*\.grpc\.pb\.h"
 WIRE = r"server/wire/(abilities|enums)\.h"
 PROTO = r"goad/v1/[a-z]+\.pb\.h"
@@ -27,11 +28,12 @@ RULES = [
     (r"server/base/.*", [r"server/base/.*"]),
     (r"server/calibration/.*", [r"server/(base|calibration)/.*", CALIBRATION, SOURCE, r"client_sdk/openai/json_text\.h", r"nlohmann/.*"]),
     (r"server/wire/.*", [r"server/wire/.*", r"server/base/abilities\.h", r"scheduler/types\.h", SOURCE, PROTO]),
+    (r"server/telemetry/promise_watch\.h", [r"server/(base|telemetry)/.*", r"server/config/config\.h", CALIBRATION, r"prometheus/.*"]),
     (r"server/telemetry/.*", [r"server/(base|telemetry)/.*", r"server/config/config\.h", r"scheduler/(types|snapshot_check)\.h",
                               r"prometheus/.*", r"nlohmann/.*", r"spdlog/.*"]),
     (r"server/config/(config_loader\.cc|yaml_section\..*)", [r"server/(base|config)/.*", r"yaml-cpp/.*"]),
-    (r"server/config/.*", [r"server/(base|config)/.*", r"scheduler/(types|policy)\.h"]),
-    (r"server/engine/.*", [MESSAGE, r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, ESTIMATE, r"spdlog/.*"]),
+    (r"server/config/.*", [r"server/(base|config|calibration)/.*", r"scheduler/(types|policy)\.h", CALIBRATION, SOURCE]),
+    (r"server/engine/.*", [MESSAGE, VALUE, r"server/(base|engine|telemetry)/.*", r"server/config/config\.h", CORE, ESTIMATE, r"spdlog/.*"]),
     (r"server/dispatch/.*\.h", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI]),
     (r"server/dispatch/.*", [r"server/(base|dispatch|telemetry)/.*", r"server/config/config\.h", EVENTS, OPENAI, r"curl/.*",
                              r"nlohmann/.*", r"spdlog/.*"]),
@@ -40,7 +42,7 @@ RULES = [
     (r"server/session/offload_service\.(h|cc)", [r"server/(base|session|telemetry)/.*", r"server/listener/connection_table\.h", r"server/config/(config|config_store|certificates)\.h",
                                              EVENTS, PROTO, GRPC, r"spdlog/.*"]),
     (r"server/session/prompt_codec\.cc", [r"client_sdk/openai/app_request\.h", r"server/(base|session)/.*", r"server/config/config\.h", EVENTS, PROTO]),
-    (r"server/session/.*", [r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO,
+    (r"server/session/.*", [VALUE, r"server/(base|session|telemetry)/.*", r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO,
                             r"goad/uncertainty\.h"]),
     (r"server/admin/.*", [r"server/(base|admin|telemetry)/.*", r"scheduler/explain\.h",
                           r"server/config/config(_store)?\.h", EVENTS, WIRE, PROTO, GRPC]),

@@ -163,6 +163,7 @@ class Fleet {
     query.prompt_tokens = question.prompt_tokens;
     query.max_output_tokens = options_.max_output_tokens;
     query.local_delay = local;
+    if (options_.kinds) query.kind = question.kind;
     AskCallbacks callbacks;
     callbacks.on_grant = [this](const Decision& decision, std::function<void()> send) {
       agenda_.After(decision.predicted_upload, std::move(send));  // the emulated radio
@@ -175,6 +176,7 @@ class Fleet {
                     [this, &device, &outcome, id, answer, edge, local, asked_at, local_answer] {
                       Finish(outcome, answer, edge, absl::FromChrono(Clock::now() - asked_at), local_answer);
                       if (!edge) device.client->ReportLocal(id, local);
+                      device.client->ReportQuality(id, outcome.correct ? 1 : 0);
                     });
     };
     device.client->AskAsync(std::move(query), std::move(callbacks));

@@ -23,6 +23,7 @@ struct FleetOptions {
   absl::Duration give_up = absl::Seconds(60);  // after the last question
   int max_output_tokens = 8;
   uint64_t seed = 1;
+  bool kinds = false;          // say the kind of each question; goad has to know them all
   LiveModel* local = nullptr;  // the device model for real, as long as it is free; null: all local answers are recorded
 };
 

@@ -35,6 +35,7 @@ ABSL_FLAG(int, questions, 1500, "questions to ask in all; 1..10000000");
 ABSL_FLAG(double, rate, 25, "questions a second over the whole fleet (Poisson); above 0");
 ABSL_FLAG(double, device_factor, 8, "devices take this many times the recorded local time; above 0");
 ABSL_FLAG(uint64_t, seed, 1, "of the questions' order, their arrival times and the radio");
+ABSL_FLAG(bool, kinds, false, "say the kind of each question; goad's `kinds` must have them all");
 ABSL_FLAG(std::string, local, "",
           "http://HOST:PORT of a server with the device model: local answers are live while it has a free core of this "
           "machine, else recorded; empty = all recorded");
@@ -84,6 +85,7 @@ absl::StatusOr<FleetOptions> OptionsFromFlags() {
   options.rate_per_s = absl::GetFlag(FLAGS_rate);
   options.device_factor = absl::GetFlag(FLAGS_device_factor);
   options.seed = absl::GetFlag(FLAGS_seed);
+  options.kinds = absl::GetFlag(FLAGS_kinds);
   if (options.devices < 1 || options.devices > 10000) {
     return bad(absl::StrFormat("--devices: %d is not in 1..10000", options.devices));
   }

@@ -240,4 +240,9 @@ absl::Status CheckLocalDelay(const std::string& query_id, absl::Duration delay) 
   return CheckDuration("delay", delay, absl::ZeroDuration(), absl::Hours(1));
 }
 
+absl::Status CheckQuality(const std::string& query_id, double quality) {
+  GOAD_RETURN_IF_BAD(CheckQueryId(query_id));
+  return CheckRange("quality", quality, 0, 1);
+}
+
 }  // namespace goad::internal

@@ -19,6 +19,7 @@ absl::Status CheckQuery(const Query& query, UncertaintyMetric metric, const std:
 absl::Status CheckQueryId(const std::string& id);
 absl::Status CheckLink(const Link& link);
 absl::Status CheckLocalDelay(const std::string& query_id, absl::Duration delay);
+absl::Status CheckQuality(const std::string& query_id, double quality);
 
 // At most that many bytes, cut between characters.
 std::string Clip(std::string text, size_t most);

@@ -279,6 +279,10 @@ void Client::ReportLocal(const std::string& query_id, absl::Duration delay) {
   impl_->Post([impl = impl_.get(), query_id, delay] { impl->core.ReportLocal(query_id, delay, Now()); });
 }
 
+void Client::ReportQuality(const std::string& query_id, double quality) {
+  impl_->Post([impl = impl_.get(), query_id, quality] { impl->core.ReportQuality(query_id, quality, Now()); });
+}
+
 bool Client::connected() const { return impl_->greeted; }
 
 std::vector<Site> Client::sites() const {

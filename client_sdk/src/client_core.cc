@@ -143,6 +143,12 @@ void ClientCore::ReportLocal(const std::string& query_id, absl::Duration delay, 
   if (state_ == StreamState::kReady) Send(OutcomeFrame(query_id, delay));
 }
 
+void ClientCore::ReportQuality(const std::string& query_id, double quality, Instant now) {
+  const absl::Status checked = CheckQuality(query_id, quality);
+  if (!checked.ok()) return Tell("REPORT_REFUSED", std::string(checked.message()), now);
+  if (state_ == StreamState::kReady) Send(QualityFrame(query_id, quality));
+}
+
 void ClientCore::Shutdown(Instant now) {
   while (!queries_.empty()) FinishLocally(queries_.begin()->second, "CANCELLED", "the client was closed", now);
   if (state_ != StreamState::kDown) actions_.push_back(CloseStream{});

@@ -49,6 +49,7 @@ class ClientCore {
   void Cancel(const std::string& query_id, Instant now);
   void ReportLinks(std::vector<Link> links, Instant now);
   void ReportLocal(const std::string& query_id, absl::Duration delay, Instant now);
+  void ReportQuality(const std::string& query_id, double quality, Instant now);
   void CallbackFailed(const std::string& query_id, const std::string& what, Instant now);
   void Shutdown(Instant now);
 

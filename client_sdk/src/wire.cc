@@ -121,6 +121,13 @@ v1::DeviceFrame OutcomeFrame(const std::string& query_id, absl::Duration local_d
   return frame;
 }
 
+v1::DeviceFrame QualityFrame(const std::string& query_id, double quality) {
+  v1::DeviceFrame frame;
+  frame.mutable_outcome()->set_query_id(query_id);
+  frame.mutable_outcome()->set_quality(quality);
+  return frame;
+}
+
 absl::Duration ReadSeconds(double s) { return s > 0 ? absl::Seconds(std::min(s, 3600.0)) : absl::ZeroDuration(); }
 
 std::string ReasonName(int reason) {

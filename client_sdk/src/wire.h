@@ -15,6 +15,7 @@ v1::DeviceFrame QueryFrame(const Query& query, UncertaintyMetric metric, absl::D
 v1::DeviceFrame PromptFrame(const Query& query);
 v1::DeviceFrame CancelFrame(const std::string& query_id);
 v1::DeviceFrame OutcomeFrame(const std::string& query_id, absl::Duration local_delay);
+v1::DeviceFrame QualityFrame(const std::string& query_id, double quality);
 
 Decision ReadDecision(const v1::Decision& wire);
 Limits ReadLimits(const v1::Limits& wire);

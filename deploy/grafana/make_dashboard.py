@@ -50,6 +50,13 @@ ROWS = [
         ("Refused to tenants, by their limit", "reqps", [("{{tenant}} {{limit}}", f"{r('goad_tenant_refused_total', 'tenant, limit')} or vector(0)")]),
         ("Mean uncertainty a tenant reports", "short", [("{{tenant}}", f"{r('goad_tenant_uncertainty_total', 'tenant')} / {r('goad_tenant_decisions_total', 'tenant')}")]),
     ]),
+    ("Accuracy as a promise", [
+        ("Right, as apps rate answers", "percentunit", [
+            ("{{by}}", "1 - " + r("goad_rated_error_total", "by") + " / " + r("goad_rated_answers_total", "by")),
+            ("promised", g("goad_promised_accuracy"))]),
+        ("Evidence that the promise is not kept", "short", [("evidence", g("goad_promise_evidence")), ("broken", g("goad_promise_broken"))]),
+        ("Queries that had to be offloaded", "reqps", [("{{result}}", r("goad_forced_queries_total", "result"))]),
+    ]),
     ("Sites and backends", [
         ("Backends up", "short", [("{{instance}} {{site}} {{backend}}", each("goad_backend_up"))]),
         ("Backends by state", "short", [("{{state}}", g("goad_backend_state", "state"))]),

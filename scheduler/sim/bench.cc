@@ -61,6 +61,9 @@ absl::StatusOr<std::vector<BenchRow>> RunBench(const BenchOptions& options) {
   if (options.sites < 1 || options.sites > 1000) {
     return absl::InvalidArgumentError(absl::StrCat("sites: ", options.sites, " is not in 1..1000"));
   }
+  if (!(options.zero_share >= 0 && options.zero_share <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("zeros: ", options.zero_share, " is not in 0..1"));
+  }
   for (const std::string& name : options.policies) {
     if (auto policy = MakePolicy(name, {.lambda_s = options.lambda_s}); !policy.ok()) return policy.status();
   }
@@ -70,6 +73,10 @@ absl::StatusOr<std::vector<BenchRow>> RunBench(const BenchOptions& options) {
     std::vector<EpochSnapshot> draws;
     for (size_t d = 0; d < DrawsFor(users); ++d) {
       draws.push_back(DrawEpoch(random, users, options.sites, options.tau, Scaling::kWithUsers));
+      if (options.zero_share == 0) continue;
+      for (Candidate& candidate : draws.back().candidates) {
+        if (std::bernoulli_distribution(options.zero_share)(random)) candidate.uncertainty = 0;
+      }
     }
     std::vector<std::string> names = options.policies;
     if (users <= kMaxReferenceUsers && std::count(names.begin(), names.end(), "reference") == 0) {

@@ -18,6 +18,7 @@ struct BenchOptions {
   double tau = 0.8;
   uint64_t seed = 1;
   double lambda_s = 0.05;
+  double zero_share = 0;  // of the users, whose uncertainty is 0: what a calibration makes of the sure ones; 0..1
   // Bytes allocated at most at once since the last call; empty = not measured.
   std::function<size_t()> peak_bytes;
   std::function<void(const std::string& what)> progress;  // may be empty

@@ -11,8 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "goad/v1/admin.grpc.pb.h"
-#include "scheduler/explain.h"
 #include "server/admin/epoch_watchers.h"
+#include "server/admin/explanation.h"
 #include "server/admin/rows.h"
 #include "server/base/clip.h"
 #include "server/base/reaction.h"
@@ -29,72 +29,6 @@ constexpr double kShortestTrial_s = 0.001, kLongestTrial_s = 86400;
 
 grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
-}
-
-const char* ToString(sched::Eligibility eligibility) {
-  switch (eligibility) {
-    case sched::Eligibility::kNoSite: return "NO_SITE";
-    case sched::Eligibility::kNotAble: return "NOT_ABLE";
-    case sched::Eligibility::kSiteDraining: return "SITE_DRAINING";
-    case sched::Eligibility::kNoLink: return "NO_LINK";
-    case sched::Eligibility::kSiteFull: return "SITE_FULL";
-    case sched::Eligibility::kQuota: return "QUOTA";
-    case sched::Eligibility::kDeadline: return "DEADLINE";
-    case sched::Eligibility::kEligible: return "ELIGIBLE";
-  }
-  return "";
-}
-
-template <typename Times>  // ServiceTimes, or the site of a snapshot, which has the same numbers
-void FillService(const Times& times, uint64_t samples, v1::ServiceTimes* service) {
-  service->set_from(samples > 0 ? "learned" : "configured");
-  service->set_samples(samples);
-  service->set_overhead_s(times.overhead_s);
-  service->set_prefill_tokens_per_s(times.prefill_tokens_per_s);
-  service->set_token_time_s(times.token_time_s);
-  service->set_token_time_per_query_s(times.token_time_per_query_s);
-}
-
-// What the policy saw and chose for candidate i.
-void FillExplanation(const EpochRecord& record, size_t i, v1::ExplainResponse* response) {
-  const sched::Candidate& candidate = record.snapshot.candidates[i];
-  const sched::Decision& decision = record.result.decisions[i];
-  if (!record.held[i]) {
-    response->set_verdict(ToWire(decision.verdict));
-  }
-  response->set_reason(ToWire(decision.reason));
-  response->set_site(record.SiteName(decision.site));
-  response->set_uncertainty(candidate.uncertainty);
-  response->set_forced(record.snapshot.Forced(i));
-  response->set_local_delay_s(candidate.local_delay_s);
-  response->set_prompt_bits(candidate.prompt_bits);
-  response->set_candidate(static_cast<uint32_t>(i));
-  response->set_candidates(static_cast<uint32_t>(record.snapshot.candidates.size()));
-  response->set_predicted_upload_s(decision.predicted_upload_s);
-  response->set_predicted_compute_s(decision.predicted_compute_s);
-  response->set_round_trip_s(candidate.round_trip_s);
-  response->set_needs(ToString(candidate.needs));
-  response->set_others_decided(!record.chosen_in_order);
-  const sched::Explanation explanation =
-      sched::Explain(record.snapshot, record.result.order, i, response->others_decided());
-  response->set_assigned_before(static_cast<uint32_t>(explanation.assigned_before));
-  for (size_t j = 0; j < explanation.sites.size(); ++j) {
-    const sched::SiteCost& cost = explanation.sites[j];
-    v1::SiteCost& row = *response->add_sites();
-    row.set_site(record.SiteName(sched::ToSite(j)));
-    row.set_eligibility(ToString(cost.cost.eligibility));
-    row.set_upload_s(cost.cost.upload_s);
-    row.set_compute_s(cost.cost.compute_s);
-    row.set_delta_s(cost.delta_s);
-    row.set_key_s(cost.key_s);
-    row.set_queries(static_cast<uint32_t>(cost.queries));
-    row.set_uplinks(static_cast<uint32_t>(cost.uplinks));
-    row.set_interference_w(cost.interference_w);
-    if (const double bps = record.snapshot.UplinkBps(i, j); !std::isnan(bps)) row.set_uplink_bps(bps);
-    if (record.snapshot.sites[j].compute == sched::ComputeModel::kBatching) {
-      FillService(record.snapshot.sites[j], record.service_samples[j], row.mutable_service());
-    }
-  }
 }
 
 // One WatchEpochs call. The watchers hold it until OnDone; Begin is called before gRPC has the reactor, so that nothing
@@ -154,7 +88,9 @@ class AdminService final : public v1::Admin::CallbackService {
       response->set_sessions(ports_.session_count());
       const auto config = ports_.config->Current();
       response->set_configured_policy(config->policy.name);
-      response->set_configured_tau(config->policy.tau);
+      response->set_configured_tau(config->policy.Tau());
+      response->set_tau_of_values(config->policy.curves != nullptr);
+      if (config->policy.certificate) FillCertificate(*config->policy.certificate, response->mutable_certificate());
       const AdminPorts::ConfigFile file = ports_.config_file();
       response->set_config_file(file.path);
       response->set_config_difference(file.difference);
@@ -283,16 +219,11 @@ class AdminService final : public v1::Admin::CallbackService {
     response->set_query_id(request->query_id());
     response->set_epoch(found.record->snapshot.epoch);
     response->set_policy(found.record->policy);
-    response->set_tau(found.record->snapshot.tau);
     if (found.candidate) {
       FillExplanation(*found.record, *found.candidate, response);
     } else {
       for (const EarlyDecline& early : found.record->early) {
-        if (early.query_id != request->query_id()) continue;
-        response->set_verdict(v1::VERDICT_LOCAL);
-        response->set_reason(ToWire(early.reason));
-        response->set_uncertainty(early.uncertainty);
-        response->set_local_delay_s(early.local_delay_s);
+        if (early.query_id == request->query_id()) FillExplanation(*found.record, early, response);
       }
     }
     reactor->Finish(grpc::Status::OK);
@@ -366,6 +297,13 @@ class AdminService final : public v1::Admin::CallbackService {
     return AskEngine(context, [this, response](const EngineStatus& engine) {
       for (const TenantRow& row : engine.tenants)
         FillTenant(row, ports_.tenant_refusals(row.config.name), response->add_tenants());
+    });
+  }
+
+  ServerUnaryReactor* Promise(CallbackServerContext* context, const v1::PromiseRequest*,
+                              v1::PromiseResponse* response) override {
+    return AskEngine(context, [this, response](const EngineStatus& engine) {
+      FillPromise(ports_.promise(), ports_.config->Current()->policy, engine, response);
     });
   }
 

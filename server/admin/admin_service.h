@@ -13,6 +13,7 @@
 #include "server/engine/inbox.h"
 #include "server/engine/status.h"
 #include "server/telemetry/epoch_feed.h"
+#include "server/telemetry/promise_watch.h"
 #include "server/telemetry/recent_epochs.h"
 
 namespace grpc {
@@ -52,6 +53,7 @@ struct AdminPorts {  // not owned, outlive the service
   std::function<std::vector<std::string>()> processes;  // that are connected to the unix socket; see Acceptor
   // Queries of this tenant that its rates turned away at the door.
   std::function<TenantRefusals(const std::string& tenant)> tenant_refusals;
+  std::function<PromiseState()> promise;
   std::string listen_address;  // of the device listener
 };
 

@@ -8,12 +8,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "goad/uncertainty_source.h"
+#include "scheduler/calibration/certificate.h"
 #include "scheduler/types.h"
 #include "server/base/monotonic_time.h"
 #include "server/config/prompt_options.h"
@@ -121,8 +124,26 @@ struct EpochConfig {                                  // hot
 
 struct PolicyConfig {  // hot
   std::string name = "goa";
-  double tau = 0.8;        // uncertainty above must be offloaded; 0..1
+  double tau = 0.8;        // uncertainty above must be offloaded; 0..1; not read with a calibration
   double lambda_s = 0.05;  // goa-relocate: what a local answer costs per unit of uncertainty; 0 = delay only; 0..3600
+  std::map<UncertaintyMetric, double> tau_per_metric;  // instead of tau; 0..1; none with a calibration
+  // With a calibration policies read the value of offloading instead of the uncertainty, and one of the next two says
+  // above which it must be offloaded.
+  std::string calibration_file;                         // read again at every reload; empty = none
+  std::optional<double> value_tau;                      // 0..1
+  std::optional<double> accuracy;                       // promised: value_tau is the certificate's; 0.01..0.9999
+  double confidence = 0.9;                              // of the promise; 0.5..0.9999
+  std::shared_ptr<const calibration::Curves> curves;    // what the file holds; null = there is none
+  std::optional<calibration::Certificate> certificate;  // of accuracy
+
+  // What the number that policies read is compared with.
+  double TauOf(UncertaintyMetric metric) const {
+    if (certificate) return certificate->value_tau;
+    if (curves != nullptr) return value_tau.value_or(0);
+    const auto own = tau_per_metric.find(metric);
+    return own == tau_per_metric.end() ? tau : own->second;
+  }
+  double Tau() const { return tau_per_metric.empty() ? TauOf(UncertaintyMetric::kMargin) : tau; }  // of all others
 };
 
 // A caller is of the tenant that its bearer token names, else of the first whose certificates match its client

@@ -1,6 +1,7 @@
 #include "server/config/config_files.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <set>
@@ -14,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "server/base/read_file.h"
+#include "server/calibration/calibration_file.h"
 #include "server/config/certificates.h"
 
 namespace goad::server {
@@ -113,6 +115,45 @@ class Reader {
     }
   }
 
+  // Ranges are the validator's, which says more of what is out of them.
+  void Calibrate(PolicyConfig& policy, const std::vector<std::string>& kinds) {
+    const std::string& path = policy.calibration_file;
+    std::string text;
+    if (path.empty() || !Text("policy.calibration", path, kMostCalibrationBytes, &text)) return;
+    const absl::StatusOr<Calibration> read = ReadCalibration(text);
+    if (!read.ok()) {
+      Bad("policy.calibration", absl::StrCat(path, ": ", std::string(read.status().message())));
+      return;
+    }
+    policy.curves = std::make_shared<const calibration::Curves>(read->curves);
+    std::set<std::string> unknown;
+    for (const calibration::Curve& curve : read->curves) {
+      if (!curve.kind.empty() && std::count(kinds.begin(), kinds.end(), curve.kind) == 0) unknown.insert(curve.kind);
+    }
+    if (!unknown.empty()) {
+      Warn("policy.calibration", path,
+           {absl::StrCat("has curves for ", unknown.size(), " kinds that are not in kinds (", *unknown.begin(),
+                         unknown.size() > 1 ? ", ..." : "", "): no question can be of them")});
+    }
+    if (!policy.accuracy || !InRange(*policy.accuracy, kLeastAccuracy, kMostAccuracy) ||
+        !InRange(policy.confidence, kLeastConfidence, kMostConfidence)) {
+      return;
+    }
+    const calibration::Evidence& evidence = read->evidence;
+    if (evidence.steps.empty()) {
+      Bad("policy.accuracy",
+          absl::StrCat(*policy.accuracy, " cannot be certified: the labels of ", path,
+                       " do not say whether the edge is right (edge_correct); give value_tau instead"));
+      return;
+    }
+    policy.certificate = calibration::Certify(evidence, *policy.accuracy, policy.confidence);
+    if (policy.certificate) return;
+    const double best = calibration::BoundOf(evidence, evidence.steps[0], policy.confidence);
+    Bad("policy.accuracy",
+        absl::StrCat(*policy.accuracy, " is held by no tau with confidence ", policy.confidence, " as far as the ",
+                     evidence.labels, " labels of ", path, " say; the best is ", std::floor(best * 1e4) / 1e4));
+  }
+
   void Backend(const std::string& path, BackendConfig& backend) {
     if (!backend.api_key_file.empty()) ApiKey(path + ".api_key_file", backend);
     if (backend.ca_file.empty()) return;
@@ -128,6 +169,7 @@ class Reader {
   std::vector<ConfigProblem> problems;
 
  private:
+  static bool InRange(double value, double least, double most) { return value >= least && value <= most; }
   void ApiKey(const std::string& field, BackendConfig& backend) {
     std::string key;
     if (!Text(field, backend.api_key_file, kMostApiKey, &key)) return;
@@ -166,6 +208,7 @@ std::vector<ConfigProblem> ReadConfigFiles(Config* config) {
   Reader reader(config);
   reader.Tls(config->listen.tls);
   reader.Tokens(config->auth);
+  reader.Calibrate(config->policy, config->kinds);
   for (size_t j = 0; j < config->sites.size(); ++j) {
     for (size_t b = 0; b < config->sites[j].backends.size(); ++b) {
       reader.Backend(absl::StrCat("sites[", j, "].backends[", b, "]"), config->sites[j].backends[b]);

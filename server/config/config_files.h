@@ -11,9 +11,9 @@
 
 namespace goad::server {
 
-// Fills in what the files hold: listen.tls.*_pem, auth.tokens, each backend's api_key and ca_pem. Returns every
-// problem; what is no error but will trouble somebody goes to config->warnings. No message holds a byte of a key or
-// token.
+// Fills in what the files hold: listen.tls.*_pem, auth.tokens, policy.curves and certificate, each backend's api_key
+// and ca_pem. Returns every problem; what is no error but will trouble somebody goes to config->warnings. No message
+// holds a byte of a key or token.
 std::vector<ConfigProblem> ReadConfigFiles(Config* config);
 
 // What is other in the files than it was when `config` was read from them, in words, file by file; empty = nothing.

@@ -103,6 +103,18 @@ void ReadRoot(YamlSection& root, Config* config) {
     policy.Text("name", &config->policy.name);
     policy.Number("tau", &config->policy.tau);
     policy.Seconds("lambda", &config->policy.lambda_s);
+    policy.Child("tau_per_metric", [&](YamlSection& metrics) {
+      for (int k = 1; k <= kUncertaintyMetrics; ++k) {
+        const auto metric = static_cast<UncertaintyMetric>(k);
+        std::optional<double> tau;
+        metrics.Number(ToString(metric), &tau);
+        if (tau) config->policy.tau_per_metric[metric] = *tau;
+      }
+    });
+    policy.Text("calibration", &config->policy.calibration_file);
+    policy.Number("value_tau", &config->policy.value_tau);
+    policy.Number("accuracy", &config->policy.accuracy);
+    policy.Number("confidence", &config->policy.confidence);
   });
   root.Child("auth", [&](YamlSection& auth) {
     auth.Text("tokens_file", &config->auth.tokens_file);

@@ -9,26 +9,11 @@
 #include "scheduler/policy.h"
 #include "server/base/clip.h"
 #include "server/config/address.h"
+#include "server/config/policy_check.h"
+#include "server/config/problems.h"
 
 namespace goad::server {
 namespace {
-
-constexpr size_t kMostQuoted = 200;  // bytes of a value in an error
-
-class Problems {
- public:
-  void Add(std::string path, std::string message) { list.push_back({std::move(path), std::move(message)}); }
-  void Range(const std::string& path, double value, double low, double high) {
-    if (!(value >= low && value <= high)) Add(path, absl::StrCat(value, " is not in ", low, "..", high));
-  }
-  void Range(const std::string& path, absl::Duration value, absl::Duration low, absl::Duration high) {
-    if (value < low || value > high) {
-      Add(path, absl::StrCat(absl::FormatDuration(value), " is not in ", absl::FormatDuration(low), "..",
-                             absl::FormatDuration(high)));
-    }
-  }
-  std::vector<ConfigProblem> list;
-};
 
 bool IsName(const std::string& name) {
   if (name.empty() || name.size() > 63) return false;
@@ -37,9 +22,6 @@ bool IsName(const std::string& name) {
   }
   return true;
 }
-
-// In quotes, as it may be shown.
-std::string Quoted(const std::string& text) { return absl::StrCat("\"", Clip(text, kMostQuoted), "\""); }
 
 // Where a server (SameUrl) has been configured already, in which site and for which model.
 struct UsedUrl {
@@ -126,12 +108,6 @@ void CheckSite(const SiteConfig& site, size_t index, std::multimap<std::string, 
 
 }  // namespace
 
-absl::Status CheckPolicyName(const std::string& name) {
-  const std::vector<std::string>& usable = sched::ServingPolicyNames();
-  if (std::find(usable.begin(), usable.end(), name) != usable.end()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(Quoted(name), " is not one of ", absl::StrJoin(usable, ", ")));
-}
-
 std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   Problems problems;
   const TlsConfig& tls = config.listen.tls;
@@ -152,11 +128,7 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
   if (!config.metrics_address.empty()) address("metrics.address", config.metrics_address, false);
   problems.Range("epoch.period", config.epoch.period, absl::Milliseconds(1), absl::Seconds(10));
   problems.Range("epoch.min_period", config.epoch.min_period, absl::ZeroDuration(), config.epoch.period);
-  if (const absl::Status status = CheckPolicyName(config.policy.name); !status.ok()) {
-    problems.Add("policy.name", std::string(status.message()));
-  }
-  problems.Range("policy.tau", config.policy.tau, 0, 1);
-  problems.Range("policy.lambda", absl::Seconds(config.policy.lambda_s), absl::ZeroDuration(), absl::Hours(1));
+  for (ConfigProblem& problem : PolicyProblems(config.policy)) problems.list.push_back(std::move(problem));
   if (config.tenants.size() > 1000) {
     problems.Add("tenants", absl::StrCat(config.tenants.size(), " entries, want at most 1000"));
   }

@@ -143,6 +143,12 @@ void YamlSection::Number(const char* key, double* out) {
     Bad(*found, key, "a finite number (without leading zeros)");
 }
 
+void YamlSection::Number(const char* key, std::optional<double>* out) {
+  double value = 0;
+  Number(key, &value);
+  if (entries_.count(key) > 0) *out = value;
+}
+
 void YamlSection::Boolean(const char* key, bool* out) {
   if (const auto found = Scalar(key)) {
     if (found->text != "true" && found->text != "false") return Bad(*found, key, "true or false");

@@ -47,6 +47,7 @@ class YamlSection {
   void Texts(const char* key, size_t most, std::vector<std::string>* out);
   void Integer(const char* key, int* out);
   void Number(const char* key, double* out);
+  void Number(const char* key, std::optional<double>* out);
   void Boolean(const char* key, bool* out);
   void Boolean(const char* key, std::optional<bool>* out);
   void Duration(const char* key, absl::Duration* out);

@@ -343,6 +343,7 @@ const std::vector<Command>& Commands() {
       {"status", "", "what goad is doing", true, &Status},
       {"sites", "", "sites and their LLM servers", true, &Sites},
       {"tenants", "", "what each tenant holds, may and was refused, and by which limit", true, &Tenants},
+      {"promise", "", "the accuracy that is promised, its price, and whether it is kept", true, &Promise},
       {"sessions", "", "connected devices (--limit)", true, &Sessions},
       {"epochs", "", "the last epochs (--limit); --watch: as they are decided", true, &Epochs},
       {"top", "", "a live full-screen view; q or Ctrl-C ends it", true, &Top},

@@ -23,6 +23,7 @@ std::string StateOf(const v1::SiteStatus& site);
 
 int Status(const Context& context, const std::string& argument);   // status.cc
 int Tenants(const Context& context, const std::string& argument);  // status.cc
+int Promise(const Context& context, const std::string& argument);  // promise.cc
 int Log(const Context& context, const std::string& file);          // log.cc
 // 14:00 or 14:00:30 (of today, or of yesterday when that is still to come), 2026-11-26, with a time or without, RFC
 // 3339, or a duration: so long ago. False for anything else (log.cc).
@@ -30,6 +31,9 @@ bool ParseSince(const std::string& text, absl::Time now, absl::TimeZone zone, ab
 int Ask(const Context& context, const std::string& question);      // ask.cc
 int Top(const Context& context, const std::string& argument);      // top.cc
 int Explain(const Context& context, const std::string& query_id);  // explain.cc
+
+// What is promised, and its price.
+std::string CertificateText(const v1::Certificate& certificate);
 
 // A message as it is, on lines of its own or on one (json.cc).
 void PrintJson(const google::protobuf::Message& message, bool pretty = true);

@@ -24,16 +24,18 @@ int Explain(const Context& context, const std::string& query_id) {
   v1::ExplainResponse why;
   if (const int failed = Call(context, &v1::Admin::Stub::Explain, request, &why)) return failed;
   if (context.json) return PrintJson(why), kOk;
+  const bool valued = why.value_if_known_case() == v1::ExplainResponse::kValue;
+  const double read = valued ? why.value() : why.uncertainty();  // by the policy
   const std::string reason = v1::Reason_Name(why.reason()).substr(sizeof "REASON_" - 1);
   const std::string verdict = why.verdict() == v1::VERDICT_OFFLOAD ? absl::StrCat("OFFLOAD to ", why.site())
                               : why.verdict() == v1::VERDICT_LOCAL ? "LOCAL"
                                                                    : "not decided yet, waits for a site";
   std::cout << "query " << why.query_id() << "  epoch " << why.epoch() << "  policy " << why.policy() << "\n"
-            << Coloured(context, why.verdict() == v1::VERDICT_OFFLOAD, verdict) << ", " << reason << ": uncertainty "
-            << absl::StrFormat("%.4f %s tau %.4f", why.uncertainty(),
-                               why.uncertainty() > why.tau() ? ">" : "<=", why.tau())
-            << (why.forced() ? (why.uncertainty() > why.tau() ? ", must be offloaded"
-                                                              : ", has no local model: must be offloaded")
+            << Coloured(context, why.verdict() == v1::VERDICT_OFFLOAD, verdict) << ", " << reason << ": "
+            << absl::StrFormat("%s %.4f %s tau %.4f", valued ? "value" : "uncertainty", read,
+                               read > why.tau() ? ">" : "<=", why.tau())
+            << (valued ? absl::StrFormat(" (uncertainty %.4f)", why.uncertainty()) : "")
+            << (why.forced() ? (read > why.tau() ? ", must be offloaded" : ", has no local model: must be offloaded")
                              : "")
             << "\n";
   if (why.candidates() == 0) {
@@ -46,7 +48,7 @@ int Explain(const Context& context, const std::string& query_id) {
             << "What it would have cost with "
             << (why.others_decided() ? absl::StrCat("everybody else decided (", why.assigned_before(), " offloaded)")
                                      : absl::StrCat("the ", why.assigned_before(), " assigned before it"))
-            << ":\ndelta = upload + compute - local, key = uncertainty x delta"
+            << ":\ndelta = upload + compute - local, key = " << (valued ? "value" : "uncertainty") << " x delta"
             << (why.policy() == "goa" ? "; the least key is taken first, and unless forced only below 0" : "") << ".\n";
   Table table({"", "SITE", ">THERE", ">UPLOAD", ">COMPUTE", ">LOCAL", ">DELTA", ">KEY", ""});
   for (const v1::SiteCost& site : why.sites()) {

@@ -44,8 +44,9 @@ int Status(const Context& context, const std::string&) {
             << Ago(status.uptime_s()) << "\n"
             << "policy   " << status.policy()
             << Overridden(status.policy_overridden(), status.policy_trial_left_s(), status.configured_policy()) << "\n"
-            << "tau      " << status.tau()
+            << "tau      " << status.tau() << (status.tau_of_values() ? " of the value of offloading" : "")
             << Overridden(status.tau_overridden(), 0, told ? absl::StrCat(status.configured_tau()) : "") << "\n"
+            << (status.has_certificate() ? absl::StrCat("promise  ", CertificateText(status.certificate()), "\n") : "")
             << "config   version " << status.config_version();
   if (!status.config_file().empty()) std::cout << " of " << status.config_file();
   std::cout << "\n";

@@ -53,7 +53,7 @@ absl::StatusOr<uint64_t> Reloader::Reload(const std::string& by, std::vector<std
   }
   rooms_->metrics.ConfigReload(true);
   spdlog::info("reloaded config_version={} policy={} tau={} by={}", published->version, published->policy.name,
-               published->policy.tau, by);
+               published->policy.Tau(), by);
   return published->version;
 }
 

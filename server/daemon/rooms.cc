@@ -132,16 +132,17 @@ absl::Status Rooms::Page() {
 absl::Status Rooms::ListenToDevices(std::function<void()> on_deaf) {
   const auto config = config_store.Current();
   offload_service = MakeOffloadService(
-      {.session = {.config = &config_store,
-                   .inbox = &inbox,
-                   .registry = &registry,
-                   .memory = &memory,
-                   .metrics = &metrics,
-                   .next_query_id = &next_query_id,
-                   .inline_prompt_bytes = &inline_prompt_bytes,
-                   .limiter = &limiter,
-                   .outboxes = &outboxes,
-                   .tau = [this] { return engine->tau(); }},
+      {.session =
+           {.config = &config_store,
+            .inbox = &inbox,
+            .registry = &registry,
+            .memory = &memory,
+            .metrics = &metrics,
+            .next_query_id = &next_query_id,
+            .inline_prompt_bytes = &inline_prompt_bytes,
+            .limiter = &limiter,
+            .outboxes = &outboxes,
+            .tau = [this](const LocalModelPtr& model) { return engine->TauOf(config_store.Current()->policy, model); }},
        .dispatch = dispatch.get(),
        .next_session_id = &next_session_id,
        .connection = [this](const std::string& peer) { return devices->acceptor().table().Find(peer); }});
@@ -184,6 +185,7 @@ absl::Status Rooms::ListenToOperators(AdminPorts orders) {
   };
   orders.processes = [this] { return admin->acceptor().Processes(); };
   orders.tenant_refusals = [this](const std::string& tenant) { return limiter.Refused(tenant); };
+  orders.promise = [this] { return metrics.promise().State(); };
   orders.listen_address = ListenAddress(*config, devices->port());
   orders.sessions = [this](size_t limit) { return registry.List(limit); };
   orders.backends = [this] { return dispatch->Backends(); };

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "scheduler/snapshot_check.h"
+#include "server/calibration/value.h"
 #include "spdlog/spdlog.h"
 
 namespace goad::server {
@@ -72,10 +73,22 @@ void Engine::On(SubmitQuery& event, MonotonicTime now) {
   query.received = event.received;
   query.expected_output_tokens = life_.ExpectedOutputTokens(query.meta, now);
   ports_.metrics->Uncertainty(MetricOf(query.meta.model), query.meta.uncertainty);
+  Appraise(query);
   life_.queries().Insert(std::move(query));
   if (draining_) return DeclinePending(now);
   oldest_fresh_ = std::min(oldest_fresh_, event.received);
   last_arrival_ = std::max(last_arrival_, event.received);
+}
+
+void Engine::Appraise(Query& query) const {
+  query.value = ValueOf(config_->policy.curves.get(), query.meta.model, query.meta.kind, query.meta.uncertainty);
+  query.tau = TauOf(config_->policy, query.meta.model);
+}
+
+void Engine::AppraisePending() {
+  life_.queries().ForEach([&](Query& query) {
+    if (query.state == QueryState::kPending) Appraise(query);
+  });
 }
 
 void Engine::On(Drain&, MonotonicTime now) {
@@ -93,7 +106,8 @@ void Engine::On(ApplyConfig& event, MonotonicTime now) {
     EndTrial();
   }
   UsePolicy();
-  if (!tau_overridden_) tau_ = config_->policy.tau;
+  if (!tau_overridden_) tau_ = config_->policy.Tau();
+  AppraisePending();
   ports_.metrics->Tau(tau_);
   WakeHeld(Wake::kSoon, now);
 }
@@ -102,6 +116,7 @@ void Engine::On(SetTau& event, MonotonicTime now) {
   spdlog::info("operator set tau={} was={} by={}", event.tau, tau_.load(), event.by);
   tau_ = event.tau;
   tau_overridden_ = true;
+  AppraisePending();
   ports_.metrics->Tau(tau_);
   WakeHeld(Wake::kSoon, now);
 }
@@ -203,7 +218,7 @@ Engine::Gathered Engine::Gather(MonotonicTime now) {
                (queries.Uploads(query->session) == 0 && radio_taken.insert(query->session).second)) {
       gathered.candidates.push_back(query);
     } else if (const MonotonicTime patience =
-                   query->received + (Forced(*query) ? config_->limits.mandatory_wait : config_->epoch.period);
+                   query->received + (query->forced() ? config_->limits.mandatory_wait : config_->epoch.period);
                patience <= now) {
       gathered.early.push_back({query, Reason::kUplinkBusy});
     } else {
@@ -249,6 +264,7 @@ std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, Mono
     record->query_ids.push_back(candidates[i]->query_id);
     record->askers.push_back(AskerOf(*candidates[i]));
     record->models.push_back(candidates[i]->meta.model);
+    record->uncertainties.push_back(candidates[i]->meta.uncertainty);
     record->held.push_back(forced_go && record->snapshot.Forced(i) &&
                            record->result.decisions[i].verdict == Verdict::kLocal && now < Patience(*candidates[i]));
   }
@@ -299,7 +315,7 @@ void Engine::Apply(const Gathered& gathered, const EpochRecord& record, Monotoni
 }
 
 void Engine::DeclineOne(Query& query, Reason reason, MonotonicTime now) {
-  if (Forced(query) && reason != Reason::kDraining) ports_.metrics->TauInfeasible();
+  if (query.forced() && reason != Reason::kDraining) ports_.metrics->TauInfeasible();
   life_.Decline(query, reason, epoch_, now);
 }
 
@@ -328,8 +344,8 @@ EpochRecord Engine::NewRecord(const std::vector<Early>& early) const {
   record.chosen_in_order = policy_->guarantees().chosen_in_order;
   record.lambda_s = config_->policy.lambda_s;
   for (const auto& [query, reason] : early) {
-    record.early.push_back({query->query_id, reason, query->meta.uncertainty, query->meta.local_delay_s,
-                            query->meta.model, AskerOf(*query)});
+    record.early.push_back({query->query_id, reason, query->meta.uncertainty, query->value, query->tau,
+                            query->meta.local_delay_s, query->meta.model, AskerOf(*query)});
   }
   return record;
 }

@@ -42,7 +42,11 @@ class Engine {
   std::string Broken() const { return life_.queries().Broken(); }  // for tests: an invariant that does not hold
   const SiteTable& sites() const { return life_.sites(); }
   int SlotsOf(size_t site) const { return sites()[site].EffectiveMax(config_->sites[site]); }  // to be had
-  double tau() const { return tau_.load(std::memory_order_relaxed); }  // in force now; any thread may ask
+  // In force now for a device's queries, on the scale that policies read; any thread may ask. `config`: the one in
+  // force.
+  double TauOf(const PolicyConfig& config, const LocalModelPtr& model) const {
+    return tau_overridden_ ? tau_.load() : config.TauOf(MetricOf(model));
+  }
 
  private:
   void On(SubmitQuery& event, MonotonicTime now);
@@ -81,7 +85,8 @@ class Engine {
   void DeclineOne(Query& query, sched::Reason reason, MonotonicTime now);
   EpochRecord NewRecord(const std::vector<Early>& early) const;
   bool MakeSound(sched::EpochSnapshot* snapshot);  // false: nothing of it can be decided
-  bool Forced(const Query& query) const { return query.meta.must_offload || query.meta.uncertainty > tau_; }
+  void Appraise(Query& query) const;
+  void AppraisePending();  // what is in force has changed
   MonotonicTime Patience(const Query& query) const { return query.received + config_->limits.mandatory_wait; }
   MonotonicTime Stopwatch() const { return ports_.stopwatch ? ports_.stopwatch() : MonotonicTime(); }
 
@@ -91,10 +96,10 @@ class Engine {
   std::shared_ptr<const Config> config_;
   std::unique_ptr<const sched::OffloadPolicy> policy_;
   std::string policy_name_;
-  std::atomic<double> tau_{1};                  // atomic for tau() only
+  std::atomic<double> tau_{1};                  // atomic, as tau_overridden_ is, for TauOf only
   std::string policy_override_, policy_trial_;  // empty = none
   MonotonicTime trial_end_ = MonotonicTime::Infinite();
-  bool tau_overridden_ = false;
+  std::atomic<bool> tau_overridden_{false};
   bool draining_ = false;
 
   QueryLife life_;

@@ -34,6 +34,11 @@ struct Query {
   double expected_output_tokens = 0;  // when it came; its own statement, or what OutputLengths said
   QueryState state = QueryState::kPending;
 
+  // As of the last look before its decision.
+  double value = 0;  // what policies read: its uncertainty, or what offloading it is worth
+  double tau = 1;    // that this is compared with
+  bool forced() const { return meta.must_offload || value > tau; }
+
   // From the decision on.
   sched::SiteIndex site = sched::SiteIndex::kNone;
   MonotonicTime decided, dispatched;

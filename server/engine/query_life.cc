@@ -8,6 +8,7 @@
 #include "server/base/jitter.h"
 #include "server/engine/outcome.h"
 #include "server/engine/snapshot_builder.h"
+#include "server/telemetry/promise_watch.h"
 
 namespace goad::server {
 
@@ -141,6 +142,7 @@ std::string QueryLife::Missing(const Query& query) const {
 void QueryLife::CountDecision(const Query& query, bool offloaded) {
   tenants_.Decided(query.meta.tenant, offloaded);
   metrics_->TenantDecision(query.meta.tenant, query.meta.uncertainty, offloaded);
+  metrics_->promise().Decided(query.forced(), offloaded);
 }
 
 // --- at a site -------------------------------------------------------------------------------------------------------
@@ -288,6 +290,7 @@ void QueryLife::Leave(Query& query, Ending ending, const QueryDone* done, Monoto
     const auto queries = ran ? std::optional<double>(MeanQueries(query, now)) : std::nullopt;
     on_outcome_(MakeOutcome(*config_, query, ending, done, queries, now));
   }
+  if (query.forced() && ending != Ending::kCompleted && ending != Ending::kCancelled) metrics_->promise().Failed();
   GiveSlotBack(query, query.site, now);
   queries_.Erase(query);
 }

@@ -73,7 +73,7 @@ sched::Candidate MakeCandidate(const Query& query) {
   const QueryMeta& meta = query.meta;
   sched::Candidate candidate;
   candidate.id = query.id;
-  candidate.uncertainty = meta.uncertainty;
+  candidate.uncertainty = query.value;
   candidate.prompt_bits = meta.prompt_bits;
   candidate.tx_power_w = meta.tx_power_w;
   candidate.local_delay_s = meta.local_delay_s;
@@ -146,6 +146,7 @@ sched::EpochSnapshot BuildSnapshot(const SnapshotInputs& inputs, MonotonicTime n
   snapshot.uplink_bps.reserve(inputs.candidates.size() * sites);
   for (const Query* query : inputs.candidates) {
     sched::Candidate candidate = MakeCandidate(*query);
+    if (query->tau != inputs.tau) candidate.tau = query->tau;
     candidate.deadline_s = absl::ToDoubleSeconds(query->deadline() - now);
     const LinkTable::Row links = inputs.links.Of(query->session);
     const UplinkTimes seen = query->transmits() ? inputs.uplinks.Of(query->device, now) : UplinkTimes();

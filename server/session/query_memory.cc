@@ -59,6 +59,17 @@ void QueryMemory::Refused(const std::string& key, FramePtr decision, MonotonicTi
   if (refused_.size() > capacity_ / 4 + 1) ForgetRefused();
 }
 
+std::optional<AnsweredBy> QueryMemory::Rate(const std::string& key, MonotonicTime now) {
+  MutexLock lock(mutex_);
+  Trim(now);
+  const auto found = entries_.find(key);
+  if (found == entries_.end() || !found->second.finished || found->second.rated) return std::nullopt;
+  const FramePtr& frame = found->second.frame;
+  if (frame == nullptr || frame->has_cancelled()) return std::nullopt;
+  found->second.rated = true;
+  return frame->has_completed() ? AnsweredBy::kEdge : AnsweredBy::kDevice;
+}
+
 void QueryMemory::Forget(const std::string& key) {
   MutexLock lock(mutex_);
   if (const Entry* entry = FindLive(key)) {

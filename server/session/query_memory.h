@@ -3,6 +3,7 @@
 #define GOAD_SERVER_SESSION_QUERY_MEMORY_H_
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "server/base/mutex.h"
 #include "server/engine/events.h"
 #include "server/session/outbox.h"
+#include "server/telemetry/promise_watch.h"
 
 namespace goad::server {
 
@@ -44,6 +46,9 @@ class QueryMemory {
   // It was refused for now: until `again` the same id gets this answer again, from then on it is a question like any
   // other.
   void Refused(const std::string& key, FramePtr decision, MonotonicTime again);
+  // A rating of its answer: who gave that; once. Nothing while it is live, when it was rated or cancelled, and for what
+  // is not known.
+  std::optional<AnsweredBy> Rate(const std::string& key, MonotonicTime now);
   // The stream was lost: every live query of the session may be asked again.
   void ForgetLive(SessionId session);
 
@@ -51,7 +56,7 @@ class QueryMemory {
   struct Entry {
     uint64_t fingerprint = 0;
     SessionId session{};
-    bool finished = false;
+    bool finished = false, rated = false;
     MonotonicTime again = MonotonicTime::Infinite();  // of one refused for now
     FramePtr frame;                                   // null: not yet decided
   };

@@ -4,9 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/jitter.h"
+#include "server/calibration/value.h"
 #include "server/session/hello_codec.h"
 #include "server/session/prompt_codec.h"
 #include "server/session/wire_codec.h"
+#include "server/telemetry/promise_watch.h"
 
 namespace goad::server {
 namespace {
@@ -65,9 +67,7 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
       case v1::DeviceFrame::kLinkReport: error = OnLinks(frame.link_report().links(), now); break;
       case v1::DeviceFrame::kQuery: error = OnQuery(frame.query(), now); break;
       case v1::DeviceFrame::kPrompt: error = OnPrompt(frame.prompt()); break;
-      case v1::DeviceFrame::kOutcome:
-        if (!(error = DecodeOutcome(frame.outcome()))) ports_.metrics->LocalOutcome(frame.outcome().local_delay_s());
-        break;
+      case v1::DeviceFrame::kOutcome: error = OnOutcome(frame.outcome(), now); break;
       case v1::DeviceFrame::kCancel: OnCancel(frame.cancel()); break;
       case v1::DeviceFrame::FRAME_NOT_SET:
         error = Precondition("EMPTY_FRAME", "frame",
@@ -88,7 +88,8 @@ void SessionCore::OnHello(const v1::Hello& hello) {
                                                         : "");
   ports_.registry->Describe(session_->id, identity_, hello.device_name(), model_, /*hears_of_sites=*/true);
   const auto config = ports_.config->Current();
-  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.registry->abilities(), ports_.tau()));
+  const double tau = ToldTau(config->policy.curves.get(), model_, ports_.tau(model_));
+  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.registry->abilities(), tau));
 }
 
 std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
@@ -127,6 +128,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   std::optional<TurnedAway> away = TurnAway(*config, &submit, now);
   const QueryId id = submit.id;
   const double local_delay_s = submit.meta.local_delay_s;
+  const bool forced = Forced(config->policy, submit.meta);
   switch (session_->outbox.OpenSlot(std::move(slot))) {
     case Outbox::Opened::kOpen: break;
     case Outbox::Opened::kClosed: return std::nullopt;  // the stream is gone
@@ -146,6 +148,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
     away = TurnedAway{Refusal::kWaitingQueries};
   }
   ports_.metrics->Refused(away->why);
+  ports_.metrics->promise().Decided(forced, /*offloaded=*/false);
   DecisionEvent local;
   local.id = id;
   local.reason = away->reason;
@@ -153,6 +156,12 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   local.retry_after_s = RetryHint(std::max(config->limits.retry_after, away->at_least), static_cast<uint64_t>(id));
   ports_.registry->Deliver(session_->id, local);
   return std::nullopt;
+}
+
+// As the engine would have it.
+bool SessionCore::Forced(const PolicyConfig& policy, const QueryMeta& meta) const {
+  return meta.must_offload ||
+         ValueOf(policy.curves.get(), meta.model, meta.kind, meta.uncertainty) > ports_.tau(meta.model);
 }
 
 // Whether this id was asked before, and what the device hears then.
@@ -247,6 +256,19 @@ std::optional<ErrorInfo> SessionCore::OnPrompt(const v1::Prompt& prompt) {
   }
   if (!session_->outbox.TakePrompt(slot->id)) return twice();
   ports_.inbox->Push(PromptReady{slot->id, std::move(body)});
+  return std::nullopt;
+}
+
+std::optional<ErrorInfo> SessionCore::OnOutcome(const v1::Outcome& outcome, MonotonicTime now) {
+  if (auto error = DecodeOutcome(outcome)) return error;
+  if (!outcome.has_quality() || outcome.local_delay_s() > 0) ports_.metrics->LocalOutcome(outcome.local_delay_s());
+  if (!outcome.has_quality()) return std::nullopt;
+  PromiseWatch& promise = ports_.metrics->promise();
+  if (const auto by = ports_.memory->Rate(QueryMemory::Key(identity_, outcome.query_id()), now)) {
+    promise.Rated(*by, outcome.quality());
+  } else {
+    promise.NotCounted();
+  }
   return std::nullopt;
 }
 

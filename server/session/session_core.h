@@ -26,7 +26,7 @@ struct SessionPorts {  // not owned, outlive every session
   std::atomic<int64_t>* inline_prompt_bytes = nullptr;  // held by queries that came with their prompt
   TenantLimiter* limiter = nullptr;
   OutboxBudget* outboxes = nullptr;
-  std::function<double()> tau;  // in force now
+  std::function<double(const LocalModelPtr& model)> tau;  // Engine::TauOf, of the configuration in force
 };
 
 // States: before Hello -> open -> ended. Thread-compatible: frames come one at a time; OnEnd may come at any moment
@@ -54,6 +54,7 @@ class SessionCore {
   std::optional<ErrorInfo> OnPrompt(const v1::Prompt& prompt);
   absl::Duration TenantWait(const Config& config, int prompt_tokens, MonotonicTime now);
   bool HoldInlinePrompt(int64_t most, std::shared_ptr<const PromptBody>* prompt);
+  std::optional<ErrorInfo> OnOutcome(const v1::Outcome& outcome, MonotonicTime now);
   void OnCancel(const v1::Cancel& cancel);
   struct TurnedAway {  // a query, with a decision that says so
     Refusal why;
@@ -63,6 +64,7 @@ class SessionCore {
   void Refuse(const ErrorInfo& error, const std::string& query_id);
   std::optional<ErrorInfo> Recall(const v1::Query& query, const std::string& memory_key, MonotonicTime now,
                                   bool* asked_before);
+  bool Forced(const PolicyConfig& policy, const QueryMeta& meta) const;
   std::optional<TurnedAway> TurnAway(const Config& config, SubmitQuery* submit, MonotonicTime now);
   void Forget();
 

@@ -80,6 +80,7 @@ ABSL_FLAG(std::vector<std::string>, compare, std::vector<std::string>(),
           "run: a list of policies, each with the same questions: one table");
 ABSL_FLAG(bool, json, false, "bench: print a JSON array of rows; run, fit, calibrate: print an object");
 ABSL_FLAG(uint32_t, after, 0, "fit: the first so many answers of a site are learned from, but count for no error");
+ABSL_FLAG(double, zeros, 0, "bench: share of the users whose uncertainty is 0, as with a calibration, 0..1");
 ABSL_FLAG(bool, csv, false, "bench: print comma-separated values");
 
 namespace {
@@ -90,7 +91,7 @@ constexpr char kUsage[] =
     "  goad-sim solve --policy NAME [FILE...]   decide goa-vectors/1 instances (standard input without FILE) and "
     "print\n"
     "                                           {\"answers\":[{\"id\",\"policy\",\"assign\",\"order\",\"total_ms\"}]}\n"
-    "  goad-sim bench [--policy NAME,...] [--users N,...] [--sites M] [--json|--csv]\n"
+    "  goad-sim bench [--policy NAME,...] [--users N,...] [--sites M] [--zeros SHARE] [--json|--csv]\n"
     "                                           median time of an epoch on one core, on draws of the paper's "
     "experiment\n"
     "                                           with capacities and bandwidth scaled to the users\n"
@@ -213,6 +214,7 @@ int Bench() {
   options.seed = absl::GetFlag(FLAGS_seed);
   options.peak_bytes = &goad::PeakBytesSinceLastCall;
   if (Watched()) options.progress = [](const std::string& what) { std::cerr << "\r\033[K" << what << std::flush; };
+  options.zero_share = absl::GetFlag(FLAGS_zeros);
   const auto rows = goad::sched::RunBench(options);
   EndProgress();
   if (!rows.ok()) return Fail(rows.status());

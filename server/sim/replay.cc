@@ -52,7 +52,10 @@ absl::Status Replay(std::istream& in, const std::string& source, const ReplayOpt
     Add(epoch->snapshot,
         sched::MakeResult(epoch->snapshot, epoch->order, then, sched::Reason::kDelayGain, sched::Reason::kNoGain, 0),
         &report->logged);
-    if (options.tau) epoch->snapshot.tau = *options.tau;
+    if (options.tau) {
+      epoch->snapshot.tau = *options.tau;
+      for (sched::Candidate& candidate : epoch->snapshot.candidates) candidate.tau = sched::kUnknown;
+    }
     const sched::EpochResult result = (*policy)->Decide(epoch->snapshot);
     Add(epoch->snapshot, result, &report->replayed);
     if (options.as_logged() && result.order != epoch->order) {

@@ -132,12 +132,14 @@ void DecisionLog::Write(const EpochRecord& record) {
     if (record.held[i]) continue;
     const sched::Decision& d = record.result.decisions[i];
     const sched::Candidate& c = record.snapshot.candidates[i];
-    WriteDecision(record, record.query_ids[i], d, c.uncertainty, c.local_delay_s, record.models[i], record.askers[i]);
+    WriteDecision(record, record.query_ids[i], d, record.uncertainties[i], c.uncertainty, c.local_delay_s,
+                  record.models[i], record.askers[i]);
   }
   for (const EarlyDecline& early : record.early) {
     sched::Decision decision;
     decision.reason = early.reason;
-    WriteDecision(record, early.query_id, decision, early.uncertainty, early.local_delay_s, early.model, early.asker);
+    WriteDecision(record, early.query_id, decision, early.uncertainty, early.value, early.local_delay_s, early.model,
+                  early.asker);
   }
   if (record.snapshot.candidates.empty()) return;
   if (config_.snapshot_every > 0 && epochs_++ % static_cast<uint64_t>(config_.snapshot_every) == 0) {
@@ -146,7 +148,7 @@ void DecisionLog::Write(const EpochRecord& record) {
 }
 
 void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
-                                double uncertainty, double local_delay_s, const LocalModelPtr& model,
+                                double uncertainty, double value, double local_delay_s, const LocalModelPtr& model,
                                 const Asker& asker) {
   json line = json{{"kind", "decision"},
                    {"epoch", record.snapshot.epoch},
@@ -161,6 +163,7 @@ void DecisionLog::WriteDecision(const EpochRecord& record, const std::string& qu
                    {"upload_s", NumberOrNull(decision.predicted_upload_s)},
                    {"compute_s", NumberOrNull(decision.predicted_compute_s)},
                    {"metric", ToString(MetricOf(model))}};
+  if (record.HasValues()) line["value"] = value;
   if (!asker.trace_id.empty()) line["trace_id"] = asker.trace_id;
   if (model != nullptr) AddSaid(*model, &line);
   WriteJson(std::move(line));

@@ -21,7 +21,8 @@ namespace goad::server {
 // Lines, by "kind":
 // time (wall time, when it was written: UTC, ISO 8601), in every line
 //   decision  device, tenant and trace_id (none: absent), as whoever asked has them; epoch, query_id, verdict, reason,
-//   site (name), uncertainty, local_s, upload_s, compute_s (predicted);
+//   site (name), uncertainty, value (with a calibration: what the policy read instead), local_s, upload_s, compute_s
+//   (predicted);
 //             metric, and of the device's Hello what it said: model, prompt_form, uncertainty_tokens,
 //             uncertainty_candidates, uncertainty_method. Logs of old have none of these: the metric is MARGIN
 // (every decision of the engine; what a session refuses at the door, LOCAL/OVERLOAD, is counted in refused_total only)
@@ -51,7 +52,8 @@ class DecisionLog {
   void Run();
   void Write(const EpochRecord& record);
   void WriteDecision(const EpochRecord& record, const std::string& query_id, const sched::Decision& decision,
-                     double uncertainty, double local_delay_s, const LocalModelPtr& model, const Asker& asker);
+                     double uncertainty, double value, double local_delay_s, const LocalModelPtr& model,
+                     const Asker& asker);
   void Write(const OutcomeRecord& record);
   void WriteJson(nlohmann::json line);  // with the time
   void WriteLine(const std::string& line);

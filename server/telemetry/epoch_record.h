@@ -22,7 +22,7 @@ struct Asker {
 struct EarlyDecline {
   std::string query_id;
   sched::Reason reason = sched::Reason::kNoLink;
-  double uncertainty = 0, local_delay_s = 0;
+  double uncertainty = 0, value = 0, tau = 1, local_delay_s = 0;  // value: what policies read
   LocalModelPtr model;
   Asker asker;
 };
@@ -37,11 +37,13 @@ struct EpochRecord {
   std::vector<std::string> query_ids;  // per candidate, the device's name of the query
   std::vector<Asker> askers;           // per candidate
   std::vector<LocalModelPtr> models;   // per candidate, what its uncertainty is
+  std::vector<double> uncertainties;   // per candidate, as its device said; the snapshot has what policies read
   std::vector<bool> held;              // per candidate: forced, no eligible site, keeps waiting (no decision yet)
   std::vector<EarlyDecline> early;     // not in the snapshot
   double solver_s = 0;
   std::vector<uint64_t> service_samples;  // per site: answers that its compute was learned from; 0 = as configured
 
+  bool HasValues() const { return config != nullptr && config->policy.curves != nullptr; }  // policies read values
   std::string SiteName(sched::SiteIndex site) const {  // empty for kNone, and without a configuration
     return site == sched::SiteIndex::kNone || config == nullptr ? "" : config->sites[sched::ToIndex(site)].name;
   }

@@ -12,6 +12,7 @@
 #include "prometheus/registry.h"
 #include "server/telemetry/metrics_page.h"
 #include "server/telemetry/prediction_metrics.h"
+#include "server/telemetry/promise_watch.h"
 #include "server/telemetry/tenant_metrics.h"
 
 namespace goad::server {
@@ -187,6 +188,7 @@ struct Metrics::Families {
   std::array<Counter*, kRefusalCount> refusals{};
 
   TenantMetrics tenants{r};
+  PromiseWatch promise{r};
 
   prometheus::Family<Counter>& reloads =
       BuildCounter().Name("goad_config_reloads_total").Help("Configuration reloads by result.").Register(r);
@@ -248,6 +250,7 @@ MetricsLabels MetricsLabels::Of(const Config& config) {
 
 void Metrics::SetConfig(const Config& config) {
   SetLabels(MetricsLabels::Of(config));
+  f_->promise.SetConfig(config.policy);
   f_->tenants.SetConfig(config.tenants);
   f_->config_version.Set(static_cast<double>(config.version));
   f_->certificate_expires.Set(absl::ToDoubleSeconds(config.listen.tls.expires - absl::UnixEpoch()));
@@ -355,6 +358,7 @@ void Metrics::FirstToken(sched::SiteIndex site, double ttft_s) { f_->At(site).an
 void Metrics::TimePerOutputToken(sched::SiteIndex site, double tpot_s) { f_->At(site).answers.tpot->Observe(tpot_s); }
 void Metrics::Tokens(sched::SiteIndex site, int tokens) { f_->At(site).tokens->Increment(tokens); }
 void Metrics::DeadlineMissed() { f_->deadline_missed.Increment(); }
+PromiseWatch& Metrics::promise() { return f_->promise; }
 void Metrics::LocalOutcome(double measured_s) { f_->local_outcome.Observe(measured_s); }
 void Metrics::Backend(sched::SiteIndex site, size_t backend, size_t state, int slots) {
   const BackendSeries& gauges = f_->At(site).backends[backend];

@@ -23,6 +23,8 @@ class Gauge;
 
 namespace goad::server {
 
+class PromiseWatch;  // promise_watch.h
+
 // Names of sites and URLs of their backends, in their places. Empty = removed: its series are not exported.
 struct MetricsLabels {
   std::vector<std::string> sites;                  // at most 64
@@ -106,6 +108,8 @@ class Metrics {
   void OutboxBytes(int64_t delta);
   void SlowConsumer();
   void Refused(Refusal refusal);
+
+  PromiseWatch& promise();  // follows SetConfig
 
   // Configuration.
   void ConfigReload(bool ok);

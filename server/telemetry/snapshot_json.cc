@@ -62,6 +62,7 @@ void Fields(const Visit& visit, Candidate& c) {
   visit.OrNeutral("images", c.needs.images);
   visit.OrNeutral("context_tokens", c.needs.context_tokens);
   visit.OrNeutral("link_stale", c.link_stale);
+  visit.OrNeutral("tau", Number{&c.tau, sched::kUnknown});
 }
 
 template <typename Visit>

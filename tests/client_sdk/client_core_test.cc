@@ -639,6 +639,28 @@ TEST_F(ClientCoreTest, ALinkThatMakesNoSenseIsToldAndNotSent) {
   EXPECT_EQ(problems_[3].detail, "link to c: age: -1s is not in 0..1h");
 }
 
+TEST_F(ClientCoreTest, TheQualityOfAnAnswerIsSentWhoeverGaveIt) {
+  Welcome();
+  const std::string id = Ask();
+  Decide(id, true);
+  core_.SendPrompt(id);
+  CompleteEmpty(id);
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_EQ(answers_[0].source, Answer::Source::kEdge);
+  sent_.clear();
+  core_.ReportQuality(id, 0.5, now_);
+  core_.ReportQuality(id, 1.5, now_);
+  core_.ReportQuality("\xff", 1, now_);
+  Collect();
+  ASSERT_EQ(sent_.size(), 1u);
+  EXPECT_EQ(sent_[0].outcome().query_id(), id);
+  EXPECT_EQ(sent_[0].outcome().quality(), 0.5);
+  EXPECT_EQ(sent_[0].outcome().local_delay_s(), 0);
+  ASSERT_EQ(problems_.size(), 2u);
+  EXPECT_EQ(problems_[0].code, "REPORT_REFUSED");
+  EXPECT_EQ(problems_[0].detail, "quality: 1.5 is not in 0..1");
+}
+
 TEST_F(ClientCoreTest, ProblemsAreToldOnceAMinuteAndTenASecond) {
   Welcome();
   v1::ServerFrame frame;

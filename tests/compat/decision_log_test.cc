@@ -118,13 +118,14 @@ TEST(OldDecisionLog, HoldsWhatThereIsToHold) {
       lines["stale"] += candidate.at("link_stale").get<bool>();
       lines["deadline"] += !candidate.at("deadline_s").is_null();
       lines["inline"] += candidate.at("prompt_bits") == 0;
+      lines["own tau"] += candidate.contains("tau") && !candidate.at("tau").is_null();  // came with decisions-4
     }
   }
   for (const std::string& policy : sched::ServingPolicyNames()) EXPECT_EQ(policies.count(policy), 1u) << policy;
   EXPECT_EQ(uplinks, (std::set<std::string>{"measured", "shannon"}));
   EXPECT_EQ(computes, (std::set<std::string>{"batching", "equal_share"}));
   for (const char* what : {"residents", "caps", "assigned", "chat", "no chat", "forced", "stale", "deadline", "inline",
-                           "interference", "own rate", "draining"}) {
+                           "interference", "own rate", "draining", "own tau"}) {
     EXPECT_GT(lines[what], 0) << what;
   }
 }
@@ -148,14 +149,16 @@ TEST(OldDecisionLog, AMissingFieldIsItsNeutralValue) {
                              {"max_queries", 2147483647},
                              {"uplink", "shannon"},
                              {"compute", "equal_share"}};
-  const json neutral_candidate = {
-      {"deadline_s", nullptr},         {"round_trip_s", 0.0}, {"prompt_tokens", 0.0},  {"tenant", 0},
-      {"expected_output_tokens", 0.0}, {"chat", false},       {"must_offload", false}, {"link_stale", false}};
+  const json neutral_candidate = {{"deadline_s", nullptr}, {"round_trip_s", 0.0},           {"prompt_tokens", 0.0},
+                                  {"tenant", 0},           {"expected_output_tokens", 0.0}, {"chat", false},
+                                  {"must_offload", false}, {"link_stale", false},           {"tau", nullptr}};
   const json neutral_top = {
       {"residents", json::array()}, {"uplink_bps", json::array()}, {"tenant_caps", json::array()}, {"seed", 0}};
   int whole = 0;
   for (const json& line : AllSnapshots()) {
     json full = line, bare = line;
+    full.erase("time");  // of the line, not of the snapshot; came with decisions-4
+    bare.erase("time");
     full.update(neutral_top);
     for (const auto& [name, value] : neutral_top.items()) bare.erase(name);
     for (size_t j = 0; j < line.at("sites").size(); ++j) {

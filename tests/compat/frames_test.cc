@@ -148,7 +148,7 @@ class OldDevice {
                                                    &outboxes_, now_)),
         core_(session_, server::Caller(),
               {&config_, &inbox_, &registry_, &memory_, &metrics_, &next_query_id_, &inline_bytes_, &limiter_,
-               &outboxes_, [this] { return config_.Current()->policy.tau; }}) {
+               &outboxes_, [this](const server::LocalModelPtr&) { return config_.Current()->policy.tau; }}) {
     EXPECT_EQ(registry_.Add(session_, std::make_shared<NoStream>(), {"peer", server::kDefaultTenant, {}},
                             config_.Current()->limits),
               std::nullopt);

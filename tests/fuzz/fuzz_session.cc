@@ -54,7 +54,7 @@ void Run(const uint8_t* data, size_t size) {
   std::atomic<uint64_t> next_query_id{1};
   std::atomic<int64_t> inline_bytes{0};
   SessionPorts ports{config,         &inbox,        &registry, &memory,   metrics,
-                     &next_query_id, &inline_bytes, &limiter,  &outboxes, [] { return 0.8; }};
+                     &next_query_id, &inline_bytes, &limiter,  &outboxes, [](const LocalModelPtr&) { return 0.8; }};
   auto session = std::make_shared<Session>(SessionId{1}, "fuzz", 64 << 10, metrics, &outboxes, now);
   if (registry.Add(session, std::make_shared<NoStream>(), {"fuzz", kDefaultTenant, {}}, config->Current()->limits))
     abort();

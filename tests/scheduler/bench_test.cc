@@ -25,6 +25,19 @@ TEST(Bench, RowsForEachPolicyAndSizeWithTheReferenceBesideThem) {
   EXPECT_NE(BenchTable(*rows).find("N^"), std::string::npos);
 }
 
+// Under `goa` a key of 0 is never below 0.
+TEST(Bench, WhoIsWorthNothingIsNotOffloaded) {
+  BenchOptions options;
+  options.users = {100};
+  options.zero_share = 1;
+  const auto rows = RunBench(options);
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  for (const BenchRow& row : *rows) {
+    EXPECT_EQ(row.offloaded_share, 0) << row.policy;
+    EXPECT_EQ(row.forced_share, 0) << row.policy;
+  }
+}
+
 TEST(Bench, BadOptionsAreRefused) {
   BenchOptions options;
   options.users = {0};
@@ -33,6 +46,9 @@ TEST(Bench, BadOptionsAreRefused) {
   options.sites = 0;
   EXPECT_EQ(RunBench(options).status().message(), "sites: 0 is not in 1..1000");
   options.sites = 2;
+  options.zero_share = 1.5;
+  EXPECT_EQ(RunBench(options).status().message(), "zeros: 1.5 is not in 0..1");
+  options.zero_share = 0;
   options.policies = {"best"};
   EXPECT_FALSE(RunBench(options).ok());
 }

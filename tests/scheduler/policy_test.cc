@@ -333,6 +333,7 @@ constexpr CandidateField kCandidateFields[] = {
     {"needs.images", [](Candidate& c) { c.needs.images = true; }},
     {"needs.context", [](Candidate& c) { c.needs.context_tokens = 5000; }},
     {"link_stale", [](Candidate& c) { c.link_stale = true; }},
+    {"tau", [](Candidate& c) { c.tau = 0.4; }},
 };
 struct SiteField {
   const char* name;
@@ -371,10 +372,10 @@ constexpr SiteField kSiteFields[] = {
 // A field that is new fails to compile here until it is listed above.
 static_assert([] {
   const auto [id, uncertainty, prompt_bits, round_trip_s, tx_power_w, local_delay_s, edge_work_flop, deadline_s,
-              prompt_tokens, expected_output_tokens, tenant, must_offload, needs, link_stale] = Candidate{};
+              prompt_tokens, expected_output_tokens, tenant, must_offload, needs, link_stale, tau] = Candidate{};
   const auto [chat, tools, images, context_tokens] = needs;
   return id == QueryId{} && context_tokens == 0;
-}() && std::size(kCandidateFields) == 16);  // all but the id
+}() && std::size(kCandidateFields) == 17);  // all but the id
 static_assert([] {
   const auto [bandwidth_hz, noise_w, compute_flops, max_share_flops, work_flop_per_token, uplink, uplink_shared,
               compute, overhead_s, prefill_tokens_per_s, token_time_s, token_time_per_query_s, backends, active_uplinks,

@@ -311,16 +311,17 @@ void World::Apply(Device& device) {
       stream->session = std::make_shared<Session>(SessionId{next_session_++}, "sim",
                                                   faults_.tiny_queues ? 3 * Outbox::kSlotBytes : 1 << 20,
                                                   metrics_.get(), &outboxes_, now_);
-      SessionPorts ports{config_.get(),
-                         &inbox_,
-                         registry_.get(),
-                         &memory_,
-                         metrics_.get(),
-                         &next_query_id_,
-                         &inline_prompt_bytes_,
-                         &limiter_,
-                         &outboxes_,
-                         [this] { return engine_->tau(); }};
+      SessionPorts ports{
+          config_.get(),
+          &inbox_,
+          registry_.get(),
+          &memory_,
+          metrics_.get(),
+          &next_query_id_,
+          &inline_prompt_bytes_,
+          &limiter_,
+          &outboxes_,
+          [this](const LocalModelPtr& model) { return engine_->TauOf(config_->Current()->policy, model); }};
       stream->core = std::make_unique<SessionCore>(stream->session, Caller(), ports);
       if (registry_->Add(stream->session, stream, {"sim", kDefaultTenant, {}}, config_->Current()->limits)) {
         if (!draining_) Broken("session refused");

@@ -101,6 +101,7 @@ class SnapshotMaker {
     user.needs.images = Chance(0.05);
     user.needs.context_tokens = Chance(0.5) ? 0 : 4000 + static_cast<int>(Below(200));
     user.link_stale = Chance(0.1);
+    if (Chance(0.05)) user.tau = Uniform(0, 1);
     return user;
   }
 

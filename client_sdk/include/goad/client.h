@@ -55,6 +55,11 @@ class Client {
   void ReportLinks(std::vector<Link> links);
   // How long a local answer really took.
   void ReportLocal(const std::string& query_id, absl::Duration delay);
+  // How good the answer was that the user got, the device's or the edge's: 0 (wrong) .. 1 (right); once, within 60 s of
+  // on_done. Where goad promises an accuracy it is told by these whether that is kept: rate all answers, or some by
+  // chance, not those that are bad. Lost while there is no stream, or with the client when it is destroyed at once. A
+  // wrong number is told to on_problem as REPORT_REFUSED.
+  void ReportQuality(const std::string& query_id, double quality);
 
   bool connected() const;           // greeted by goad on the present stream
   std::vector<Site> sites() const;  // as goad last told; empty before the first greeting

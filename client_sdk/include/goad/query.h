@@ -144,7 +144,7 @@ struct Answer {
 struct Problem {
   // UNREACHABLE (a connection attempt failed, TLS included), STREAM_LOST, GOODBYE, PROTOCOL_ERROR (goad refused a
   // frame, such as a report of an unknown site), LINK_REFUSED (a report that makes no sense was not sent),
-  // REPORT_REFUSED (ReportLocal), INVALID_OPTIONS, CALLBACK_FAILED.
+  // REPORT_REFUSED (ReportLocal, ReportQuality), INVALID_OPTIONS, CALLBACK_FAILED.
   std::string code;
   std::string detail;  // for people; at most 512 bytes
   int untold = 0;      // problems since the last one that were too many to be told

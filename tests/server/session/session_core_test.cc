@@ -100,10 +100,10 @@ class SessionCoreTest : public testing::Test {
     open.session =
         std::make_shared<Session>(SessionId{connected_.size()}, "peer", outbox_bytes, &metrics_, &outboxes_, now_);
     open.stream = std::make_shared<FakeStream>();
-    open.core =
-        std::make_unique<SessionCore>(open.session, caller,
-                                      SessionPorts{&config_, &inbox_, &registry_, &memory_, &metrics_, &next_query_id_,
-                                                   &inline_bytes_, &limiter_, &outboxes_, [] { return 0.8; }});
+    open.core = std::make_unique<SessionCore>(
+        open.session, caller,
+        SessionPorts{&config_, &inbox_, &registry_, &memory_, &metrics_, &next_query_id_, &inline_bytes_, &limiter_,
+                     &outboxes_, [](const LocalModelPtr&) { return 0.8; }});
     EXPECT_EQ(registry_.Add(open.session, open.stream, {"peer", caller.tenant, {}}, config_.Current()->limits),
               std::nullopt);
     return &open;
@@ -196,11 +196,14 @@ class SessionCoreTest : public testing::Test {
     EXPECT_EQ(Got<SubmitQuery>().size(), 0u) << "the engine heard of it";
     EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET);
   }
-  double Refused(const std::string& reason) {
+  double Refused(const std::string& reason) { return Metric("goad_refused_total", reason); }
+  // A counter by its only label, or how many a histogram without labels has seen.
+  double Metric(const std::string& name, const std::string& label) {
     for (const auto& family : metrics_.page()->Collect()) {
-      if (family.name != "goad_refused_total") continue;
+      if (family.name != name) continue;
       for (const auto& metric : family.metric) {
-        if (metric.label[0].value == reason) return metric.counter.value;
+        if (metric.label.empty()) return static_cast<double>(metric.histogram.sample_count);
+        if (metric.label[0].value == label) return metric.counter.value;
       }
     }
     return 0;
@@ -744,6 +747,65 @@ TEST_F(SessionCoreTest, AnOutcomeOutOfRangeIsRefused) {
   frame.mutable_outcome()->set_local_delay_s(1);
   Send(frame);
   EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET);
+}
+
+v1::DeviceFrame QualityFrame(const std::string& id, double quality) {
+  v1::DeviceFrame frame;
+  frame.mutable_outcome()->set_query_id(id);
+  frame.mutable_outcome()->set_quality(quality);
+  return frame;
+}
+
+TEST_F(SessionCoreTest, AnAnswerIsRatedOnceByWhoeverGaveItAndOnlyWhenItIsOver) {
+  Greet();
+  const auto rated = [&](const char* by) { return Metric("goad_rated_answers_total", by); };
+  const QueryId local = Ask("local"), edge = Ask("edge");
+  Send(QualityFrame("local", 0.25));
+  EXPECT_EQ(rated("unknown"), 1) << "it has no answer yet";
+  Local(local);
+  Next();
+  Send(QualityFrame("local", 0.25));
+  EXPECT_EQ(rated("device"), 1);
+  EXPECT_EQ(Metric("goad_rated_error_total", "device"), 0.75);
+  Send(QualityFrame("local", 0));
+  EXPECT_EQ(rated("device"), 1) << "twice";
+  Offload(edge);
+  Send(PromptFrame("edge"));
+  Send(QualityFrame("edge", 1));
+  EXPECT_EQ(rated("edge"), 0) << "its answer is on its way";
+  CompletedEvent completed;
+  completed.id = edge;
+  completed.site = sched::SiteIndex{0};
+  registry_.Deliver(device_->session->id, std::move(completed));
+  Next();
+  Send(QualityFrame("edge", 1));
+  EXPECT_EQ(rated("edge"), 1);
+  Send(QualityFrame("never asked", 1));
+  EXPECT_EQ(rated("unknown"), 4);
+  EXPECT_EQ(Metric("goad_local_delay_seconds", ""), 0) << "none of these says how long a local answer took";
+  Send(QualityFrame("edge", 1.5));
+  ExpectError("OUT_OF_RANGE", v1::ERROR_CODE_INVALID_ARGUMENT, "outcome.quality", "edge");
+}
+
+TEST_F(SessionCoreTest, ARatingIsTakenFor60Seconds) {
+  Greet();
+  Local(Ask("soon"));
+  Local(Ask("late"));
+  now_ = now_ + absl::Seconds(59);
+  Send(QualityFrame("soon", 1));
+  now_ = now_ + absl::Seconds(2);
+  Send(QualityFrame("late", 1));
+  EXPECT_EQ(Metric("goad_rated_answers_total", "device"), 1);
+  EXPECT_EQ(Metric("goad_rated_answers_total", "unknown"), 1);
+}
+
+TEST_F(SessionCoreTest, ForcedQueriesThatAreTurnedAwayAreCounted) {
+  Change([](Config& config) { config.limits.queries_per_session = 1; });
+  Greet();
+  Ask("1");
+  Send(QueryFrame("2", /*uncertainty=*/0.9));
+  Send(QueryFrame("3", /*uncertainty=*/0.7));
+  EXPECT_EQ(Metric("goad_forced_queries_total", "local"), 1) << "0.9 is above tau, 0.7 is not";
 }
 
 TEST_F(SessionCoreTest, TooManyFramesASecondEndTheSessionAndItsQueries) {

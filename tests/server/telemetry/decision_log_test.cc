@@ -37,7 +37,7 @@ class DecisionLogTest : public ::testing::Test {
   }
   void Decide(const std::string& id) {
     auto record = std::make_shared<EpochRecord>();
-    record->early = {{id, sched::Reason::kNoLink, 0.5, 1}};
+    record->early = {{id, sched::Reason::kNoLink, 0.5, 0.5, 1, 1}};
     feed_.Publish(std::move(record));
   }
   std::string Text() const {
@@ -109,8 +109,9 @@ TEST_F(DecisionLogTest, ADecisionSaysWhatItsUncertaintyIs) {
   record->held = {false};
   record->askers = {{"token of acme/device d", "acme", "4bf92f3577b34da6a3ce929d0e0e4736"}};
   record->models = {std::make_shared<const LocalModel>(model)};
-  record->early = {{"b", sched::Reason::kNoLink, 0.5, 1, std::make_shared<const LocalModel>(declared)},
-                   {"c", sched::Reason::kNoLink, 0.5, 1, nullptr, {"other", "default", ""}}};
+  record->uncertainties = {record->snapshot.candidates[0].uncertainty};
+  record->early = {{"b", sched::Reason::kNoLink, 0.5, 0.5, 1, 1, std::make_shared<const LocalModel>(declared)},
+                   {"c", sched::Reason::kNoLink, 0.5, 0.5, 1, 1, nullptr, {"other", "default", ""}}};
   feed_.Publish(std::move(record));
   log_.reset();
   std::istringstream lines(Text());
