@@ -87,8 +87,9 @@ void SessionCore::OnHello(const v1::Hello& hello) {
                            : caller_.identity.empty()   ? session_->Name()
                                                         : "");
   ports_.registry->Describe(session_->id, identity_, hello.device_name(), model_, /*hears_of_sites=*/true);
-  const auto config = ports_.config->Current();
-  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.registry->abilities(), ports_.tau()));
+  ports_.registry->Greet(*session_, [this](const SiteAbilities& can) {
+    return EncodeWelcome(session_->Name(), *ports_.config->Current(), can, ports_.tau());
+  });
 }
 
 std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
