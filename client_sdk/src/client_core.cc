@@ -213,7 +213,7 @@ void ClientCore::OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>&
 void ClientCore::OnGoodbye(const v1::Goodbye& goodbye, Instant now) {
   if (state_ != StreamState::kReady && state_ != StreamState::kGreeting) return;
   state_ = StreamState::kLeaving;
-  reconnect_.Goodbye(ReadSeconds(goodbye.reconnect_after_s()), now, random_);
+  reconnect_.Goodbye(ReadRetryAfter(goodbye.reconnect_after_s()), now, random_);
   not_now_.Away("DRAINING", goodbye.message());
   Tell("GOODBYE",
        absl::StrCat(goodbye.message(), " (reconnecting in ", absl::FormatDuration(reconnect_.at() - now), ")"), now);
@@ -236,7 +236,7 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
     case v1::ServerFrame::kFailed: {
       const v1::Failed& failed = frame.failed();
       if (Live* live = Find(failed.query_id())) {
-        live->answer.retry_after = ReadSeconds(failed.error().retry_after_s());
+        live->answer.retry_after = ReadRetryAfter(failed.error().retry_after_s());
         FinishLocally(*live, ErrorName(failed.error()), failed.error().message(), now);
       }
       break;

@@ -123,6 +123,8 @@ v1::DeviceFrame OutcomeFrame(const std::string& query_id, absl::Duration local_d
 
 absl::Duration ReadSeconds(double s) { return s > 0 ? absl::Seconds(std::min(s, 3600.0)) : absl::ZeroDuration(); }
 
+absl::Duration ReadRetryAfter(double s) { return std::min(ReadSeconds(s), kLongestRetryAfter); }
+
 std::string ReasonName(int reason) {
   const std::string name = v1::Reason_Name(static_cast<v1::Reason>(reason));
   return name.rfind("REASON_", 0) == 0 ? name.substr(7) : absl::StrCat("REASON_", reason);
@@ -145,7 +147,7 @@ Decision ReadDecision(const v1::Decision& wire) {
   decision.predicted_compute = ReadSeconds(wire.predicted_compute_s());
   decision.queue = ReadSeconds(wire.queue_s());
   decision.upload_within = ReadSeconds(wire.upload_within_s());
-  decision.retry_after = ReadSeconds(wire.retry_after_s());
+  decision.retry_after = ReadRetryAfter(wire.retry_after_s());
   return decision;
 }
 

@@ -553,6 +553,35 @@ TEST_F(ClientCoreTest, RetryAfterIsShownAndHonoured) {
   EXPECT_EQ(Queries(), 1);
 }
 
+// One bad number.
+TEST_F(ClientCoreTest, AHoldHasABoundAndEndsWithTheNextGreeting) {
+  Welcome();
+  const auto hold = [this](const std::string& id) {
+    v1::ServerFrame frame;
+    frame.mutable_decision()->set_query_id(id);
+    frame.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+    frame.mutable_decision()->set_reason(v1::REASON_QUOTA);
+    frame.mutable_decision()->set_retry_after_s(1e300);
+    Frame(frame);
+  };
+  hold(Ask());
+  EXPECT_EQ(answers_.back().retry_after, kLongestRetryAfter);
+  Ask();
+  EXPECT_EQ(answers_.back().why_local, "QUOTA");
+  Advance(kLongestRetryAfter);
+  hold(Ask());
+  ASSERT_EQ(Queries(), 2) << "five minutes later";
+  Lose();
+  Advance(absl::Minutes(1));
+  Welcome();
+  Ask();
+  EXPECT_EQ(Queries(), 3) << "started again";
+  v1::ServerFrame goodbye;
+  goodbye.mutable_goodbye()->set_reconnect_after_s(1e300);
+  Frame(goodbye);
+  EXPECT_LE(core_.NextWake(), now_ + 2 * kLongestRetryAfter) << "with what spreads a fleet";
+}
+
 TEST_F(ClientCoreTest, WhyLocalIsNeverEmpty) {
   Welcome();
   const std::string id = Ask();

@@ -99,7 +99,7 @@ struct Decision {
   uint64_t epoch = 0;
   absl::Duration predicted_upload, predicted_compute, upload_within;
   absl::Duration queue;        // what goad took to decide: the rest of the time since the query left is the round trip
-  absl::Duration retry_after;  // above 0: goad wants no query of this client before
+  absl::Duration retry_after;  // above 0: goad wants no query of this client before; at most 5 min
 };
 
 struct Answer {
