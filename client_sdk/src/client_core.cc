@@ -49,7 +49,7 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
   answer.uncertainty = UncertaintyOf(query, options_.uncertainty.metric);
   if (!why.empty()) {
     answer.why_local = why;
-    answer.detail = detail;
+    answer.detail = Clip(detail, kMostDetailBytes);
     answer.retry_after = not_now_.HoldLeft(now);
     if (callbacks.on_done) {
       actions_.push_back(Notify{[f = std::move(callbacks.on_done), answer]() mutable { f(answer); }, id});
@@ -336,7 +336,7 @@ void ClientCore::FinishLocally(Live& live, const std::string& why, const std::st
   live.answer.text.clear(), live.answer.reasoning.clear(), live.answer.tool_calls.clear();
   live.answer.refusal = false;
   live.answer.why_local = why;
-  live.answer.detail = detail;
+  live.answer.detail = Clip(detail, kMostDetailBytes);
   if (const auto left = not_now_.HoldLeft(now); left > absl::ZeroDuration()) live.answer.retry_after = left;
   Finish(live, now);
 }
