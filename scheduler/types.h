@@ -75,6 +75,11 @@ inline constexpr Contexts AnyContext() {
   for (int& tokens : contexts) tokens = kUnlimited;
   return contexts;
 }
+inline constexpr Contexts NoContext() {
+  Contexts contexts{};
+  for (int& tokens : contexts) tokens = kCannot;
+  return contexts;
+}
 
 enum class UplinkModel {
   kShannon,   // rate = (B/n) log2(1 + SINR); transmitters to other sites interfere

@@ -49,7 +49,7 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
   answer.uncertainty = UncertaintyOf(query, options_.uncertainty.metric);
   if (!why.empty()) {
     answer.why_local = why;
-    answer.detail = detail;
+    answer.detail = Clip(detail, kMostDetailBytes);
     answer.retry_after = not_now_.HoldLeft(now);
     if (callbacks.on_done) {
       actions_.push_back(Notify{[f = std::move(callbacks.on_done), answer]() mutable { f(answer); }, id});
@@ -219,7 +219,7 @@ void ClientCore::OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>&
 void ClientCore::OnGoodbye(const v1::Goodbye& goodbye, Instant now) {
   if (state_ != StreamState::kReady && state_ != StreamState::kGreeting) return;
   state_ = StreamState::kLeaving;
-  reconnect_.Goodbye(ReadSeconds(goodbye.reconnect_after_s()), now, random_);
+  reconnect_.Goodbye(ReadRetryAfter(goodbye.reconnect_after_s()), now, random_);
   not_now_.Away("DRAINING", goodbye.message());
   Tell("GOODBYE",
        absl::StrCat(goodbye.message(), " (reconnecting in ", absl::FormatDuration(reconnect_.at() - now), ")"), now);
@@ -242,7 +242,7 @@ void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Inst
     case v1::ServerFrame::kFailed: {
       const v1::Failed& failed = frame.failed();
       if (Live* live = Find(failed.query_id())) {
-        live->answer.retry_after = ReadSeconds(failed.error().retry_after_s());
+        live->answer.retry_after = ReadRetryAfter(failed.error().retry_after_s());
         FinishLocally(*live, ErrorName(failed.error()), failed.error().message(), now);
       }
       break;
@@ -342,7 +342,7 @@ void ClientCore::FinishLocally(Live& live, const std::string& why, const std::st
   live.answer.text.clear(), live.answer.reasoning.clear(), live.answer.tool_calls.clear();
   live.answer.refusal = false;
   live.answer.why_local = why;
-  live.answer.detail = detail;
+  live.answer.detail = Clip(detail, kMostDetailBytes);
   if (const auto left = not_now_.HoldLeft(now); left > absl::ZeroDuration()) live.answer.retry_after = left;
   Finish(live, now);
 }

@@ -17,7 +17,7 @@ class NotNow {
     away_ = std::move(why);
     detail_ = std::move(detail);
   }
-  void Greeted() { away_.clear(); }
+  void Greeted() { *this = NotNow(); }  // maybe another goad: what it does not want it says itself
   void Hold(const std::string& why, Instant until) {
     hold_until_ = std::max(hold_until_, until);
     hold_ = why;

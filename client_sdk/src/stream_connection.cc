@@ -74,7 +74,7 @@ class GrpcStream final : public grpc::ClientBidiReactor<v1::DeviceFrame, v1::Ser
     reports_.on_lost(status.ok()
                          ? "closed by goad"
                          : absl::StrCat(status.error_message(), " (", static_cast<int>(status.error_code()), ")"),
-                     ReadSeconds(error.retry_after_s()));
+                     ReadRetryAfter(error.retry_after_s()));
     self_.reset();
   }
 

@@ -6,6 +6,7 @@
 #include "client_sdk/openai/app_request.h"
 #include "client_sdk/openai/message.h"
 #include "client_sdk/openai/utf8.h"
+#include "client_sdk/src/checks.h"
 
 namespace goad::internal {
 namespace {
@@ -39,6 +40,23 @@ void SetConfidence(const Query& query, UncertaintyMetric metric, v1::Query* wire
 
 static_assert(static_cast<int>(UncertaintyMetric::kDeclared) == v1::UNCERTAINTY_METRIC_DECLARED);
 static_assert(v1::UncertaintyMetric_MAX == kUncertaintyMetrics);
+
+// A name of goad's, as it may stand in a header: at most 128 bytes, '?' for each byte of a control character.
+std::string ReadName(const std::string& name) {
+  std::string read = Clip(name, 128);
+  for (size_t at = 0; at < read.size(); ++at) {
+    const auto byte = static_cast<unsigned char>(read[at]);
+    if (byte < 0x20 || byte == 0x7F) read[at] = '?';
+    if (byte == 0xC2 && at + 1 < read.size() && static_cast<unsigned char>(read[at + 1]) < 0xA0)
+      read.replace(at, 2, "??");
+  }
+  return read;
+}
+
+std::string ReadFinishReason(const std::string& reason) {
+  const bool printable = std::all_of(reason.begin(), reason.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  return printable && reason.size() <= 32 ? reason : "other";
+}
 
 int ToInt(uint64_t value) { return static_cast<int>(std::min<uint64_t>(value, 1 << 30)); }
 
@@ -130,13 +148,15 @@ v1::DeviceFrame QualityFrame(const std::string& query_id, double quality) {
 
 absl::Duration ReadSeconds(double s) { return s > 0 ? absl::Seconds(std::min(s, 3600.0)) : absl::ZeroDuration(); }
 
+absl::Duration ReadRetryAfter(double s) { return std::min(ReadSeconds(s), kLongestRetryAfter); }
+
 std::string ReasonName(int reason) {
   const std::string name = v1::Reason_Name(static_cast<v1::Reason>(reason));
   return name.rfind("REASON_", 0) == 0 ? name.substr(7) : absl::StrCat("REASON_", reason);
 }
 
 std::string ErrorName(const v1::Error& error) {
-  if (!error.reason().empty()) return error.reason();
+  if (!error.reason().empty()) return ReadName(error.reason());
   const std::string name = v1::ErrorCode_Name(error.code());
   return name.rfind("ERROR_CODE_", 0) == 0 ? name.substr(11)
                                            : absl::StrCat("ERROR_CODE_", static_cast<int>(error.code()));
@@ -146,13 +166,13 @@ Decision ReadDecision(const v1::Decision& wire) {
   Decision decision;
   decision.offload = wire.verdict() == v1::VERDICT_OFFLOAD;
   decision.reason = ReasonName(wire.reason());
-  decision.site = wire.site();
+  decision.site = ReadName(wire.site());
   decision.epoch = wire.epoch();
   decision.predicted_upload = ReadSeconds(wire.predicted_upload_s());
   decision.predicted_compute = ReadSeconds(wire.predicted_compute_s());
   decision.queue = ReadSeconds(wire.queue_s());
   decision.upload_within = ReadSeconds(wire.upload_within_s());
-  decision.retry_after = ReadSeconds(wire.retry_after_s());
+  decision.retry_after = ReadRetryAfter(wire.retry_after_s());
   return decision;
 }
 
@@ -170,7 +190,7 @@ std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInf
   std::vector<Site> sites;
   for (const v1::SiteInfo& site : wire) {
     Site& read = sites.emplace_back();
-    read.name = site.name();
+    read.name = ReadName(site.name());
     read.measured = site.uplink() == v1::SiteInfo::UPLINK_MEASURED;
     read.chat = site.chat();
     bool no_end = false;  // of some server nobody knows how long its context is
@@ -227,8 +247,8 @@ double UncertaintyOf(const Query& query, UncertaintyMetric metric) {
 }
 
 void ReadCompleted(const v1::Completed& wire, Answer* answer) {
-  answer->finish_reason = wire.finish_reason();
-  answer->backend = wire.backend();
+  answer->finish_reason = ReadFinishReason(wire.finish_reason());
+  answer->backend = ReadName(wire.backend());
   answer->prompt_tokens = ToInt(wire.prompt_tokens());
   answer->output_tokens = ToInt(wire.output_tokens());
   answer->ttft = ReadSeconds(wire.ttft_s());

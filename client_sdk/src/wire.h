@@ -10,6 +10,12 @@
 
 namespace goad::internal {
 
+// The longest that a client stays away because goad asked for it: one number that is wrong may not cost the edge for
+// longer.
+inline constexpr absl::Duration kLongestRetryAfter = absl::Minutes(5);
+// Of what goad says for people, in an answer.
+inline constexpr size_t kMostDetailBytes = 512;
+
 v1::DeviceFrame HelloFrame(const ClientOptions& options);
 v1::DeviceFrame QueryFrame(const Query& query, UncertaintyMetric metric, absl::Duration waited);  // since Ask
 v1::DeviceFrame PromptFrame(const Query& query);
@@ -28,6 +34,8 @@ bool AddPiece(const AnswerPiece& piece, size_t most_bytes, Answer* answer);
 double UncertaintyOf(const Query& query, UncertaintyMetric metric);
 // 0..1 h; 0 for what is no number.
 absl::Duration ReadSeconds(double s);
+// 0..kLongestRetryAfter, likewise.
+absl::Duration ReadRetryAfter(double s);
 // Never empty: "NO_GAIN", or "REASON_99" for one that this client does not know.
 std::string ReasonName(int reason);
 // Never empty: the error's reason, else its code.

@@ -1,4 +1,5 @@
 // goadctl ask: one question by the way that devices take, to its last token.
+#include <algorithm>
 #include <iostream>
 
 #include "absl/strings/match.h"
@@ -31,6 +32,17 @@ std::string DeviceAddress(const Context& context, int* failed) {
     *failed = kUsage;
   }
   return status.listen_address();
+}
+
+// What a model wrote, for a terminal: with its line ends and tabs.
+std::string Shown(const std::string& text) {
+  std::string shown;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find_first_of("\n\t", at), text.size());
+    absl::StrAppend(&shown, server::Printable(text.substr(at, end - at)), text.substr(end, 1));
+    at = end + 1;
+  }
+  return shown;
 }
 
 std::string Reason(v1::Reason reason) { return v1::Reason_Name(reason).substr(sizeof "REASON_" - 1); }
@@ -70,7 +82,7 @@ int Ask(const Context& context, const std::string& question) {
         break;
       case v1::ServerFrame::kTokens:
         text += frame.tokens().text();
-        if (!context.json) std::cout << frame.tokens().text() << std::flush;
+        if (!context.json) std::cout << Shown(frame.tokens().text()) << std::flush;
         break;
       case v1::ServerFrame::kCompleted: {
         const v1::Completed& done = frame.completed();

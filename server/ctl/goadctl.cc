@@ -29,7 +29,8 @@ ABSL_FLAG(std::string, tenant, "", "log: of this tenant alone");
 ABSL_FLAG(std::string, device, "", "ask: where devices call goad, HOST:PORT; empty = as goad says");
 ABSL_FLAG(std::string, token_file, "", "ask: file with the bearer token of a device");
 ABSL_FLAG(absl::Duration, for, absl::ZeroDuration(), "policy NAME: try it for so long, 10m or 45s; then what it was before");
-ABSL_FLAG(absl::Duration, timeout, absl::Seconds(5), "longest wait for an answer of goad");
+ABSL_FLAG(absl::Duration, timeout, absl::Seconds(5),
+          "longest wait for an answer of goad; ask: for the whole answer, and at least 2m");
 ABSL_FLAG(std::string, ca, "",
           "PEM file; set = speak TLS: with the device listener (ask), with an admin listener behind a TLS proxy");
 ABSL_FLAG(std::string, certificate, "", "PEM file with a client certificate, for --ca");

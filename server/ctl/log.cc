@@ -3,7 +3,9 @@
 #include <deque>
 #include <fstream>
 #include <iostream>
+#include <limits>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -17,7 +19,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMostFiles = 100;  // decision_log.max_files
+constexpr int kMostFiles = 100;                       // decision_log.max_files
+constexpr std::streamsize kMostLineBytes = 64 << 10;  // a decision has some hundred
 constexpr char kTime[] = "%Y-%m-%dT%H:%M:%E3SZ";
 
 std::string Word(const json& line, const char* name) {
@@ -55,6 +58,18 @@ std::string ForPeople(const json& line) {
   if (const std::string trace = Word(line, "trace_id"); !trace.empty())
     absl::StrAppend(&text, "  trace ", server::Clip(trace));
   return text;
+}
+
+// The next line, without its end; of one that is longer than any for people no more than the bound. False at the end.
+bool NextLine(std::istream& in, std::string* line) {
+  line->resize(kMostLineBytes);
+  in.getline(line->data(), kMostLineBytes);
+  const auto bytes = static_cast<size_t>(in.gcount());
+  line->resize(in.good() ? bytes - 1 : bytes);
+  if (in.good() || in.eof()) return bytes > 0;
+  in.clear();
+  in.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  return bytes > 0;
 }
 
 // The file and what it was rotated to, oldest first.
@@ -96,6 +111,11 @@ int Log(const Context& context, const std::string& file) {
   }
   std::string path = file;
   if (path.empty()) {
+    if (!absl::StartsWith(context.address, "unix:")) {
+      std::cerr << "goadctl: goad at " << server::Clip(context.address)
+                << " writes its decision log where it runs, which need not be here: log FILE\n";
+      return kUsage;
+    }
     v1::StatusResponse status;
     if (const int failed = Call(context, &v1::Admin::Stub::Status, v1::StatusRequest(), &status)) return failed;
     path = status.decision_log();
@@ -111,7 +131,7 @@ int Log(const Context& context, const std::string& file) {
   for (const std::string& name : Files(path)) {
     std::ifstream in(name, std::ios::binary);
     read |= in.good();
-    for (std::string text; std::getline(in, text);) {
+    for (std::string text; NextLine(in, &text);) {
       if (text.find("\"kind\":\"snapshot\"") != std::string::npos) continue;  // goad-sim reads those
       const json line = json::parse(text, nullptr, /*allow_exceptions=*/false);
       if (!line.is_object() || Word(line, "time") < since) continue;  // the last line may be half written

@@ -34,8 +34,7 @@ bool Can(const Abilities& abilities, const sched::Needs& needs) {
 }
 
 sched::Contexts ContextsOf(const std::vector<Abilities>& servers) {
-  sched::Contexts contexts;
-  contexts.fill(sched::kCannot);
+  sched::Contexts contexts = sched::NoContext();
   for (const Abilities& server : servers) {
     const int context = server.context_tokens > 0 ? server.context_tokens : sched::kUnlimited;
     for (size_t set = 0; set < contexts.size(); ++set) {

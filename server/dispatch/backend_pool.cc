@@ -114,10 +114,11 @@ std::optional<int> BackendPool::Pick(size_t site, const sched::Needs& needs, uin
   return best;
 }
 
-bool BackendPool::AnyUp(size_t site, MonotonicTime now) const {
+bool BackendPool::AnyCan(size_t site, const sched::Needs& needs) const {
   const std::vector<Backend>& backends = sites_[site].backends;
-  return std::any_of(backends.begin(), backends.end(),
-                     [&](const Backend& backend) { return OpenSlots(backend, now) > 0; });
+  return std::any_of(backends.begin(), backends.end(), [&](const Backend& backend) {
+    return !backend.config->presence.removed() && Can(backend.can, needs);
+  });
 }
 
 std::string BackendPool::name(size_t site, int backend) const {

@@ -41,7 +41,7 @@ class BackendPool final {
   // has read the beginning of this conversation.
   std::optional<int> Pick(size_t site, const sched::Needs& needs, uint64_t tried, std::optional<int> preferred,
                           MonotonicTime now, bool* all_tried) const;
-  bool AnyUp(size_t site, MonotonicTime now) const;  // whatever it can
+  bool AnyCan(size_t site, const sched::Needs& needs) const;  // up or not
   void Take(size_t site, int backend) { InFlightBy(+1, site, backend); }
   void Release(size_t site, int backend) { InFlightBy(-1, site, backend); }
 

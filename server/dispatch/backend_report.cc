@@ -43,7 +43,7 @@ void BackendPool::Report(MonotonicTime now) {
   for (size_t s = 0; s < sites_.size(); ++s) {
     Site& site = sites_[s];
     SiteHealth health{sched::ToSite(s), 0, 0, false};
-    std::vector<Abilities> can;
+    std::vector<Abilities> can, all, drained;
     for (size_t b = 0; b < site.backends.size(); ++b) {
       Backend& backend = site.backends[b];
       Log(s, static_cast<int>(b));
@@ -51,6 +51,8 @@ void BackendPool::Report(MonotonicTime now) {
       if (!backend.config->presence.removed()) {  // else the place may be another's by now
         metrics_->Backend(health.site, b, static_cast<size_t>(backend.health.state()), backend.open_slots);
         metrics_->BackendRunning(health.site, b, backend.in_flight);
+        all.push_back(backend.can);
+        if (backend.config->presence.drained) drained.push_back(backend.can);
       }
       if (backend.open_slots == 0) continue;
       if (!backend.config->presence.leaving() || site.leaving) can.push_back(backend.can);
@@ -60,7 +62,9 @@ void BackendPool::Report(MonotonicTime now) {
       health.slots += backend.open_slots;
     }
     health.draining &= health.backends_up == 0;
-    health.contexts = ContextsOf(can);
+    health.all_contexts = ContextsOf(all);
+    health.drained_contexts = ContextsOf(drained);
+    health.contexts = can.empty() ? health.all_contexts : ContextsOf(can);
     if (site.reported == health) continue;
     site.reported = health;
     to_engine_(health);

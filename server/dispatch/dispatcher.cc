@@ -77,12 +77,12 @@ void Dispatcher::Place(Query& query, MonotonicTime now) {
     return;
   }
   if (!backend) {
-    const char* none = "no backend of the site is up";
+    const char* none = "no backend of the site that can take it is up";
     ErrorInfo error =
         MakeError(ErrorCode::kUnavailable, "NO_BACKEND", "", query.last_error.empty() ? none : query.last_error);
-    if (query.last_error.empty() && pool_.AnyUp(site, now)) {
+    if (query.last_error.empty() && !pool_.AnyCan(site, query.request.needs)) {
       error = MakeError(ErrorCode::kFailedPrecondition, "NOT_ABLE", "",
-                        absl::StrCat("no backend that is up can all of: ", ToString(query.request.needs)));
+                        absl::StrCat("no backend of the site can all of: ", ToString(query.request.needs)));
     }
     return Over(query, QueryReturned{query.request, std::move(error)}, now);
   }

@@ -265,6 +265,8 @@ std::shared_ptr<const EpochRecord> Engine::Decide(const Gathered& gathered, Mono
     record->askers.push_back(AskerOf(*candidates[i]));
     record->models.push_back(candidates[i]->meta.model);
     record->uncertainties.push_back(candidates[i]->meta.uncertainty);
+    Reason& reason = record->result.decisions[i].reason;
+    if (reason == Reason::kNotAble) reason = life_.WhyNotAble(*candidates[i]);
     record->held.push_back(forced_go && record->snapshot.Forced(i) &&
                            record->result.decisions[i].verdict == Verdict::kLocal && now < Patience(*candidates[i]));
   }

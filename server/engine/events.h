@@ -169,13 +169,15 @@ struct QueryReturned {
 struct SiteHealth {
   sched::SiteIndex site = sched::SiteIndex::kNone;
   int backends_up = 0;
-  int slots = 0;                                   // sum over the backends that are up
-  bool draining = false;                           // none is up, and those that are were drained
-  sched::Contexts contexts = sched::AnyContext();  // of the backends that are up
+  int slots = 0;                                          // sum over the backends that are up
+  bool draining = false;                                  // none is up, and those that are were drained
+  sched::Contexts contexts = sched::AnyContext();         // of the backends that are up; of all where none is
+  sched::Contexts all_contexts = sched::NoContext();      // of the backends that are configured, up or not
+  sched::Contexts drained_contexts = sched::NoContext();  // of those of them that were drained
 
   bool operator==(const SiteHealth& o) const {
     return site == o.site && backends_up == o.backends_up && slots == o.slots && draining == o.draining &&
-           contexts == o.contexts;
+           contexts == o.contexts && all_contexts == o.all_contexts && drained_contexts == o.drained_contexts;
   }
 };
 

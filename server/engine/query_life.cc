@@ -114,6 +114,20 @@ void QueryLife::Decline(Query& query, Reason reason, uint64_t epoch, MonotonicTi
   queries_.Erase(query);
 }
 
+Reason QueryLife::WhyNotAble(const Query& query) const {
+  const auto can = [&](const sched::Contexts& contexts) {
+    return contexts[query.meta.needs.Set()] >= query.meta.needs.context_tokens;
+  };
+  Reason why = Reason::kNotAble;
+  for (size_t j = 0; j < sites_.size(); ++j) {
+    const Presence& presence = config_->sites[j].presence;
+    if (presence.removed() || !can(sites_[j].all_contexts)) continue;
+    if (presence.drained || can(sites_[j].drained_contexts)) return Reason::kSiteDraining;
+    why = Reason::kNoSite;
+  }
+  return why;
+}
+
 // Of what the query needs: what no site that is up can, or that none can all of it.
 std::string QueryLife::Missing(const Query& query) const {
   const sched::Needs& needs = query.meta.needs;
@@ -254,6 +268,8 @@ Wake QueryLife::On(SiteHealth& event, MonotonicTime now) {
   site.backends_draining = event.draining;
   site.slots = event.slots;
   site.contexts = event.contexts;
+  site.all_contexts = event.all_contexts;
+  site.drained_contexts = event.drained_contexts;
   return Wake::kSoon;
 }
 

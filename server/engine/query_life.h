@@ -61,6 +61,9 @@ class QueryLife {
   Wake On(QueryReturned& event, MonotonicTime now);
   Wake On(SiteHealth& event, MonotonicTime now);
   Wake On(DrainExpired& event, MonotonicTime now);
+  // Of a query that no site which is up can: kNotAble where no server can, be it up or not; else what keeps those from
+  // it that can, for now: kSiteDraining or kNoSite.
+  sched::Reason WhyNotAble(const Query& query) const;
   Wake Expire(MonotonicTime now);  // grants, and the patience of those that wait
 
  private:

@@ -16,7 +16,7 @@ struct SiteLoad {
   int backends_up = 0;      // from SiteHealth; 0 = down
   bool backends_draining = false;
   int slots = 0;
-  sched::Contexts contexts = sched::AnyContext();
+  sched::Contexts contexts = sched::AnyContext(), all_contexts = contexts, drained_contexts = sched::NoContext();
   int active_queries = 0;  // granted, running or aborting
   int active_uplinks = 0;  // granted and transmitting
   double load_s = 0;       // queries per backend, summed over time, up to `counted`

@@ -87,9 +87,11 @@ void SessionCore::OnHello(const v1::Hello& hello) {
                            : caller_.identity.empty()   ? session_->Name()
                                                         : "");
   ports_.registry->Describe(session_->id, identity_, hello.device_name(), model_, /*hears_of_sites=*/true);
-  const auto config = ports_.config->Current();
-  const double tau = ToldTau(config->policy.curves.get(), model_, ports_.tau(model_));
-  session_->outbox.PutUrgent(EncodeWelcome(session_->Name(), *config, ports_.registry->abilities(), tau));
+  ports_.registry->Greet(*session_, [this](const SiteAbilities& can) {
+    const auto config = ports_.config->Current();
+    return EncodeWelcome(session_->Name(), *config, can,
+                         ToldTau(config->policy.curves.get(), model_, ports_.tau(model_)));
+  });
 }
 
 std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,

@@ -29,10 +29,16 @@ SiteAbilities SessionRegistry::abilities() const {
   return abilities_;
 }
 
+void SessionRegistry::Greet(Session& session, const std::function<v1::ServerFrame(const SiteAbilities&)>& welcome) {
+  MutexLock telling(telling_);
+  session.outbox.PutUrgent(welcome(abilities()));
+}
+
 // Null: as it was. What a place could that is now another site's is not known of that.
 void SessionRegistry::TellSites(std::shared_ptr<const Config> config, const SiteAbilities* abilities) {
   v1::ServerFrame sites;
   std::vector<Entry> hear;
+  MutexLock telling(telling_);
   {
     MutexLock lock(mutex_);
     const std::string before = EncodeSites(*config_, abilities_).SerializeAsString();

@@ -78,7 +78,8 @@ class SessionRegistry final : public SessionSink {
   void StillWaits(SessionId id) override;
   // As of the sites in force. Heard of as a new list of sites is.
   void SitesCan(SiteAbilities abilities) override;
-  SiteAbilities abilities() const;
+  // Puts what `welcome` makes of what the sites can, after Describe: no older list of sites follows a newer one.
+  void Greet(Session& session, const std::function<v1::ServerFrame(const SiteAbilities&)>& welcome);
 
   // Goodbye to everybody, now and later; each stream ends when its last query is answered.
   void StartDrain(absl::Duration reconnect_after, MonotonicTime now);
@@ -101,6 +102,7 @@ class SessionRegistry final : public SessionSink {
     MonotonicTime goodbye = MonotonicTime::Infinite();      // when it was said
   };
   void TellSites(std::shared_ptr<const Config> config, const SiteAbilities* abilities);
+  SiteAbilities abilities() const;
   void SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message);
 
   // Constant after construction.
@@ -109,6 +111,7 @@ class SessionRegistry final : public SessionSink {
   const std::function<MonotonicTime()> clock_;
   const Wake wake_;
 
+  Mutex telling_;  // taken before mutex_: from where a list of sites is made until everybody has it
   mutable Mutex mutex_;
   std::shared_ptr<const Config> config_ GOAD_GUARDED_BY(mutex_);
   SiteAbilities abilities_ GOAD_GUARDED_BY(mutex_);

@@ -553,6 +553,76 @@ TEST_F(ClientCoreTest, RetryAfterIsShownAndHonoured) {
   EXPECT_EQ(Queries(), 1);
 }
 
+// One bad number.
+TEST_F(ClientCoreTest, AHoldHasABoundAndEndsWithTheNextGreeting) {
+  Welcome();
+  const auto hold = [this](const std::string& id) {
+    v1::ServerFrame frame;
+    frame.mutable_decision()->set_query_id(id);
+    frame.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+    frame.mutable_decision()->set_reason(v1::REASON_QUOTA);
+    frame.mutable_decision()->set_retry_after_s(1e300);
+    Frame(frame);
+  };
+  hold(Ask());
+  EXPECT_EQ(answers_.back().retry_after, kLongestRetryAfter);
+  Ask();
+  EXPECT_EQ(answers_.back().why_local, "QUOTA");
+  Advance(kLongestRetryAfter);
+  hold(Ask());
+  ASSERT_EQ(Queries(), 2) << "five minutes later";
+  Lose();
+  Advance(absl::Minutes(1));
+  Welcome();
+  Ask();
+  EXPECT_EQ(Queries(), 3) << "started again";
+  v1::ServerFrame goodbye;
+  goodbye.mutable_goodbye()->set_reconnect_after_s(1e300);
+  Frame(goodbye);
+  EXPECT_LE(core_.NextWake(), now_ + 2 * kLongestRetryAfter) << "with what spreads a fleet";
+}
+
+TEST_F(ClientCoreTest, WordsOfGoadHaveTheirBounds) {
+  Welcome();
+  const auto fail = [this](const std::string& reason, const std::string& message) {
+    v1::ServerFrame frame;
+    frame.mutable_failed()->set_query_id(Ask());
+    frame.mutable_failed()->mutable_error()->set_reason(reason);
+    frame.mutable_failed()->mutable_error()->set_message(message);
+    Frame(frame);
+    return answers_.back();
+  };
+  EXPECT_EQ(fail("DEADLINE", std::string(90000, 'x')).detail, std::string(512, 'x'));
+  EXPECT_EQ(fail("A\r\nB" + std::string(5000, 'x'), "").why_local, "A??B" + std::string(124, 'x'));
+  const auto complete = [this](const std::string& reason, const std::string& name) {
+    const std::string id = Ask();
+    v1::ServerFrame frame;
+    frame.mutable_decision()->set_query_id(id);
+    frame.mutable_decision()->set_verdict(v1::VERDICT_OFFLOAD);
+    frame.mutable_decision()->set_site(name);
+    Frame(frame);
+    Text(id, 0, "hi");
+    frame.mutable_completed()->set_query_id(id);
+    frame.mutable_completed()->set_text_bytes(2);
+    frame.mutable_completed()->set_finish_reason(reason);
+    frame.mutable_completed()->set_backend(name);
+    Frame(frame);
+    EXPECT_EQ(answers_.back().backend, answers_.back().decision.site);
+    return answers_.back();
+  };
+  EXPECT_EQ(complete("stop", "cell-a/0").finish_reason, "stop");
+  EXPECT_EQ(answers_.back().backend, "cell-a/0");
+  EXPECT_EQ(complete(std::string(33, 'x'), std::string(5000, 'x')).finish_reason, "other");
+  EXPECT_EQ(answers_.back().backend, std::string(128, 'x'));
+  EXPECT_EQ(complete("st\nop", "a\r\nb\x7f\xc2\x9b\xc3\xa4").finish_reason, "other");
+  EXPECT_EQ(answers_.back().backend, "a??b???\xc3\xa4");
+  v1::ServerFrame goodbye;
+  goodbye.mutable_goodbye()->set_message(std::string(90000, 'x'));
+  Frame(goodbye);
+  Ask();
+  EXPECT_EQ(answers_.back().detail, std::string(512, 'x'));
+}
+
 TEST_F(ClientCoreTest, WhyLocalIsNeverEmpty) {
   Welcome();
   const std::string id = Ask();

@@ -55,9 +55,11 @@ class Llm(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.reply('data: {"choices":[{"text":"In the barn"}]}\n\ndata: {"choices":[{"text":".","finish_reason":"stop"}]}\n\n'
+        self.reply('data: {"choices":[{"text":"In the\\tbarn\\u001b[7m"}]}\n\ndata: {"choices":[{"text":".","finish_reason":"stop"}]}\n\n'
                    'data: [DONE]\n\n', "text/event-stream")
 
+
+SHOWN = "In the\tbarn\\x1b[7m.\n"  # what the model wrote could turn the terminal's colours
 
 llm = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Llm)
 threading.Thread(target=llm.serve_forever, daemon=True).start()
@@ -153,7 +155,7 @@ drain_timeout: 1s
 
         # --- finding out
         asked = ctl("--token_file", f"{folder}/acme.token", "ask", "Where is Anna?")
-        check(asked.returncode == 0 and asked.stdout == "In the barn.\n" and "cell-a cell-a/0: 2 tokens" in asked.stderr, "goadctl ask, end to end")
+        check(asked.returncode == 0 and asked.stdout == SHOWN and "cell-a cell-a/0: 2 tokens" in asked.stderr, "goadctl ask, end to end")
         for _ in range(40):
             wrong = ctl("--token_file", f"{folder}/wrong.token", "ask", "Where is Anna?")
         check(wrong.returncode == 1 and "the bearer token is not known here" in wrong.stderr, "a wrong token is told so")
@@ -193,6 +195,13 @@ drain_timeout: 1s
         check(lines("--since", "2999-01-01") == [] and lines("--tenant", "nobody") == [], "none from tomorrow on, none of nobody")
         check(len(lines("--limit", "1")) == 1, "the last line alone")
         check(ctl("log", "--since", "soon").returncode == 2, "a time that is none is refused")
+        with open(f"{folder}/long.jsonl", "w") as out:
+            for query in ("a" * 10_000_000, "short"):
+                json.dump({"time": "2026-11-26T14:00:00.000Z", "kind": "decision", "query_id": query}, out)
+                out.write("\n")
+        check(["short" in line for line in lines(f"{folder}/long.jsonl")] == [True], "a line without end is passed over, and not what follows it")
+        remote = subprocess.run([f"{BUILD}/goadctl", "--address", "127.0.0.1:1", "log"], capture_output=True, text=True)
+        check(remote.returncode == 2 and "log FILE" in remote.stderr, "the log of another machine is not looked for on this one")
         replayed = subprocess.run([f"{BUILD}/goad-sim", "replay", "--policy", "goa", decisions], capture_output=True, text=True)
         check(replayed.returncode == 0, "goad-sim replays it")
 
@@ -259,7 +268,7 @@ drain_timeout: 1s
         check(bare.returncode == 2 and "the device listener speaks TLS: --ca FILE" in bare.stderr, "goadctl ask without --ca is told what is missing")
         mine = ["--ca", f"{tls}/ca.pem", "--certificate", f"{tls}/device.pem", "--key", f"{tls}/device.key"]
         asked = ctl(*mine, "ask", "Where is Anna?")
-        check(asked.returncode == 0 and asked.stdout == "In the barn.\n", "goadctl ask with a certificate")
+        check(asked.returncode == 0 and asked.stdout == SHOWN, "goadctl ask with a certificate")
         fleet = [f"{BUILD}/goad-loadgen", "--address", f"127.0.0.1:{port}", "--workload", f"{SOURCE}/deploy/llm/workload.jsonl", "--devices", "2",
                  "--questions", "5", "--rate", "50", "--device_factor", "1"]
         played = subprocess.run(fleet + mine, capture_output=True, text=True, timeout=60)

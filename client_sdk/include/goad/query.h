@@ -99,7 +99,7 @@ struct Decision {
   uint64_t epoch = 0;
   absl::Duration predicted_upload, predicted_compute, upload_within;
   absl::Duration queue;        // what goad took to decide: the rest of the time since the query left is the round trip
-  absl::Duration retry_after;  // above 0: goad wants no query of this client before
+  absl::Duration retry_after;  // above 0: goad wants no query of this client before; at most 5 min
 };
 
 struct Answer {
@@ -126,12 +126,12 @@ struct Answer {
   //   CALLBACK_FAILED   one of the caller's functions threw; `detail` has its words
   //   ASK_IN_CALLBACK   Ask was called on the client's own thread
   std::string why_local;
-  std::string detail;  // for people
+  std::string detail;  // for people; at most 512 bytes
   bool decided = false;
   Decision decision;
   absl::Duration retry_after;  // above 0: until then queries are answered locally at once
   // Of an edge answer, as goad measured it.
-  std::string finish_reason, backend;
+  std::string finish_reason, backend;  // "other": more than 32 bytes, or not printable; backend: at most 128 bytes
   int prompt_tokens = 0, output_tokens = 0;
   absl::Duration ttft, compute;
   // As this client measured it.

@@ -852,6 +852,8 @@ const char kToolsProps[] =
 const char kImagesProps[] =
     R"({"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":true},"chat_template_caps":{"supports_tools":false}})";
 
+const size_t kToolsSet = sched::Needs{true, true}.Set();
+
 TEST_F(AbleDispatcherTest, AQueryGoesToABackendThatCanAlsoAfterAFailure) {
   Restart(kToolsProps, kImagesProps);
   EXPECT_EQ(Ask({true, true}), "http://one");
@@ -871,6 +873,41 @@ TEST_F(AbleDispatcherTest, AQueryGoesToABackendThatCanAlsoAfterAFailure) {
   EXPECT_EQ(transport_.started[0].url, "http://one") << "the one that waited";
   EXPECT_EQ(Returned().size(), before + 1);
   EXPECT_NE(Returned().back().error.reason, "NOT_ABLE") << "one failed, and that is the reason";
+}
+
+TEST_F(AbleDispatcherTest, OneThatRestsOrIsDownCouldAllTheSame) {
+  Restart(kToolsProps, kImagesProps);
+  ASSERT_EQ(Ask({true, true}), "http://one");
+  Head(Last(), 429, absl::Seconds(20));
+  End(Last(), TransportEnd::kComplete, "");
+  EXPECT_EQ(Ask({true, true}), "returned");
+  EXPECT_EQ(Returned().back().error.reason, "NO_BACKEND") << "it is only resting";
+  EXPECT_EQ(LastHealth().contexts[kToolsSet], sched::kCannot);
+  EXPECT_EQ(LastHealth().all_contexts[kToolsSet], 4096);
+  EXPECT_EQ(Ask({true, true, true}), "returned");
+  EXPECT_EQ(Returned().back().error.reason, "NOT_ABLE");
+}
+
+// The order of the operator's handbook: drain it, then stop its server.
+TEST_F(AbleDispatcherTest, ADrainedSiteWhoseServersAreStoppedIsDrainedAndNotUnable) {
+  Restart(kToolsProps, kImagesProps);
+  Config next = config_;
+  next.sites[0].backends[0].presence.drained = true;
+  dispatcher_->SetConfig(std::make_shared<const Config>(next), now_);
+  EXPECT_EQ(LastHealth().contexts[kToolsSet], sched::kCannot);
+  EXPECT_EQ(LastHealth().drained_contexts[kToolsSet], 4096);
+  for (int round = 0; round < 10 && dispatcher_->Backends()[0][1].state != BackendState::kDown; ++round) {
+    Advance(config_.dispatch.probe_period);
+    for (const auto& probe : std::exchange(transport_.started, {})) {
+      if (probe.url == "http://one") {
+        AnswerProbe(probe.id);
+      } else {
+        End(probe.id, TransportEnd::kConnectFailed, "refused");
+      }
+    }
+  }
+  EXPECT_TRUE(LastHealth().draining) << "one is drained and the other is down";
+  EXPECT_EQ(LastHealth().contexts[kToolsSet], 4096);
 }
 
 TEST_F(AbleDispatcherTest, TheEngineAndTheSessionsHearWhatTheSiteCan) {

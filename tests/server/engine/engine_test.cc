@@ -512,6 +512,35 @@ TEST_F(AbleTest, WhoMustOffloadHearsWhatIsMissing) {
   EXPECT_EQ(Status().pending, 0);
 }
 
+// The only server with tools is started again, or drained, beside another one that is up.
+TEST_F(AbleTest, WhatKeepsAServerAwayThatCouldIsForNow) {
+  Can({{kTools, 4096}}, {{kChatOnly, 8192}});
+  SiteHealth away = Able(SiteIndex{0}, {{kTools, 4096}});
+  std::swap(away.all_contexts, away.contexts);
+  away.backends_up = away.slots = 0;
+  engine_->Handle(SiteHealth(away), now_);
+  Ask(kTools, 0.5, /*must=*/true);
+  ASSERT_EQ(sink_.Decisions().size(), 1u) << "asking again helps";
+  EXPECT_EQ(Last().reason, Reason::kNoSite);
+  Ask({true, true, false, 5000});
+  EXPECT_EQ(Last().reason, Reason::kNotAble) << "not even that one can";
+  SiteHealth beside = Able(SiteIndex{0}, {{kChatOnly, 4096}});  // of one site, and the one with tools is drained
+  beside.all_contexts = beside.drained_contexts = away.all_contexts;
+  engine_->Handle(SiteHealth(beside), now_);
+  Ask(kTools);
+  EXPECT_EQ(Last().reason, Reason::kSiteDraining);
+  Config next = config_;
+  next.sites[0].presence.drained = true;
+  engine_->Handle(ApplyConfig{std::make_shared<const Config>(next)}, now_);
+  engine_->Handle(SiteHealth(away), now_);
+  Ask(kTools);
+  EXPECT_EQ(Last().reason, Reason::kSiteDraining);
+  next.sites[0].presence.removed_at = now_;
+  engine_->Handle(ApplyConfig{std::make_shared<const Config>(next)}, now_);
+  Ask(kTools);
+  EXPECT_EQ(Last().reason, Reason::kNotAble);
+}
+
 TEST_F(AbleTest, WhatThePromptNeedsCountsFromThenOn) {
   Can({{kText, 4096}}, {{kTools, 4096}});
   engine_->Handle(SiteHealth{SiteIndex{1}, 0, 0}, now_);

@@ -2,7 +2,10 @@
 // engine is the test: it reads the inbox and delivers decisions, tokens and terminals.
 #include "server/session/session_core.h"
 
+#include <chrono>
 #include <cmath>
+#include <future>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -88,7 +91,7 @@ class SessionCoreTest : public testing::Test {
       : config_(std::move(config)),
         inbox_(inbox),
         registry_(
-            config_.Current(), &metrics_, &memory_, [this] { return now_; }, [](auto) {}) {
+            config_.Current(), &metrics_, &memory_, [this] { return now_; }, [this](auto) { between_(); }) {
     device_ = Connect();
   }
   ~SessionCoreTest() override {
@@ -103,7 +106,7 @@ class SessionCoreTest : public testing::Test {
     open.core = std::make_unique<SessionCore>(
         open.session, caller,
         SessionPorts{&config_, &inbox_, &registry_, &memory_, &metrics_, &next_query_id_, &inline_bytes_, &limiter_,
-                     &outboxes_, [](const LocalModelPtr&) { return 0.8; }});
+                     &outboxes_, [this](const LocalModelPtr&) { return between_(), 0.8; }});
     EXPECT_EQ(registry_.Add(open.session, open.stream, {"peer", caller.tenant, {}}, config_.Current()->limits),
               std::nullopt);
     return &open;
@@ -222,6 +225,7 @@ class SessionCoreTest : public testing::Test {
   std::deque<Open> connected_;  // destroyed before what it counts into
   Open* device_ = nullptr;
   std::vector<Event> events_;
+  std::function<void()> between_ = [] {};  // called when somebody is woken, and while a welcome is made
   double retry_after_s_ = 0;
 };
 
@@ -238,6 +242,50 @@ TEST_F(SessionCoreTest, WelcomeSaysWhatTheDeviceMustKnow) {
   ASSERT_EQ(welcome.sites_size(), 1);
   EXPECT_EQ(welcome.sites(0).name(), "a");
   EXPECT_EQ(welcome.sites(0).uplink(), v1::SiteInfo::UPLINK_MEASURED);
+}
+
+// A reload and a probe tell of the sites at once, from two threads, while a device is being greeted.
+TEST_F(SessionCoreTest, NobodyIsLeftWithTheOlderListOfSites) {
+  Open* const other = Connect();
+  Greet();
+  Greet(other);
+  const auto can = [](int context) {
+    Abilities abilities;
+    abilities.context_tokens = context;
+    return SiteAbilities{{abilities}};
+  };
+  // While `tell` is at it another thread tells of the newer list; it has its chance to overtake.
+  const auto overtaken = [&](int newer, const std::function<void()>& tell) {
+    std::atomic<bool> first{true};
+    std::thread probe;
+    between_ = [&] {
+      if (!first.exchange(false)) return;
+      std::promise<void> promise;
+      const std::future<void> told = promise.get_future();
+      probe = std::thread([&, promise = std::move(promise)]() mutable {
+        registry_.SitesCan(can(newer));
+        promise.set_value();
+      });
+      told.wait_for(std::chrono::milliseconds(100));
+    };
+    tell();
+    probe.join();
+    between_ = [] {};
+  };
+  const auto last = [&](Open* open) {
+    uint32_t context = 0;
+    for (v1::ServerFrame frame = Next(open); frame.has_sites() || frame.has_welcome(); frame = Next(open)) {
+      const v1::SiteInfo& site = frame.has_sites() ? frame.sites().sites(0) : frame.welcome().sites(0);
+      context = site.abilities(0).context_tokens();
+    }
+    return context;
+  };
+  overtaken(2, [&] { registry_.SitesCan(can(1)); });
+  EXPECT_EQ(last(device_), 2u);
+  EXPECT_EQ(last(other), 2u);
+  Open* const third = Connect();
+  overtaken(3, [&] { Send(third, HelloFrame()); });
+  EXPECT_EQ(last(third), 3u);
 }
 
 TEST_F(SessionCoreTest, DevicesHearWhatSitesCanAndWhenThatChanges) {
