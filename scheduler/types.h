@@ -46,7 +46,7 @@ enum class Reason {
   kPolicy,         // a baseline policy (all-edge, all-local, random) that does not look at gain
   kUplinkBusy,     // local: the device's radio is busy with its own earlier prompt
   kSiteDraining,   // local: the site that could take it is being drained
-  kNotAble,        // local: no site that is up can all that the query needs (tools, images, so long a context)
+  kNotAble,        // local: no site can all that the query needs (tools, images, so long a context)
 };
 inline constexpr int kReasonCount = static_cast<int>(Reason::kNotAble) + 1;
 

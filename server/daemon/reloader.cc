@@ -38,8 +38,8 @@ absl::StatusOr<uint64_t> Reloader::Reload(const std::string& by, std::vector<std
   }
   if (!next.ok()) {
     rooms_->metrics.ConfigReload(false);
-    spdlog::error("reload refused, the running configuration stays: {} by={}", std::string(next.status().message()),
-                  by);
+    spdlog::error("operator reload refused, the running configuration stays: {} by={}",
+                  std::string(next.status().message()), by);
     return next.status();
   }
   std::vector<std::string> warnings = ReloadWarnings(*rooms_->config_store.Current(), *next);
@@ -52,7 +52,7 @@ absl::StatusOr<uint64_t> Reloader::Reload(const std::string& by, std::vector<std
                  ended);
   }
   rooms_->metrics.ConfigReload(true);
-  spdlog::info("reloaded config_version={} policy={} tau={} by={}", published->version, published->policy.name,
+  spdlog::info("operator reloaded config_version={} policy={} tau={} by={}", published->version, published->policy.name,
                published->policy.Tau(), by);
   return published->version;
 }

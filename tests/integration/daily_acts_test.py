@@ -122,6 +122,7 @@ drain_timeout: 1s
         refused = reload()
         check(refused.returncode == 1 and "policy.tau: 7 is not in 0..1" in refused.stderr, "a refused reload fails, and says why")
         status = ctl("status").stdout
+        check(re.search(rf"operator reload refused, .* by=uid={os.getuid()} pid=\d+", log()), "and the log, with who asked")
         check(re.search(r"the last reload, \S+ ago, was refused:\n.*policy.tau: 7 is not in 0..1", status), "status repeats it")
         check(metric("goad_config_last_reload_successful") == 0, "the gauge says so, for as long as it lasts")
         write(config, yaml(tau=0.6))
@@ -149,7 +150,7 @@ drain_timeout: 1s
         for _ in range(5):
             ctl("policy", "goa", "--for", "1m")
         check(log()[before:].count("operator set policy=goa") == 1, "who renews a trial is told of once")
-        check(reload().returncode == 0 and re.search(rf"reloaded .* {by}", log()), "and who reloaded")
+        check(reload().returncode == 0 and re.search(rf"operator reloaded .* {by}", log()), "and who reloaded")
         goad.send_signal(signal.SIGHUP)
         until(lambda: f"by=SIGHUP uid={os.getuid()} pid={os.getpid()}\n" in log(), "and by which signal of whom")
 

@@ -175,6 +175,21 @@ TEST_F(SitesTest, ADrainedSiteFinishesWhatItHasAndSaysWhyItTakesNothing) {
   backend_.Release();
 }
 
+TEST_F(SitesTest, ADrainedSiteSaysSoWhenItsServerIsStopped) {
+  auto server = std::make_unique<FakeLlmServer>(&FakeLlmServer::Answer);
+  Write({{"a", {server->url()}}});
+  StartFromFile();
+  RawSession session(Channel());
+  session.Open();
+  ASSERT_TRUE(Drain("a", "").ok());
+  session.Query("drained");
+  EXPECT_EQ(session.Read().decision().reason(), v1::REASON_SITE_DRAINING);
+  server.reset();
+  WaitUntil([this] { return Metric("goad_backend_up", "site=\"a\"") == 0; });
+  session.Query("stopped");
+  EXPECT_EQ(session.Read().decision().reason(), v1::REASON_SITE_DRAINING);
+}
+
 TEST_F(SitesTest, ReloadsUnderLoadLoseNothingAndEndNoStream) {
   Write({{"a", {backend_.url()}}, {"b", {second_.url()}}});
   StartFromFile();
