@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,10 @@ import time
 BUILD = os.path.abspath(sys.argv[1])
 QUESTIONS = int(sys.argv[2]) if len(sys.argv) > 2 else 300
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True  # the source tree stays as it is
+sys.path.insert(0, f"{ROOT}/tests/support")
+from programs import free_port, get, wait_for  # noqa: E402
+
 WORK = tempfile.mkdtemp(prefix="goad-device-bench-")
 MIN_PERIOD_MS = 2.0  # epoch.min_period of the configuration below
 started = []
@@ -32,30 +35,6 @@ def start(args, log):
     out = open(os.path.join(WORK, log), "wb")
     started.append(subprocess.Popen(args, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=ROOT))
     return started[-1]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(what, condition, limit_s=30):
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        time.sleep(0.02)
-    raise SystemExit(f"device_bench: {what}: not within {limit_s} s; logs are in {WORK}")
-
-
-def get(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path)
-    return connection.getresponse().read().decode()
 
 
 class App:
@@ -93,7 +72,7 @@ def main():
     start([f"{ROOT}/deploy/llm/engine.sh", "exec", "deploy/llm/slm.gguf", str(local), "2"], "slm.log")
     start([f"{ROOT}/deploy/llm/engine.sh", "exec", "deploy/llm/llm.gguf", str(edge), "2"], "llm.log")
     for port in (local, edge):
-        wait_for("llama-server", lambda: "ok" in get(port, "/health"))
+        wait_for("llama-server", lambda: "ok" in get(f"http://127.0.0.1:{port}/health"))
     with open(f"{WORK}/goad.yaml", "w") as out:
         json.dump({"listen": {"address": f"127.0.0.1:{listen}"}, "admin": {"address": f"unix:{WORK}/admin.sock"},
                    "metrics": {"address": f"127.0.0.1:{metrics}"}, "lock_file": f"{WORK}/lock",
@@ -103,7 +82,7 @@ def main():
     start([f"{BUILD}/goad", "--config", f"{WORK}/goad.yaml"], "goad.log")
     process = start([f"{BUILD}/goad-device", "--edge", f"127.0.0.1:{listen}", "--local", f"http://127.0.0.1:{local}",
                      "--listen", f"127.0.0.1:{device}"], "device.log")
-    wait_for("goad-device", lambda: len(re.findall(r"^goad_device_(?:goad_connected|local_found) 1$", get(device, "/metrics"), re.M)) == 2)
+    wait_for("goad-device", lambda: len(re.findall(r"^goad_device_(?:goad_connected|local_found) 1$", get(f"http://127.0.0.1:{device}/metrics"), re.M)) == 2)
 
     questions = [json.loads(line) for line in open(f"{ROOT}/deploy/llm/workload.jsonl")][:QUESTIONS]
     straight, through = App(local), App(device)

@@ -27,21 +27,13 @@ BUILD = os.path.abspath(sys.argv[1])
 sys.dont_write_bytecode = True  # the source tree stays as it is
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, f"{SOURCE}/tests/fakes")
+sys.path.insert(0, f"{SOURCE}/tests/support")
 from moody_llm import Llm  # noqa: E402
+from programs import fail, free_port  # noqa: E402
 
 PARTS = sys.argv[2:] or ["servers", "slots", "readers", "door", "files", "memory", "down"]
 SHIPPED = f"{SOURCE}/deploy/prometheus"
 SHORT = {"1m": "5s", "2m": "6s", "5m": "6s", "10m": "8s", "30m": "8s", "1h": "10s", "6h": "12s", "3d": "15s"}
-
-
-def fail(text):
-    sys.exit(f"alerts_test.py: FAILED: {text}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(what, condition, seconds=60):

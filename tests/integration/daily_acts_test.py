@@ -22,21 +22,9 @@ from grpc_tools import protoc
 
 BUILD = os.path.abspath(sys.argv[1])
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-def check(condition, what):
-    if not condition:
-        sys.exit(f"daily_acts_test.py: FAILED: {what}")
-    print(f"ok: {what}", flush=True)
-
-
-def until(condition, what, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return check(True, what)
-        time.sleep(0.05)  # between polls of another process
-    check(False, f"{what} (not within {seconds} s)")
+sys.dont_write_bytecode = True  # the source tree stays as it is
+sys.path.insert(0, f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/support")
+from programs import check, until  # noqa: E402
 
 
 class Llm(http.server.BaseHTTPRequestHandler):

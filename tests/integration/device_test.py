@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 import device_apps
 import device_rig
 from device_apps import ask, long_request, question_request
-from device_rig import check, metric, peak_rss_mb, questions, wait_for
+from device_rig import peak_rss_mb, questions
+from programs import check, free_port, get, metric, wait_for
 
 SEED = int(os.environ.get("GOAD_TEST_SEED", time.time_ns() % 1000000))
 ASKED, KILLS, APPS = 1000, 36, 4  # questions while goad is killed so many times, from so many apps
@@ -58,7 +59,7 @@ class Field:
     def wait_idle(self, what):
         begin = time.monotonic()
         wait_for(f"slots free after {what}", lambda: sum(slot["is_processing"] for server in (self.local, *self.edges)
-                                                         for slot in json.loads(device_rig.get(server + "/slots"))) == 0, 5)
+                                                         for slot in json.loads(get(server + "/slots"))) == 0, 5)
         wait_for("nothing runs", lambda: metric(self.url + "/metrics", "goad_device_running_requests") == 0, 5)
         return time.monotonic() - begin
 
@@ -241,7 +242,7 @@ def door(field):
     for what, headers, model in (("model local", {}, "local"), ("never", {"x-goad-offload": "never"}, "auto")):
         answer = ask(url, question_request(SURE[2], model=model), headers)
         check(answer.status == 400 and "no local model" in answer.error["message"], f"without --local, {what}: {answer.error['message']}")
-    models = [entry["id"] for entry in json.loads(device_rig.get(url + "/v1/models"))["data"]]
+    models = [entry["id"] for entry in json.loads(get(url + "/v1/models"))["data"]]
     check(models == ["auto", "edge"], f"its models are {models}")
 
 
@@ -254,7 +255,7 @@ def keys(field):
         answer = ask(url, question_request(SURE[0]), {} if given is None else {"Authorization": f"Bearer {given}"})
         right = given == "secret-of-apps"
         check(answer.status == (200 if right else 401) and (right or answer.error["code"] == "invalid_api_key"), f"key {given}: {answer.status}")
-    check("ok" in device_rig.get(url + "/health"), "/health asks for no key")
+    check("ok" in get(url + "/health"), "/health asks for no key")
     check(device_apps.status_of(url, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") == 401, "/metrics does")
 
 
@@ -267,7 +268,7 @@ def looks(field):
     print("  " + out.rstrip().replace("\n", "\n  "))
     check(code == 0 and "llama-server, 1 model: slm; 10 candidates a token" in out and "goad, 2 sites" in out and "cell-chat: measured uplink, takes chat" in out,
           "--check: all is well, 0")
-    nobody = f"127.0.0.1:{device_rig.free_port()}"
+    nobody = f"127.0.0.1:{free_port()}"
     code, out, _ = run("--edge", nobody, "--local", field.local, "--check")
     check(code == 1 and "no goad answers" in out and "candidates" in out, f"--check without goad: {code}")
     code, out, _ = run(*edge, "--local", f"http://{nobody}", "--check")

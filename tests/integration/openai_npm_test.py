@@ -10,8 +10,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 import device_rig
-from device_rig import ROOT, check, metric, peak_rss_mb, questions, rss_mb
+from device_rig import ROOT, peak_rss_mb, questions, rss_mb
 from openai_npm import differences
+from programs import check, metric, wait_for
 
 SUITE = f"{ROOT}/tests/integration/openai_npm"
 KEY = "key-of-the-app"
@@ -70,7 +71,7 @@ def main():
     with open(f"{rig.work}/key", "w") as out:
         out.write(KEY + "\n")
     device, url = rig.device("--local", local, "--api-key-file", f"{rig.work}/key")
-    device_rig.wait_for("goad-device finds both", lambda: "candidates a token" in rig.log("device.log"))
+    wait_for("goad-device finds both", lambda: "candidates a token" in rig.log("device.log"))
 
     runs = {"llama-server slm": (local, "slm", "", "slm", [local]), "goad-device local": (url, "local", KEY, "slm", [local]),
             "llama-server llm": (edges[1], "llm", "", "llm", edges), "goad-device edge": (url, "edge", KEY, "slm", [local, *edges]),

@@ -21,21 +21,9 @@ import urllib.request
 
 BUILD = os.path.abspath(sys.argv[1])
 TLS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "tls")
-
-
-def check(condition, what):
-    if not condition:
-        sys.exit(f"operator_test.py: FAILED: {what}")
-    print(f"ok: {what}", flush=True)
-
-
-def until(condition, what, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return check(True, what)
-        time.sleep(0.05)  # between polls of another process
-    check(False, f"{what} (not within {seconds} s)")
+sys.dont_write_bytecode = True  # the source tree stays as it is
+sys.path.insert(0, f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/support")
+from programs import check, until  # noqa: E402
 
 
 class Server:

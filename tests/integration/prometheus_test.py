@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,11 @@ BUILD = os.path.abspath(sys.argv[1])
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, f"{SOURCE}/tests/fakes")
 sys.dont_write_bytecode = True  # the source tree stays as it is
+sys.path.insert(0, f"{SOURCE}/tests/support")
 from moody_llm import Llm  # noqa: E402
+from programs import fail, free_port, get, wait_for  # noqa: E402
 
 SHIPPED = f"{SOURCE}/deploy/prometheus"
-
-
-def fail(text):
-    sys.exit(f"prometheus_test.py: FAILED: {text}")
 
 
 def run(*command):
@@ -36,29 +33,6 @@ def run(*command):
     if done.returncode != 0:
         fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     return done.stdout
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return answer.read().decode()
-
-
-def until(what, condition, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)  # between polls of another process
-    fail(f"not within {seconds} s: {what}")
 
 
 run("promtool", "check", "config", f"{SHIPPED}/prometheus.yml")
@@ -130,7 +104,7 @@ metrics: {{address: "127.0.0.1:{metrics}"}}
 sites:
 {sites}""")
     goad = start(f"{BUILD}/goad", "--config", f"{directory}/goad.yaml")
-    until("both sites up", lambda: len(re.findall(r"^goad_backend_up{.*} 1$", get(f"http://127.0.0.1:{metrics}/metrics"), re.M)) == 2)
+    wait_for("both sites up", lambda: len(re.findall(r"^goad_backend_up{.*} 1$", get(f"http://127.0.0.1:{metrics}/metrics"), re.M)) == 2)
     families = re.findall(r"^# TYPE (goad_\w+)", get(f"http://127.0.0.1:{metrics}/metrics"), re.M)
     used = made + "".join(open(f"{SHIPPED}/{name}").read() for name in ("rules.yml", "alerts.yml"))
     unseen = [family for family in families if not re.search(rf"\b{family}(_bucket|_count|_sum)?\b", used)]
@@ -161,7 +135,7 @@ sites:
     def silent():  # which queries return nothing, still
         return [f"{title}: {query}" for title, query in queries if not data(query)]
 
-    until("Prometheus answers", lambda: get(f"{base}/-/ready"))
+    wait_for("Prometheus answers", lambda: get(f"{base}/-/ready"))
     # Left local for a stale link and the like are 0 in a healthy run, and 0 is data; only what a rate of 0 divides is not.
     left = []
 
@@ -169,7 +143,7 @@ sites:
         left[:] = silent()
         return not left
     try:
-        until("every query returns data", all_there, 60)
+        wait_for("every query returns data", all_there, 60)
     except SystemExit:
         fail("no data for\n  " + "\n  ".join(left))
     print(f"ok: {len(queries)} queries of the dashboard, the console and the recording rules return data of a live fleet")
@@ -206,17 +180,17 @@ sites:
     open(f"{directory}/prometheus.yml", "w").write(config.replace(f'"127.0.0.1:{metrics}"', f'"127.0.0.1:{metrics}", "127.0.0.1:{second}"'))
     prometheus = processes[-1]
     start(f"{BUILD}/goad", "--config", f"{directory}/second.yaml")
-    until("the second goad takes its servers for good", lambda: len(re.findall(r"^goad_backend_up{.*} 1$", get(f"http://127.0.0.1:{second}/metrics"), re.M)) == 2)
+    wait_for("the second goad takes its servers for good", lambda: len(re.findall(r"^goad_backend_up{.*} 1$", get(f"http://127.0.0.1:{second}/metrics"), re.M)) == 2)
     prometheus.send_signal(signal.SIGHUP)
-    until("it is scraped", lambda: data(f'goad_backend_requests_total{{instance="127.0.0.1:{second}"}}'))
+    wait_for("it is scraped", lambda: data(f'goad_backend_requests_total{{instance="127.0.0.1:{second}"}}'))
     begun = time.monotonic()
     start(f"{BUILD}/goad-loadgen", "--address", f"127.0.0.1:{listen}", "--workload", f"{SOURCE}/deploy/llm/workload.jsonl",
           "--devices", "10", "--rate", "20", "--questions", "1000000")
     for alert, site in (("GoadBackendRefusesAll", "cell-r"), ("GoadBackendRequestsFail", "cell-f")):
-        until(f"{alert} fires for {site}", lambda: data(f'ALERTS{{alertname="{alert}",alertstate="firing",site="{site}"}}'))
+        wait_for(f"{alert} fires for {site}", lambda: data(f'ALERTS{{alertname="{alert}",alertstate="firing",site="{site}"}}'))
         print(f"ok: {alert} fires {time.monotonic() - begun:.1f} s after the first question")
     health = failing.healthy, refusing.healthy
-    until("health pages are good all the while", lambda: failing.healthy > health[0] and refusing.healthy > health[1])
+    wait_for("health pages are good all the while", lambda: failing.healthy > health[0] and refusing.healthy > health[1])
     if not (failing.asked >= 3 and refusing.asked > 5):
         fail(f"asked {failing.asked} and {refusing.asked} times")
     if data(f'ALERTS{{alertstate="firing",instance="127.0.0.1:{metrics}"}}'):

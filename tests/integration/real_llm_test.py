@@ -7,17 +7,18 @@ import json
 import os
 import queue
 import re
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
 BUILD = os.path.abspath(sys.argv[1])
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORK = tempfile.mkdtemp(prefix="goad-real-llm-")
+sys.dont_write_bytecode = True  # the source tree stays as it is
+sys.path.insert(0, f"{ROOT}/tests/support")
+from programs import check, free_port, get, metric, wait_for  # noqa: E402
+
 LIMIT_S = 30  # nothing waits this long unless it is broken
 STORY_SENTENCES = 45  # of a chat's first turn: enough for its prefill to show, within the model's context of 512 tokens
 
@@ -29,43 +30,6 @@ def start(args, log):
     process = subprocess.Popen(args, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=ROOT)
     started.append(process)
     return process
-
-
-def wait_for(what, condition):
-    end = time.monotonic() + LIMIT_S
-    while time.monotonic() < end:
-        try:
-            value = condition()
-            if value:
-                return value
-        except OSError:
-            pass
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {LIMIT_S} s; logs are in {WORK}")
-
-
-def get(url):
-    return urllib.request.urlopen(url, timeout=5).read().decode()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def metric(url, name, *labels):
-    total = 0.0
-    for line in get(url).splitlines():
-        if re.match(name + r"[{ ]", line) and all(label in line for label in labels):
-            total += float(line.rsplit(" ", 1)[1])
-    return total
-
-
-def check(condition, what):
-    if not condition:
-        raise AssertionError(what)
-    print(f"ok: {what}", flush=True)
 
 
 def main():

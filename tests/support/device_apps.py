@@ -8,7 +8,8 @@ import threading
 import time
 
 import device_rig
-from device_rig import check, metric, peak_rss_mb
+from device_rig import peak_rss_mb
+from programs import check, metric
 
 LIST = {"type": "json_schema", "json_schema": {"name": "list", "schema": {"type": "array", "minItems": 500, "maxItems": 500,
                                                                           "items": {"enum": ["bedroom", "cellar", "garden", "kitchen"]}}}}

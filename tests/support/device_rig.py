@@ -5,12 +5,11 @@ import atexit
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+
+from programs import free_port, get, metric, wait_for
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT_S = 60  # nothing takes this long unless it is broken
@@ -30,43 +29,6 @@ def need_engine():
 def skip(*why):
     print("=" * 100, "SKIPPED: " + "\n".join(why), "=" * 100, sep="\n", flush=True)
     sys.exit(77)
-
-
-def check(condition, what):
-    if not condition:
-        raise AssertionError(what)
-    print(f"ok: {what}", flush=True)
-
-
-def wait_for(what, condition, limit_s=LIMIT_S):
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        try:
-            value = condition()
-            if value:
-                return value
-        except (OSError, ValueError):
-            pass
-        time.sleep(0.01)
-    raise AssertionError(f"{what}: not within {limit_s} s")
-
-
-def get(url):
-    return urllib.request.urlopen(url, timeout=5).read().decode()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def metric(url, name, *labels):
-    total = 0.0
-    for line in get(url).splitlines():
-        if re.match(name + r"[{ ]", line) and all(label in line for label in labels):
-            total += float(line.rsplit(" ", 1)[1])
-    return total
 
 
 class Rig:
