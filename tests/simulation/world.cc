@@ -334,7 +334,7 @@ void World::Apply(Device& device) {
       device.stream = stream;
     } else if (const auto* send = std::get_if<internal::SendFrame>(&action)) {
       const auto stream = device.stream;
-      if (stream == nullptr) continue;
+      if (stream == nullptr || stream->generation != send->generation) continue;
       const absl::Duration late =
           send->frame.has_prompt() && Chance(faults_.late_prompt) ? Between(200, 500) : Between(0.1, 4);
       const absl::Duration after = send->frame.has_prompt() ? late : absl::Milliseconds(1);
@@ -347,7 +347,8 @@ void World::Apply(Device& device) {
       }
     } else if (auto* notify = std::get_if<internal::Notify>(&action)) {
       notify->call();
-    } else if (device.stream != nullptr) {
+    } else if (device.stream != nullptr &&
+               device.stream->generation == std::get<internal::CloseStream>(action).generation) {
       LoseStream(device);
     }
   }
