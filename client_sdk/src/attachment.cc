@@ -12,9 +12,10 @@ namespace {
 
 constexpr absl::Duration kGreetingTime = absl::Seconds(20);      // as long as gRPC tries to connect
 constexpr absl::Duration kFirstGreetingTime = absl::Seconds(3);  // where there is another goad to try
-constexpr absl::Duration kSpread = absl::Milliseconds(500);      // over which those who leave a goad come to the next
-constexpr size_t kMostNamed = 4;                                 // by goad, beside those of the options
-constexpr absl::Duration kLeastAway = absl::Seconds(1);          // from a goad that was lost, with another one there
+constexpr absl::Duration kSilence = absl::Seconds(3);
+constexpr absl::Duration kSpread = absl::Milliseconds(500);  // over which those who leave a goad come to the next
+constexpr size_t kMostNamed = 4;                             // by goad, beside those of the options
+constexpr absl::Duration kLeastAway = absl::Seconds(1);      // from a goad that was lost, with another one there
 
 }  // namespace
 
@@ -107,6 +108,7 @@ Instant Attachment::opens_at() const {
 
 bool Attachment::Hope(Instant now) const {
   if (current() != nullptr) return true;
+  if (places_.size() == 1) return false;
   return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
     return !place.failed && !Blocked(place) && place.reconnect.at() <= now + 2 * kSpread;
   });
@@ -129,7 +131,17 @@ absl::Duration Attachment::GreetingTime(const std::string& address) const {
 // --- what happens ----------------------------------------------------------------------------------------------------
 
 void Attachment::Heard(uint64_t generation, Instant now) {
-  if (Stream* stream = Mine(generation)) stream->heard = now;
+  Stream* stream = Mine(generation);
+  if (stream == nullptr) return;
+  stream->heard = now;
+  stream->unanswered = absl::InfiniteDuration();
+}
+
+bool Attachment::Silent(uint64_t generation, Instant sent, Instant now) {
+  Stream* stream = Mine(generation);
+  if (stream == nullptr || stream->heard > sent) return false;
+  stream->unanswered = std::min(stream->unanswered, sent);
+  return now - stream->unanswered >= kSilence && Elsewhere(generation, now);
 }
 
 bool Attachment::Greeted(uint64_t generation, const v1::Welcome& welcome, Instant now, std::mt19937_64& random) {

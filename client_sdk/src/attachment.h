@@ -28,11 +28,12 @@ class Attachment {
     uint64_t generation;  // from 1
     std::string address;
     State state = State::kGreeting;
-    Instant greet_by;         // kGreeting
-    Instant heard;            // the last frame
-    Instant well_at;          // of the one on trial: when it is taken
-    bool come_again = false;  // kLeaving: another one to the same goad may be opened already
-    v1::Welcome welcome;      // with the sites of the last Sites
+    Instant greet_by;                               // kGreeting
+    Instant heard;                                  // the last frame
+    Instant unanswered = absl::InfiniteDuration();  // since when a query has been, with no frame after it
+    Instant well_at;                                // of the one on trial: when it is taken
+    bool come_again = false;                        // kLeaving: another one to the same goad may be opened already
+    v1::Welcome welcome;                            // with the sites of the last Sites
   };
 
   explicit Attachment(const ClientOptions& options);
@@ -42,13 +43,16 @@ class Attachment {
   std::vector<uint64_t> All() const;
   const Stream* current() const { return Find(current_); }
   const Stream* ready() const;  // current(), when it was greeted
-  // Whether a query that waits may soon be asked: one is being greeted, or will be within a second and has not failed
-  // since the last greeting.
+  // Whether a query that waits may soon be asked: a stream is being greeted or, of several goads, one will be within a
+  // second that has not failed since the last greeting.
   bool Hope(Instant now) const;
   // Another goad than that of `generation` may be asked.
   bool Elsewhere(uint64_t generation, Instant now) const;
 
   void Heard(uint64_t generation, Instant now);
+  // A query that was sent then got no decision within its budget. True: this goad has been silent for 3 s, and there is
+  // another one; it is to be Lost. (One that is only late is not left: its load would go to a neighbour.)
+  bool Silent(uint64_t generation, Instant sent, Instant now);
   // False: it is no stream that waits for a greeting.
   bool Greeted(uint64_t generation, const v1::Welcome& welcome, Instant now, std::mt19937_64& random);
   // False: it has no sites to tell of any more.

@@ -268,8 +268,10 @@ void ClientCore::Tell(const std::string& code, const std::string& detail, Instan
 
 void ClientCore::Tick(Instant now) {
   for (const uint64_t generation : attachment_.Ungreeted(now)) {
+    const Attachment::Stream& stream = *attachment_.Find(generation);
+    const std::string why = absl::StrCat("no greeting within ", absl::FormatDuration(stream.greet_by - stream.heard));
     actions_.push_back(CloseStream{generation});
-    OnStreamLost(generation, "no greeting in time", now);
+    OnStreamLost(generation, why, now);
   }
   std::vector<Live*> late;
   for (auto& [id, live] : queries_) {
@@ -282,16 +284,14 @@ void ClientCore::Tick(Instant now) {
                       : live->queued                   ? "SESSION_FULL"
                       : not_now_.away() == "DRAINING"  ? "DRAINING"
                                                        : "UNREACHABLE";
-    const Attachment::Stream* stream = attachment_.Find(live->stream);
-    if (live->phase == Phase::kAsked && stream != nullptr && stream->heard <= live->sent_at) {
+    if (live->phase == Phase::kAsked && attachment_.Silent(live->stream, live->sent_at, now)) {
       silent.insert(live->stream);
     }
     GiveUp(*live, why, "the query's budget is spent", now);
   }
   for (const uint64_t generation : silent) {  // with no other goad only the keepalive can tell
-    if (!attachment_.Elsewhere(generation, now)) continue;
     actions_.push_back(CloseStream{generation});
-    OnStreamLost(generation, "silent: no decision, and nothing else, within the query's budget", now);
+    OnStreamLost(generation, "silent: nothing was heard since a query was sent", now);
   }
   Advance(now);
   AskWaiting(now);

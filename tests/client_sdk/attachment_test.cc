@@ -267,11 +267,24 @@ TEST_F(AttachmentTest, TheAgeOfASessionIsNoReasonToGo) {
   EXPECT_EQ(open_.size(), 1u);
 }
 
-TEST_F(AttachmentTest, WhoIsSilentIsLeft) {
+TEST_F(AttachmentTest, WhoIsSilentIsLeftAndWhoIsLateIsNot) {
   Greet(kA);
-  const std::string id = Ask();
-  Pass(absl::Seconds(1));
-  EXPECT_EQ(answers_[id].at(0).why_local, "NO_DECISION");
+  for (int k = 0; k < 3; ++k) {
+    EXPECT_NE(To(kA), 0u) << k;
+    const std::string id = Ask();
+    Pass(absl::Milliseconds(1000));
+    EXPECT_EQ(answers_[id].at(0).why_local, "NO_DECISION");
+    if (k == 1) {
+      v1::ServerFrame late;
+      late.mutable_decision()->set_query_id(id);
+      Frame(To(kA), late);
+    }
+  }
+  EXPECT_NE(To(kA), 0u) << "it is late";
+  for (int k = 0; k < 3; ++k) {
+    Ask();
+    Pass(absl::Milliseconds(1000));
+  }
   EXPECT_EQ(To(kA), 0u);
   Pass(absl::Milliseconds(500));
   EXPECT_NE(To(kB), 0u);
