@@ -98,7 +98,7 @@ ROWS = [
         ("Compute of a site, as predicted", "s", [("{{instance}} {{site}} {{part}}", each("goad_service_seconds"))]),
     ]),
     ("Internals", [
-        ("Epochs", "reqps", [("epochs", r("goad_epochs_total"))]),
+        ("Epochs, and turns of the engine (none: it stands still)", "reqps", [("epochs", r("goad_epochs_total")), ("turns", r("goad_engine_turns_total"))]),
         ("Time of an epoch", "s", [("p50", p(0.5, "goad_epoch_duration_seconds")), ("p99", p(0.99, "goad_epoch_duration_seconds"))]),
         ("Time inside the policy", "s", [("{{policy}} p99", p(0.99, "goad_solver_duration_seconds", "policy"))]),
         ("Candidates of an epoch", "short", [("p50", p(0.5, "goad_epoch_candidates")), ("p99", p(0.99, "goad_epoch_candidates"))]),
