@@ -27,8 +27,12 @@ rm -rf "$dir/base"
 
 echo "== buildah bud"
 git ls-files -z -co --exclude-standard | tar --null -T - -c | { mkdir "$dir/context"; tar -x -C "$dir/context"; }
-buildah bud -q --format docker --network host --build-arg BASE=localhost/debian-12 -f "$dir/context/deploy/container/Containerfile" -t goad "$dir/context" \
-  > "$dir/log" 2>&1 || { tail -n 40 "$dir/log" >&2; echo "container.sh: FAILED: buildah bud" >&2; exit 1; }
+bud() {  # NAME FLAGS...: --layers, so that the second image takes goad's build from the first
+  buildah bud -q --layers --format docker --network host --build-arg BASE=localhost/debian-12 -f "$dir/context/deploy/container/Containerfile" \
+    -t "$@" "$dir/context" > "$dir/log" 2>&1 || { tail -n 40 "$dir/log" >&2; echo "container.sh: FAILED: buildah bud -t $*" >&2; exit 1; }
+}
+bud goad
+bud goad-device --target device
 size() { du -sm "$1" | cut -f1; }
 image=$(buildah from goad)
 mounted=$image
@@ -42,6 +46,7 @@ mount --bind "$root" "$dir/view"
 mount -o remount,bind,ro "$dir/view"
 mount -t tmpfs -o "mode=0700,uid=$(chroot "$root" id -u goad),gid=$(chroot "$root" id -g goad)" tmpfs "$dir/view/run/goad"
 log=$dir/goad.log
+touch "$log"
 chroot --userspec=goad:goad "$dir/view" goad --config /etc/goad/goad.yaml 2> "$log" & goad=$!
 stop() { kill -TERM $goad 2> /dev/null || true; wait $goad || true; umount "$dir/view/run/goad" "$dir/view"; cleanup; }
 trap stop EXIT

@@ -2,7 +2,7 @@
 """Each alert that a live goad can be brought to is caused for real, and ended as its page in the runbook (deploy/README.md) says, on a real
 Prometheus. Its windows are seconds (support/alerts_rig.py). Those for which goad itself has to be harmed: faults_test.py.
 
-  alerts_test.py BUILD_DIR [PART...]      parts: servers, slots, readers, door, files, memory, down; all by default. memory needs root
+  alerts_test.py BUILD_DIR [PART...]      parts: servers, slots, predictions, readers, door, files, memory, down; all by default. memory needs root
 """
 import hashlib
 import json
@@ -27,7 +27,7 @@ from alerts_rig import SITE, Goad, data, ends, fires, firing, folder, holds, unt
 from moody_llm import Llm  # noqa: E402
 from programs import fail, free_port  # noqa: E402
 
-PARTS = sys.argv[2:] or ["servers", "slots", "readers", "door", "files", "memory", "down"]
+PARTS = sys.argv[2:] or ["servers", "slots", "predictions", "readers", "door", "files", "memory", "down"]
 
 
 def servers():
@@ -82,15 +82,12 @@ def slots():
     goad, (server,) = all_goads["slots"], llms["slots"]
     server.mode = "seconds"
     goad.start().fleet(40, 40)
-    fires(goad, "GoadOverload", "GoadTauInfeasible", "GoadDecisionsLate", "GoadDecisionsLateSlowly", "GoadPredictionError")
+    fires(goad, "GoadOverload", "GoadTauInfeasible", "GoadDecisionsLate", "GoadDecisionsLateSlowly")
     goad.change("mandatory_wait: 1s", "mandatory_wait: 100ms")
     ends(goad, "GoadDecisionsLate", "GoadDecisionsLateSlowly")
-    goad.change("token_time: 500ms", "token_time: 5ms")
-    goad.change("overhead: 0ms", "overhead: 1s")
     goad.ctl("tau", "1")
     ends(goad, "GoadTauInfeasible")
     server.mode = "good"
-    goad.change("overhead: 1s", "overhead: 1ms")
     goad.change("slots: 1", "slots: 40")
     ends(goad, "GoadOverload")
     goad.change("link_max_age: 2s", "link_max_age: 1ms")
@@ -98,6 +95,18 @@ def slots():
     goad.change("link_max_age: 1ms", "link_max_age: 2s")
     ends(goad, "GoadStaleLinks")
     goad.quiet()
+    goad.stop()
+
+
+def predictions():
+    """Numbers of a site that are wrong, and not learned."""
+    goad, (server,) = all_goads["predictions"].start(), llms["predictions"]
+    server.mode = "seconds"
+    goad.fleet(10)
+    fires(goad, "GoadPredictionError")
+    holds(goad.ctl("sites"), "compute configured")
+    goad.change("overhead: 0ms, token_time: 500ms", "overhead: 1s, token_time: 0.1ms")
+    ends(goad, "GoadPredictionError")
     goad.stop()
 
 
@@ -246,7 +255,7 @@ for tenant, token in tokens.items():
     open(f"{folder}/{tenant}.token", "w").write(token + "\n")
 open(f"{folder}/tokens", "w").write(f"slow:{hashlib.sha256(b'a').hexdigest()}\n")
 open(f"{folder}/key", "w").write("wrong\n")
-llms = {"servers": [Llm(), Llm()], "slots": [Llm()], "readers": [Llm()], "door": [Llm()]}
+llms = {"servers": [Llm(), Llm()], "slots": [Llm()], "predictions": [Llm()], "readers": [Llm()], "door": [Llm()]}
 certificate(3)
 port = free_port()
 all_goads = {
@@ -256,6 +265,9 @@ all_goads = {
     "slots": Goad("slots", f"""limits: {{mandatory_wait: 1s, link_max_age: 2s}}
 sites: [{{name: cell-a, uplink: {{model: shannon}}, compute: {{learn: false, overhead: 0ms, token_time: 500ms}},
      backends: [{{url: "{llms['slots'][0].url}", slots: 1}}]}}]
+"""),
+    "predictions": Goad("predictions", f"""sites: [{{name: cell-a, compute: {{learn: false, overhead: 0ms, token_time: 500ms}},
+         backends: [{{url: "{llms['predictions'][0].url}", slots: 40}}]}}]
 """),
     "readers": Goad("readers", "limits: {slow_consumer: 1s}\n" + SITE.format(llms["readers"][0].url)),
     "door": Goad("door", f"""auth: {{tokens_file: {folder}/tokens, required: true}}
@@ -276,7 +288,7 @@ until("the calm goad is scraped", lambda: data(f'up{{instance="{calm.instance}"}
 ends(calm, "GoadDown")
 began = time.monotonic()
 calm.fleet(5)
-for part in (servers, slots, readers, door, files, memory, down):
+for part in (servers, slots, predictions, readers, door, files, memory, down):
     if part.__name__ in PARTS:
         print(f"-- {part.__name__}", flush=True)
         if part is down:  # after which nobody is scraped

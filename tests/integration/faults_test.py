@@ -132,7 +132,8 @@ def promise(llm):
     goad.change("slots: 40", "slots: 1")
     goad.change("tau: 0.8", promised)
     fires(goad, "GoadPromiseMissed")
-    holds(goad.page(), 'reason="SITE_FULL"')
+    if not re.search(r'^goad_decisions_total{reason="TAU_INFEASIBLE".*} [1-9]', goad.page(), re.M):
+        fail("no slot is not the reason")
     llm.mode = "good"
     goad.change("slots: 1", "slots: 40")
     ends(goad, "GoadPromiseMissed")
