@@ -69,6 +69,6 @@ echo "== the machine"
 timeout 1200 qemu-system-x86_64 -accel tcg -m 1024 -smp 2 -nographic -no-reboot -nic none \
   -kernel "$(echo $base/boot/vmlinuz-*)" -initrd "$(echo $base/boot/initrd.img-*)" \
   -append "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0" -drive file=$work/disk,if=virtio,format=raw \
-  < /dev/null 2>&1 | tr -d '\r' | tee $work/console | sed -n 's/^.*\(ok: \|FAILED: \|== \|   \)/\1/p' || true
+  < /dev/null 2>&1 | stdbuf -o0 tr -d '\r' | tee $work/console | sed -un 's/^.*\(ok: \|FAILED: \|== \|   \)/\1/p' || true
 grep -q "^machine: passed" $work/console || fail "see $work/console"
 echo "machine.sh: passed"

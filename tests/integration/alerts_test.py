@@ -160,8 +160,12 @@ def door():
     goad.quiet()
     goad.fleet(20, 75, "--token_file", f"{folder}/slow.token")
     fires(goad, "GoadDescriptorsShort")
-    goad.quiet()
+    goad.stop()
+    goad.limit = 1024
+    goad.start().fleet(20, 75, "--token_file", f"{folder}/slow.token")
+    until("all are back for a while", lambda: data(f'min_over_time(goad_sessions{{instance="{goad.instance}"}}[4s]) == 75'))
     ends(goad, "GoadDescriptorsShort")
+    goad.quiet()
     stop.clear()
 
     def flood():
