@@ -286,7 +286,7 @@ decision_log: {{path: {folder}/decisions/decisions.jsonl}}
     "down": Goad("down", SITE.format(llms["door"][0].url)),
 }
 all_goads["files"].port = port
-rig.start_prometheus()
+rig.scrape_all()
 calm = all_goads["calm"].start()
 until("the calm goad is scraped", lambda: data(f'up{{instance="{calm.instance}"}} == 1'))
 ends(calm, "GoadDown")

@@ -31,7 +31,7 @@ def ready(goad):
 def stuck(llm):
     """The engine's thread stands still. As a service its watchdog would end goad after 10 s; in a container nobody does."""
     goad = ready(Goad("stuck", SITE.format(llm.url)))
-    rig.start_prometheus()
+    rig.scrape_all()
     goad.fleet(20)
     until("it decides", lambda: "goad_epochs_total 0" not in goad.page())
     standstill = Standstill(goad.process.pid, "goad-engine")
@@ -47,7 +47,7 @@ def held(llm):
     """Uncertain queries that may wait for an hour, and no slot."""
     llm.mode = "hangs"
     goad = ready(Goad("held", "policy: {tau: 0}\nlimits: {mandatory_wait: 1h}\n" + SITE.format(llm.url).replace("slots: 40", "slots: 1")))
-    rig.start_prometheus()
+    rig.scrape_all()
     goad.fleet(20)
     fires(goad, "GoadNoDecisions")
     holds(re.sub(" +", " ", goad.ctl("sites")), "cell-a up 1 1 0")  # its one slot is taken
@@ -58,7 +58,7 @@ def held(llm):
 def deaf(llm):
     """The thread that lets devices in stands still."""
     goad = ready(Goad("deaf", SITE.format(llm.url)))
-    rig.start_prometheus()
+    rig.scrape_all()
     standstill = Standstill(goad.process.pid, "goad-acceptor")
     fires(goad, "GoadDeaf")
     until("it ends by itself", standstill.ended)
@@ -66,6 +66,7 @@ def deaf(llm):
         fail(f"status {goad.process.returncode}")
     holds(goad.log(), "the device port is deaf; stopping")
     goad.start()  # as systemd does
+    until("it hears", lambda: 'goad_listener_up{listener="devices"} 1' in goad.page())
     ends(goad, "GoadDeaf")
 
 
@@ -73,7 +74,7 @@ def corrupted(llm):
     """A number in goad's memory is another than what was read and checked."""
     rate = 4321.987654321
     goad = ready(Goad("corrupted", SITE.format(llm.url).replace("uplink:", f"compute: {{learn: false, prefill_rate: {rate}}}, uplink:")))
-    rig.start_prometheus()
+    rig.scrape_all()
     goad.fleet(20)
     until("it decides", lambda: "goad_epochs_total 0" not in goad.page())
     if not overwrite(goad.process.pid, rate, float("nan")):
@@ -93,7 +94,7 @@ def crowd(llm):
         one.mode = "seconds"
     sites = "sites: [" + ", ".join(f'{{name: cell-{k}, uplink: {{model: shannon}}, backends: [{{url: "{one.url}", slots: 1}}]}}' for k, one in enumerate(llms)) + "]\n"
     goad = ready(Goad("crowd", "policy: {name: goa-relocate, tau: 0}\nlimits: {mandatory_wait: 10s}\n" + sites))
-    rig.start_prometheus()
+    rig.scrape_all()
     goad.fleet(700, 1000)
     fires(goad, "GoadEpochOverrun")
     goad.ctl("policy", "goa")
@@ -117,7 +118,7 @@ def promise(llm):
     labels = [json.loads(line) for line in open(f"{folder}/labels.jsonl")]
     promised = f"calibration: {folder}/calibration.json, accuracy: 0.75"
     goad = ready(Goad("promise", f"policy: {{{promised}}}\nkinds: [{', '.join(sorted({label['kind'] for label in labels}))}]\n" + SITE.format(llm.url)))
-    rig.start_prometheus()
+    rig.scrape_all()
     goad.fleet(40, 10, "--workload", f"{folder}/second.jsonl", "--kinds", "--device_factor", "1")
     fires(goad, "GoadPromiseBroken")
     holds(goad.ctl("promise"), "edge 0.0 %")

@@ -252,8 +252,10 @@ sed -i 's|^GOAD_DEVICE_FLAGS=.*|GOAD_DEVICE_FLAGS="--edge localhost:7443 --ca /e
 chmod 0755 /etc/goad # its certificate is for everybody
 python3 emulated_llm.py 8081 1 0.2 > /dev/null 2>&1 &
 within 30 "a model server beside it" curl -fsS http://127.0.0.1:8081/health
-want "goad-device --check" goad-device --edge localhost:7443 --ca /etc/goad/tls.crt --local http://127.0.0.1:8081 --check
-show < /tmp/said
+refuse "goad-device --check of a server without log-probabilities" \
+  goad-device --edge localhost:7443 --ca /etc/goad/tls.crt --local http://127.0.0.1:8081 --check
+says "no log-probabilities"
+says "goad, 1 sites"
 want "enable --now and a look, in one line" sh -c 'sudo systemctl enable --now goad-device && curl -fsS -i http://127.0.0.1:11435/v1/models'
 want "its metrics" curl -fsS http://127.0.0.1:11435/metrics
 device_asks() { curl -fsS -m 20 -i http://127.0.0.1:11435/v1/completions -d '{"model": "edge", "prompt": "Hello", "max_tokens": 4}' && true; }

@@ -151,10 +151,12 @@ def write_prometheus(targets):
     open(f"{folder}/prometheus.yml", "w").write(config.replace('["127.0.0.1:9464"]', json.dumps(targets)))
 
 
-def start_prometheus():
-    """Which scrapes every goad that there is by now, whether it runs or not."""
+def scrape_all():
+    """Every goad that there is by now, whether it runs or not."""
     global prometheus
     write_prometheus([goad.instance for goad in goads])
+    if prometheus:
+        return prometheus.send_signal(signal.SIGHUP)
     prometheus = subprocess.Popen(["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
                                    f"--web.listen-address={base[7:]}"], stdout=subprocess.DEVNULL, stderr=open(f"{folder}/prometheus.log", "w"))
     until("Prometheus answers", lambda: urllib.request.urlopen(f"{base}/-/ready", timeout=5))
