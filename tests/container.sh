@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the container image without a registry: a Debian 12 root made by debootstrap is the base, buildah builds deploy/container/Containerfile
-# on it. Then looks at what was made: size, user, and that goad runs with a read-only root.
+# Builds the container images without a registry: a Debian 12 root made by debootstrap is the base, buildah builds deploy/container/Containerfile
+# on it. Then looks at what was made, goad and goad-device: size, user, and that each runs with a read-only root.
 #
 #   tests/container.sh      as root; installs buildah and debootstrap; takes minutes (goad is compiled in the image)
 set -euo pipefail
