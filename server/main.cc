@@ -1,5 +1,5 @@
-// goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start or went deaf, 2 bad flags or
-// configuration.
+// goad: flags and signals. Exit status: 0 stopped after a drain, 1 could not start, went deaf or stood still, 2 bad
+// flags or configuration.
 #include <malloc.h>
 #include <signal.h>
 #include <systemd/sd-daemon.h>
@@ -43,7 +43,8 @@ class Systemd {
  public:
   explicit Systemd(const goad::server::Daemon* daemon) : daemon_(daemon) {
     uint64_t watchdog_us = 0;
-    if (sd_watchdog_enabled(/*unset_environment=*/0, &watchdog_us) > 0) interval_ = absl::Microseconds(watchdog_us) / 4;
+    watched_ = sd_watchdog_enabled(/*unset_environment=*/0, &watchdog_us) > 0;
+    if (watched_) interval_ = absl::Microseconds(watchdog_us) / 4;
   }
   void Ready() { sd_notifyf(0, "READY=1\n%s", State().c_str()); }
   void Reloading() {
@@ -56,22 +57,29 @@ class Systemd {
                static_cast<long long>(absl::ToInt64Microseconds(most)));
   }
   // Feeds the watchdog if the engine has turned since the last call and the device port answers, and refreshes the
-  // state.
-  void Beat() {
+  // state. `waited`: a whole interval went by since.
+  void Beat(bool waited) {
     const uint64_t turns = daemon_->engine_turns();
-    const bool well = std::exchange(turns_, turns) != turns && !daemon_->deaf();
+    const bool turned = std::exchange(turns_, turns) != turns;
+    still_ = turned ? 0 : still_ + waited;
+    const bool well = turned && !daemon_->deaf();
     sd_notifyf(0, "%s%s", well ? "WATCHDOG=1\n" : "", State().c_str());
   }
+  // No watchdog is there to end us, as in a container, and the engine stands still.
+  bool forsaken() const { return !watched_ && still_ >= kStill; }
   absl::Duration interval() const { return interval_; }
 
  private:
+  static constexpr int kStill = 3;  // looks in a row, 5 s apart
   std::string State() const {
     return absl::StrCat("STATUS=", daemon_->sessions(), " sessions, ", daemon_->running_queries(),
                         " queries running, configuration ", daemon_->config_version());
   }
   const goad::server::Daemon* const daemon_;
+  bool watched_ = false;
   absl::Duration interval_ = absl::Seconds(5);
   uint64_t turns_ = 0;
+  int still_ = 0;
 };
 
 }  // namespace
@@ -134,16 +142,20 @@ int main(int argc, char** argv) {
     } else if (signal > 0) {
       break;
     }
-    systemd.Beat();  // in time even when signals come often
+    systemd.Beat(/*waited=*/signal < 0);  // in time even when signals come often
+    if (systemd.forsaken()) {
+      spdlog::error("the engine stands still; stopping, to be started again");
+      break;
+    }
   }
   systemd.Stopping((*daemon)->longest_stop());
-  const bool deaf = (*daemon)->deaf();
-  if (deaf) {  // whatever is stuck may not let us stop
+  const bool stuck = (*daemon)->deaf() || systemd.forsaken();
+  if (stuck) {  // whatever is stuck may not let us stop
     std::thread([most = (*daemon)->longest_stop()] {
       std::this_thread::sleep_for(absl::ToChronoMilliseconds(most));
       std::_Exit(1);
     }).detach();
   }
   (*daemon)->DrainAndStop();
-  return deaf ? 1 : 0;
+  return stuck ? 1 : 0;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the container image without a registry: a Debian 12 root made by debootstrap is the base, buildah builds deploy/container/Containerfile
-# on it. Then looks at what was made: size, user, and that goad runs with a read-only root.
+# Builds the container images without a registry: a Debian 12 root made by debootstrap is the base, buildah builds deploy/container/Containerfile
+# on it. Then looks at what was made, goad and goad-device: size, user, and that each runs with a read-only root.
 #
 #   tests/container.sh      as root; installs buildah and debootstrap; takes minutes (goad is compiled in the image)
 set -euo pipefail
@@ -11,8 +11,8 @@ dir=$(mktemp -d)
 # Nothing of other images or stores of this machine is touched.
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot CONTAINERS_STORAGE_CONF=$dir/storage.conf
 printf '[storage]\ndriver = "vfs"\nrunroot = "%s/run"\ngraphroot = "%s/store"\n' "$dir" "$dir" > "$dir/storage.conf"
-mounted=''
-cleanup() { [ -z "$mounted" ] || buildah umount "$mounted" > /dev/null || true; rm -rf "$dir"; }
+mounted=()
+cleanup() { [ ${#mounted[@]} = 0 ] || buildah umount "${mounted[@]}" > /dev/null || true; rm -rf "$dir"; }
 trap cleanup EXIT
 
 echo "== base: Debian 12 by debootstrap"
@@ -27,30 +27,52 @@ rm -rf "$dir/base"
 
 echo "== buildah bud"
 git ls-files -z -co --exclude-standard | tar --null -T - -c | { mkdir "$dir/context"; tar -x -C "$dir/context"; }
-buildah bud -q --format docker --network host --build-arg BASE=localhost/debian-12 -f "$dir/context/deploy/container/Containerfile" -t goad "$dir/context" \
-  > "$dir/log" 2>&1 || { tail -n 40 "$dir/log" >&2; echo "container.sh: FAILED: buildah bud" >&2; exit 1; }
-size() { du -sm "$1" | cut -f1; }
-image=$(buildah from goad)
-mounted=$image
-root=$(buildah mount "$image")
-echo "image: $(size "$root") MB unpacked; user $(buildah inspect --format '{{.OCIv1.Config.User}}' goad); entry point $(buildah inspect --format '{{.OCIv1.Config.Entrypoint}}' goad)"
-[ "$(buildah inspect --format '{{.OCIv1.Config.User}}' goad)" = goad ] || { echo "container.sh: FAILED: not user goad" >&2; exit 1; }
-
-echo "== run, as its user, with a read-only root"
-mkdir "$dir/view" "$dir/lower"
-mount --bind "$root" "$dir/view"
-mount -o remount,bind,ro "$dir/view"
-mount -t tmpfs -o "mode=0700,uid=$(chroot "$root" id -u goad),gid=$(chroot "$root" id -g goad)" tmpfs "$dir/view/run/goad"
-log=$dir/goad.log
-chroot --userspec=goad:goad "$dir/view" goad --config /etc/goad/goad.yaml 2> "$log" & goad=$!
-stop() { kill -TERM $goad 2> /dev/null || true; wait $goad || true; umount "$dir/view/run/goad" "$dir/view"; cleanup; }
+bud() {  # NAME FLAGS...: --layers, so that the second image takes goad's build from the first
+  buildah bud -q --layers --format docker --network host --build-arg BASE=localhost/debian-12 -f "$dir/context/deploy/container/Containerfile" \
+    -t "$@" "$dir/context" > "$dir/log" 2>&1 || { tail -n 40 "$dir/log" >&2; echo "container.sh: FAILED: buildah bud -t $*" >&2; exit 1; }
+}
+bud goad
+bud goad-device --target device
+view() {  # NAME USER: sets `root`, and $dir/view-NAME, the same and read-only
+  local container
+  container=$(buildah from "$1")
+  mounted+=("$container")
+  root=$(buildah mount "$container")
+  echo "$1: $(du -sm "$root" | cut -f1) MB unpacked; user $(buildah inspect --format '{{.OCIv1.Config.User}}' "$1"); entry point $(buildah inspect --format '{{.OCIv1.Config.Entrypoint}}' "$1")"
+  [ "$(buildah inspect --format '{{.OCIv1.Config.User}}' "$1")" = "$2" ] || { echo "container.sh: FAILED: $1 is not of user $2" >&2; exit 1; }
+  mkdir "$dir/view-$1"
+  mount --bind "$root" "$dir/view-$1"
+  mount -o remount,bind,ro "$dir/view-$1"
+}
+started=()
+stop() {
+  [ ${#started[@]} = 0 ] || { kill -TERM "${started[@]}" 2> /dev/null || true; wait "${started[@]}" || true; }
+  for mount in "$dir"/view-goad/run/goad "$dir"/view-*; do umount "$mount" 2> /dev/null || true; done
+  cleanup
+}
 trap stop EXIT
-for ((k = 0; k < 100; ++k)); do
-  grep -q " ready " "$log" && break
-  sleep 0.1
-done
-grep -q " ready " "$log" || { cat "$log" >&2; echo "container.sh: FAILED: goad does not start with a read-only root" >&2; exit 1; }
-chroot --userspec=goad:goad "$dir/view" goadctl health  # as HEALTHCHECK has it
-chroot --userspec=goad:goad "$dir/view" goadctl status | head -1
-chroot --userspec=goad:goad "$dir/view" sh -c '! touch /etc/goad/x 2> /dev/null'
+until_said() {  # FILE WORDS WHAT
+  for ((k = 0; k < 100; ++k)); do
+    grep -q "$2" "$1" && return
+    sleep 0.1
+  done
+  cat "$1" >&2
+  echo "container.sh: FAILED: $3" >&2
+  exit 1
+}
+
+echo "== run, each as its user, with a read-only root"
+view goad goad
+mount -t tmpfs -o "mode=0700,uid=$(chroot "$root" id -u goad),gid=$(chroot "$root" id -g goad)" tmpfs "$dir/view-goad/run/goad"
+inside() { chroot --userspec=goad:goad "$dir/view-goad" "$@"; }
+chroot --userspec=goad:goad "$dir/view-goad" goad --config /etc/goad/goad.yaml 2> "$dir/goad.log" & started+=($!)
+until_said "$dir/goad.log" " ready " "goad does not start with a read-only root"
+inside goadctl health  # as HEALTHCHECK has it
+inside goadctl status | head -1
+inside sh -c '! touch /etc/goad/x 2> /dev/null'
+view goad-device nobody
+chroot --userspec=nobody:nogroup "$dir/view-goad-device" goad-device --listen 127.0.0.1:11435 --edge 127.0.0.1:7443 2> "$dir/device.log" & started+=($!)
+until_said "$dir/device.log" "ready" "goad-device does not start with a read-only root"
+curl -fsS http://127.0.0.1:11435/v1/models
+echo
 echo "container.sh: passed"

@@ -23,7 +23,7 @@ if [ ! -f $work/base.ready ]; then
   rm -rf $base
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -1)
   debootstrap --variant=minbase \
-    --include=systemd,systemd-sysv,dbus,linux-image-cloud-amd64,python3,curl,openssl,ca-certificates,procps,iproute2,man-db \
+    --include=systemd,systemd-sysv,dbus,linux-image-cloud-amd64,python3,curl,openssl,ca-certificates,procps,iproute2,man-db,sudo,logrotate,adduser \
     bookworm $base "$mirror" > $work/log 2>&1 || { tail -n 20 $work/log; fail "debootstrap"; }
   cp -r /etc/apt/sources.list* /etc/apt/apt.conf.d $base/etc/apt/ 2> /dev/null || true
   touch $work/base.ready
@@ -34,10 +34,12 @@ rm -rf $base/goad
 mkdir $base/goad
 cp build-package/*.deb tests/machine/inside.sh $base/goad/
 cp tests/fakes/emulated_llm.py $base/goad/
-# The next version, for the upgrade.
+# The next versions, for upgrades.
 dpkg-deb -R build-package/goad_*.deb $work/next
-sed -i 's/^Version: .*/&+next/' $work/next/DEBIAN/control
-dpkg-deb -b $work/next $base/goad/next.deb > /dev/null
+for version in next then; do
+  sed -i "s/^Version: \([^+]*\).*/Version: \1+$version/" $work/next/DEBIAN/control
+  dpkg-deb -b $work/next $base/goad/$version.deb > /dev/null
+done
 rm -rf $work/next
 # What the packages depend on is fetched now: the machine has no network.
 cp /etc/resolv.conf $base/etc/resolv.conf
@@ -67,6 +69,6 @@ echo "== the machine"
 timeout 1200 qemu-system-x86_64 -accel tcg -m 1024 -smp 2 -nographic -no-reboot -nic none \
   -kernel "$(echo $base/boot/vmlinuz-*)" -initrd "$(echo $base/boot/initrd.img-*)" \
   -append "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0" -drive file=$work/disk,if=virtio,format=raw \
-  < /dev/null 2>&1 | tr -d '\r' | tee $work/console | sed -n 's/^.*\(ok: \|FAILED: \|== \|   \)/\1/p' || true
+  < /dev/null 2>&1 | stdbuf -o0 tr -d '\r' | tee $work/console | sed -un 's/^.*\(ok: \|FAILED: \|== \|   \)/\1/p' || true
 grep -q "^machine: passed" $work/console || fail "see $work/console"
 echo "machine.sh: passed"

@@ -29,6 +29,8 @@ def burns(level, allowed):  # a service level as its alerts see it, with the thr
             ("{{instance}} 3d", each(f"goad:{level}:ratio_rate3d")), ("alert at 1h", f"vector(14.4 * {allowed})"), ("alert at 6h", f"vector(6 * {allowed})")]
 
 
+NOBODY = 'label_replace(label_replace(vector(0), "tenant", "nobody", "", ""), "limit", "was refused", "", "")'
+
 ROWS = [
     ("Overview", [
         ("Decisions", "reqps", [("{{verdict}}", r("goad_decisions_total", "verdict"))]),
@@ -47,7 +49,7 @@ ROWS = [
         ("Uncertain but local", "reqps", [("no site within mandatory_wait", r("goad_tau_infeasible_total"))]),
         ("Wait for a decision", "s", [("p50", p(0.5, "goad_queue_wait_seconds")), ("p99", p(0.99, "goad_queue_wait_seconds"))]),
         ("By tenant", "reqps", [("{{tenant}} {{verdict}}", r("goad_tenant_decisions_total", "tenant, verdict"))]),
-        ("Refused to tenants, by their limit", "reqps", [("{{tenant}} {{limit}}", f"{r('goad_tenant_refused_total', 'tenant, limit')} or vector(0)")]),
+        ("Refused to tenants, by their limit", "reqps", [("{{tenant}} {{limit}}", f"{r('goad_tenant_refused_total', 'tenant, limit')} or on () {NOBODY}")]),
         ("Mean uncertainty a tenant reports", "short", [("{{tenant}}", f"{r('goad_tenant_uncertainty_total', 'tenant')} / {r('goad_tenant_decisions_total', 'tenant')}")]),
     ]),
     ("Accuracy as a promise", [
@@ -98,7 +100,7 @@ ROWS = [
         ("Compute of a site, as predicted", "s", [("{{instance}} {{site}} {{part}}", each("goad_service_seconds"))]),
     ]),
     ("Internals", [
-        ("Epochs", "reqps", [("epochs", r("goad_epochs_total"))]),
+        ("Epochs, and turns of the engine (none: it stands still)", "reqps", [("epochs", r("goad_epochs_total")), ("turns", r("goad_engine_turns_total"))]),
         ("Time of an epoch", "s", [("p50", p(0.5, "goad_epoch_duration_seconds")), ("p99", p(0.99, "goad_epoch_duration_seconds"))]),
         ("Time inside the policy", "s", [("{{policy}} p99", p(0.99, "goad_solver_duration_seconds", "policy"))]),
         ("Candidates of an epoch", "short", [("p50", p(0.5, "goad_epoch_candidates")), ("p99", p(0.99, "goad_epoch_candidates"))]),
@@ -107,7 +109,7 @@ ROWS = [
                                                                       ("log lines", r("goad_decision_log_lost_total"))]),
         ("Memory, and the limit of its control group", "bytes", [
             ("{{instance}}", each("process_resident_memory_bytes", 'job="goad"')),
-            ("{{instance}} limit (0: none)", each("goad_memory_limit_bytes") + " or vector(0)")]),
+            ("{{instance}} limit (0: none)", each("goad_memory_limit_bytes") + " or 0 * " + each("process_resident_memory_bytes", 'job="goad"'))]),
         ("Descriptors", "short", [("{{instance}} open", each("process_open_fds", 'job="goad"')),
                                   ("{{instance}} most", each("process_max_fds", 'job="goad"'))]),
         ("Versions", "short", [("{{version}}", g("goad_build_info", "version"))]),

@@ -32,7 +32,7 @@ void EngineThread::Run() {
     const MonotonicTime now = MonotonicTime::Now();
     for (Event& event : events) engine_->Handle(std::move(event), now);
     engine_->Tick(now);
-    metrics_->Pending(engine_->pending());
+    metrics_->EngineTurned(engine_->pending());
     int active_queries = 0;
     for (size_t j = 0; j < engine_->sites().size(); ++j) {
       active_queries += engine_->sites()[j].active_queries;

@@ -116,6 +116,8 @@ struct Metrics::Families {
           .Name("goad_snapshot_faults_total")
           .Help("Parts of snapshots left out because a number in them cannot be; a bug of goad.")
           .Register(r);
+  Counter& engine_turns = OneCounter(r, "goad_engine_turns_total",
+                                     "Turns of the engine's thread, at least five a second: without, it stands still.");
   Gauge& pending = OneGauge(r, "goad_pending_queries", "Queries waiting for a decision.");
   prometheus::Family<Gauge>& running_family =
       BuildGauge().Name("goad_running_queries").Help("Queries granted or running, by site: slots in use.").Register(r);
@@ -336,7 +338,10 @@ void Metrics::LinkReportAge(double age_s) { f_->link_age.Observe(age_s); }
 void Metrics::SnapshotFault(sched::SnapshotFault::Part part) {
   f_->snapshot_faults.Add({{"part", kSnapshotParts[static_cast<size_t>(part)]}}).Increment();
 }
-void Metrics::Pending(size_t queries) { f_->pending.Set(static_cast<double>(queries)); }
+void Metrics::EngineTurned(size_t pending) {
+  f_->engine_turns.Increment();
+  f_->pending.Set(static_cast<double>(pending));
+}
 void Metrics::Slots(sched::SiteIndex site, int queries, int most) {
   f_->At(site).running->Set(queries);
   f_->At(site).slots->Set(most);

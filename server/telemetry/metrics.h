@@ -77,7 +77,7 @@ class Metrics {
   void StaleLink();
   void Tau(double tau);
   void LinkReportAge(double age_s);
-  void Pending(size_t queries);
+  void EngineTurned(size_t pending);  // each time around, with the queries that wait for a decision
   void SnapshotFault(sched::SnapshotFault::Part part);
   void Slots(sched::SiteIndex site, int queries, int most);  // in use, and to be had
 

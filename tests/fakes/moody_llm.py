@@ -6,7 +6,7 @@ import time
 
 class Llm:
     """`mode`: good, loading (says its health page), down (fails all), fails (questions alone), every other (question fails), refuses, breaks
-    (after the first token), floods (6 MB of text), slow (2.7 s to the first token), seconds (one). `key`: the bearer token that it wants."""
+    (after the first token), floods (6 MB of text), slow (2.7 s to the first token), seconds (one), hangs. `key`: the bearer token that it wants."""
 
     def __init__(self):
         llm = self
@@ -46,6 +46,8 @@ class Llm:
                     time.sleep(2.7)  # above the 2.5 s of the service level
                 if llm.mode == "seconds":
                     time.sleep(1)
+                while llm.mode == "hangs":
+                    time.sleep(0.1)
                 first = 'data: {"choices":[{"text":"In the "}]}\n\n'
                 rest = 'data: {"choices":[{"text":"barn.","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
                 if llm.mode == "floods":

@@ -147,6 +147,19 @@ sites:
     except SystemExit:
         fail("no data for\n  " + "\n  ".join(left))
     print(f"ok: {len(queries)} queries of the dashboard, the console and the recording rules return data of a live fleet")
+    # What a panel would draw: each label that a legend names is there, and no two lines of a panel are called the same.
+    unread = []
+    for panel in json.loads(made)["panels"]:
+        lines = []
+        for target in panel.get("targets", []):
+            legend = target["legendFormat"]
+            for row in data(target["expr"]):
+                unread += [f"{panel['title']}: no {label} for {legend}" for label in re.findall(r"{{(\w+)}}", legend) if label not in row["metric"]]
+                lines.append(re.sub(r"{{(\w+)}}", lambda label: row["metric"].get(label.group(1), ""), legend))
+        unread += [f"{panel['title']}: {len(lines)} lines, {len(set(lines))} names: {lines}"] if len(set(lines)) < len(lines) else []
+    if unread:
+        fail("legends\n  " + "\n  ".join(sorted(set(unread))))
+    print("ok: each line of a panel has a name of its own")
     if "PANELS" not in get(f"{base}/consoles/goad.html"):
         fail("the console page is not served")
     print("ok: /consoles/goad.html is served")

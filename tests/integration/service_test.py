@@ -143,8 +143,23 @@ drain_timeout: 1s
         check("EXTEND_TIMEOUT_USEC=" in stopping, "STOPPING=1 asks for the time a drain may take")
         check(goad.wait(20) == 0, "exit status 0 after a drain")
 
-        # A listener that accepts nobody any more, though all else is well.
+        # The same where no watchdog is there to end it, as in a container.
         write(0.8)
+        goad = subprocess.Popen([f"{BUILD}/goad", "--config", config], stderr=open(f"{directory}/log", "w"))
+        end = time.monotonic() + 60
+        while " ready " not in open(f"{directory}/log").read() and time.monotonic() < end:
+            time.sleep(0.1)
+        engine = stop_thread(libc, goad.pid, "goad-engine")
+        if engine is not None:
+            while "the engine stands still" not in open(f"{directory}/log").read() and time.monotonic() < end:
+                time.sleep(0.1)
+            libc.ptrace(PTRACE_DETACH, engine, None, None)
+            check("the engine stands still" in open(f"{directory}/log").read(), "without a watchdog: the log says that the engine stands still")
+            check(goad.wait(60) == 1, "and the exit status is 1")
+        goad.kill()
+        goad.wait()
+
+        # A listener that accepts nobody any more, though all else is well.
         goad = subprocess.Popen([f"{BUILD}/goad", "--config", config], env=environment, stderr=open(f"{directory}/log", "w"))
         notify.until("READY=1")
         acceptor = stop_thread(libc, goad.pid, "goad-acceptor")

@@ -25,6 +25,7 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
                            "epoch_candidates",
                            "uncertainty",
                            "pending_queries",
+                           "engine_turns_total",
                            "running_queries",
                            "queue_wait_seconds",
                            "upload_seconds",
@@ -64,6 +65,7 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
                            "build_info"}) {
     EXPECT_EQ(names.count(std::string("goad_") + name), 1u) << name;
   }
+  metrics.EngineTurned(3);
   metrics.Backend(sched::SiteIndex{0}, 0, 2, 0);
   metrics.BackendRunning(sched::SiteIndex{0}, 0, 2);
   metrics.Slots(sched::SiteIndex{0}, 3, 8);
@@ -90,6 +92,8 @@ TEST(Metrics, FamiliesAreThoseOfTheDesignAndAppearOnce) {
                            "goad_request_ttft_seconds_count{site=\"cell-a\"} 1\n",
                            "goad_request_tpot_seconds_count{site=\"cell-a\"} 1\n",
                            "goad_prediction_error_seconds_count{part=\"upload\",site=\"cell-a\"} 1\n",
+                           "goad_engine_turns_total 1\n",
+                           "goad_pending_queries 3\n",
                            "goad_site_slots{site=\"cell-a\"} 8\n",
                            "goad_running_queries{site=\"cell-a\"} 3\n",
                            "goad_backend_running{backend=\"http://x\",site=\"cell-a\"} 2\n",
