@@ -4,9 +4,9 @@
 # binfmt_misc stay as they are.
 #
 #   tests/arm64.sh [ROOT]   as root, by hand or nightly. ROOT: a folder for the root file system and the build, kept and used again
-#                           (5 GB; else a temporary one). Wants build/goad-sim of this machine, and builds it where it is missing.
+#                           (6 GB; else a temporary one). Wants build/goad-sim of this machine, and builds it where it is missing.
 #
-# Half an hour the first time on two cores, ten minutes again.
+# An hour the first time on two cores, most of it compiling; the tests alone are ten minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fail() { echo "arm64.sh: FAILED: $*" >&2; exit 1; }
