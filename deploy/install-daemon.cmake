@@ -2,6 +2,10 @@
 # with -DCMAKE_INSTALL_PREFIX=/usr.
 find_program(HELP2MAN help2man)
 find_program(GZIP_PROGRAM gzip REQUIRED)
+set(emulator)
+if(CMAKE_CROSSCOMPILING_EMULATOR)  # help2man gives the program to a shell
+  set(emulator "${CMAKE_CROSSCOMPILING_EMULATOR} ")
+endif()
 set(man_pages)
 if(HELP2MAN AND NOT GOAD_SANITIZE)  # the pages are what --help says
   set(goad_is "the scheduler beside an edge LLM")
@@ -11,7 +15,7 @@ if(HELP2MAN AND NOT GOAD_SANITIZE)  # the pages are what --help says
   foreach(program goad goadctl goad-sim goad-loadgen)
     set(page ${CMAKE_BINARY_DIR}/man/${program}.8)
     add_custom_command(OUTPUT ${page}.gz COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/man
-      COMMAND ${HELP2MAN} --no-info --section 8 --manual goad --name "${${program}_is}" --output ${page} $<TARGET_FILE:${program}>
+      COMMAND ${HELP2MAN} --no-info --section 8 --manual goad --name "${${program}_is}" --output ${page} "${emulator}$<TARGET_FILE:${program}>"
       COMMAND ${GZIP_PROGRAM} -9nf ${page}
       DEPENDS ${program} VERBATIM)
     list(APPEND man_pages ${page}.gz)

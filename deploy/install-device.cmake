@@ -4,7 +4,7 @@ if(HELP2MAN AND NOT GOAD_SANITIZE)
   set(device_page ${CMAKE_BINARY_DIR}/man/goad-device.1)
   add_custom_command(OUTPUT ${device_page}.gz COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/man
     COMMAND ${HELP2MAN} --no-info --section 1 --manual goad --name "an OpenAI endpoint on the device, with an edge behind it"
-            --output ${device_page} $<TARGET_FILE:goad-device>
+            --output ${device_page} "${emulator}$<TARGET_FILE:goad-device>"
     COMMAND ${GZIP_PROGRAM} -9nf ${device_page}
     DEPENDS goad-device VERBATIM)
   add_custom_target(goad_device_page ALL DEPENDS ${device_page}.gz)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test.
 #
-#   tests/check.sh          everything: layers, format, tidy, all tests, the real llama-server and the OpenAI client from npm among them
+#   tests/check.sh          everything: layers, format, tidy, all tests, the real llama-server, the OpenAI client from npm and the schemas of Kubernetes among them
 #   tests/check.sh quick    build and tests without the real llama-server
 #   tests/check.sh asan     all tests under AddressSanitizer and UndefinedBehaviorSanitizer (build-asan/)
 #   tests/check.sh tsan     all tests under ThreadSanitizer (build-tsan/)
@@ -48,10 +48,15 @@ format() {
   echo "format: ${#files[@]} files"
 }
 
-# Not a ctest, which would not show why it was skipped: the client comes from npm's registry.
+# Not ctests, which would not show why they were skipped: what they need comes from npm's registry.
 openai_npm() {
   step "the official OpenAI client (npm)"
   tests/integration/openai_npm_test.py build || [ $? = 77 ]
+}
+
+kubernetes() {
+  step "deploy/kubernetes (kubectl, npm's kubernetes-models)"
+  tests/integration/kubernetes_test.py build || [ $? = 77 ]
 }
 
 build() {  # DIR, cmake arguments...
@@ -103,6 +108,7 @@ case $what in
     step "tests"
     GOAD_SIM_RUNS=300 ctest --test-dir build --output-on-failure -j2
     openai_npm
+    kubernetes
     ;;
 esac
 echo "tests/check.sh $what: passed"

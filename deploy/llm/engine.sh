@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real llama-server for Debian 12 (amd64), unpacked from Debian's own packages into a private folder. No root, and the
+# A real llama-server for Debian 12 (amd64, arm64), unpacked from Debian's own packages into a private folder. No root, and the
 # machine's apt sources and packages stay as they are.
 #
 #   engine.sh setup                               fetch and unpack, once (about 20 MB to fetch, 75 MB on disk)
@@ -12,7 +12,12 @@ set -euo pipefail
 dir=${GOAD_ENGINE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/goad/llama-engine}
 suite=${GOAD_ENGINE_SUITE:-sid}
 root=$dir/root
-lib=$root/usr/lib/x86_64-linux-gnu
+arch=$(dpkg --print-architecture)
+case $arch in
+  amd64) triplet=x86_64-linux-gnu loader=ld-linux-x86-64.so.2 ;;
+  arm64) triplet=aarch64-linux-gnu loader=ld-linux-aarch64.so.1 ;;
+esac
+lib=$root/usr/lib/${triplet:-}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() { echo "engine.sh: $*" >&2; exit 1; }
@@ -29,12 +34,12 @@ mirror() {
 }
 
 run_server() {  # llama-server under its own dynamic loader and libraries
-  exec "$lib/ld-linux-x86-64.so.2" --library-path "$lib:$lib/llama" "$root/usr/bin/llama-server" "$@"
+  exec "$lib/$loader" --library-path "$lib:$lib/llama" "$root/usr/bin/llama-server" "$@"
 }
 
 setup() {
   [ -f "$dir/ready-$suite" ] && return 0
-  [ "$(dpkg --print-architecture)" = amd64 ] || fail "llama-server packages are set up for amd64 only; use --backend URL"
+  [ -n "${triplet:-}" ] || fail "llama-server packages are set up for amd64 and arm64, not for $arch; use --backend URL"
   [ -f "$keyring" ] || fail "$keyring is missing (package debian-archive-keyring)"
   mkdir -p "$dir"
   exec 9> "$dir/lock"
@@ -51,7 +56,7 @@ setup() {
 Dir::Etc "$apt/etc"; Dir::Etc::main "/dev/null"; Dir::Etc::parts "/dev/null";
 Dir::Etc::sourcelist "$apt/etc/sources.list"; Dir::Etc::sourceparts "/dev/null";
 Dir::State "$apt/state"; Dir::State::status "$apt/state/status"; Dir::Cache "$apt/cache";
-APT::Architecture "amd64"; APT::Architectures { "amd64"; }; APT::Install-Recommends "false";
+APT::Architecture "$arch"; APT::Architectures { "$arch"; }; APT::Install-Recommends "false";
 Acquire::Languages "none"; APT::Sandbox::User "";
 CONF
   } > "$apt/apt.conf"
@@ -76,14 +81,23 @@ CONF
 # ggml's CPU code comes in several builds; the packaged server looks for them where the package would be installed, so it
 # is told the one for this processor.
 cpu_backend() {
-  local flags name=x64
-  flags=" $(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -n 1) "
+  local flags name
+  flags=" $(sed -n 's/^\(flags\|Features\)[^:]*: //p' /proc/cpuinfo | head -n 1) "
   has() { local f; for f; do [[ $flags == *" $f "* ]] || return 1; done; }
-  has sse4_2 && name=sse42
-  has avx sse4_2 && name=sandybridge
-  has avx2 fma f16c bmi2 && name=haswell
-  has avx2 fma f16c bmi2 avx512f avx512cd avx512bw avx512dq avx512vl && name=skylakex
-  has avx2 fma f16c bmi2 avx512f avx512cd avx512bw avx512dq avx512vl avx512_vnni && name=cascadelake
+  if [ "$arch" = arm64 ]; then
+    name=armv8.0_1
+    has asimddp && name=armv8.2_1
+    has asimddp asimdhp && name=armv8.2_2
+    has asimddp asimdhp sve && name=armv8.2_3
+    has asimddp asimdhp sve i8mm && name=armv8.6_1
+  else
+    name=x64
+    has sse4_2 && name=sse42
+    has avx sse4_2 && name=sandybridge
+    has avx2 fma f16c bmi2 && name=haswell
+    has avx2 fma f16c bmi2 avx512f avx512cd avx512bw avx512dq avx512vl && name=skylakex
+    has avx2 fma f16c bmi2 avx512f avx512cd avx512bw avx512dq avx512vl avx512_vnni && name=cascadelake
+  fi
   local files=("$lib"/ggml/backends*/libggml-cpu-$name.so)
   [ -f "${files[0]}" ] || fail "no CPU build \"$name\" of ggml in $lib"
   echo "${files[0]}"

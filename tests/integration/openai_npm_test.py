@@ -4,39 +4,18 @@ field. Usage: openai_npm_test.py BUILD_DIR. Exit status 77 (with a loud line) wh
 """
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 import device_rig
+import npm
 from device_rig import ROOT, peak_rss_mb, questions, rss_mb
 from openai_npm import differences
 from programs import check, metric, wait_for
 
 SUITE = f"{ROOT}/tests/integration/openai_npm"
 KEY = "key-of-the-app"
-
-
-def install(build):
-    """The pinned client in BUILD/openai_npm, once."""
-    folder = f"{build}/openai_npm"
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        device_rig.skip("node or npm is not here: goad-device was not tested with the official OpenAI client")
-    os.makedirs(folder, exist_ok=True)
-    for name in ("package.json", "package-lock.json", "suite.mjs"):
-        shutil.copy(f"{SUITE}/{name}", folder)
-    wanted = json.load(open(f"{SUITE}/package.json"))["dependencies"]["openai"]
-    try:
-        if json.load(open(f"{folder}/node_modules/openai/package.json"))["version"] == wanted:
-            return folder
-    except OSError:
-        pass
-    done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries", "1", "--fetch-timeout", "20000"], cwd=folder,
-                          capture_output=True, text=True)
-    if done.returncode != 0:
-        device_rig.skip("npm cannot fetch the OpenAI client: goad-device was not tested with it", done.stderr.strip()[-500:])
-    return folder
 
 
 def suite(folder, name, url, model, slots, own_model, key=""):
@@ -60,7 +39,7 @@ def suite(folder, name, url, model, slots, own_model, key=""):
 def main():
     build = os.path.abspath(sys.argv[1])
     device_rig.need_engine()
-    folder = install(build)
+    folder = npm.install(SUITE, f"{build}/openai_npm", "goad-device was not tested with the official OpenAI client")
     rig = device_rig.Rig(build, "openai-npm")
     _, local = rig.llama("slm", "local", 4)
     edges = [rig.llama("llm", f"edge-{k}", 4)[1] for k in range(2)]
