@@ -14,10 +14,9 @@ SimDevice::SimDevice(Stage* stage, const ClientOptions& options, std::function<S
       core_(std::make_unique<internal::ClientCore>(options, stage->random())) {}
 
 SimGoad* SimDevice::home() const {
-  for (auto link = streams_.rbegin(); link != streams_.rend(); ++link) {
-    if (link->second.greeted && !link->second.left) return link->second.stream->goad();
-  }
-  return nullptr;
+  const auto link = streams_.find(used_);
+  if (link == streams_.end() || link->second.left || link->second.stream->dead()) return nullptr;
+  return link->second.stream->goad();
 }
 
 void SimDevice::Apply() {
@@ -49,6 +48,7 @@ void SimDevice::Open(uint64_t generation, const std::string& address) {
 void SimDevice::Send(uint64_t generation, const v1::DeviceFrame& frame) {
   const auto link = streams_.find(generation);
   if (link == streams_.end()) return;
+  if (frame.has_query() || frame.has_link_report()) used_ = generation;
   if (frame.has_query()) OnAsked(generation, frame.query().query_id());
   const absl::Duration late = frame.has_prompt() && stage_->Chance(stage_->faults.late_prompt)
                                   ? stage_->Between(200, 500)
@@ -62,7 +62,6 @@ void SimDevice::Send(uint64_t generation, const v1::DeviceFrame& frame) {
 void SimDevice::Deliver(uint64_t generation, const v1::ServerFrame& frame) {
   const auto link = streams_.find(generation);
   if (link == streams_.end()) return;
-  link->second.greeted |= frame.has_welcome();
   link->second.left |= frame.has_goodbye();
   OnAnswer(generation, frame);
   core_->OnFrame(generation, frame, stage_->instant());
@@ -96,7 +95,9 @@ void SimDevice::OnAsked(uint64_t generation, const std::string& id) {
   const bool lives = !fresh && before != streams_.end() && !before->second.stream->dead();
   if (question.begun) stage_->Broken(absl::StrCat("asked again after its first token: ", id));
   if (lives && !question.over) stage_->Broken(absl::StrCat("asked twice at once: ", id));
-  question = {generation};
+  SimGoad* const goad = streams_.at(generation).stream->goad();
+  if (!fresh && question.goad != goad) ++asked_elsewhere_;
+  question = {generation, goad};
 }
 
 void SimDevice::OnAnswer(uint64_t generation, const v1::ServerFrame& frame) {

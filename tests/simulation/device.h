@@ -22,10 +22,11 @@ class SimDevice final : public SimPeer {
 
   internal::ClientCore& core() { return *core_; }
   void Apply();  // what the core wants done
-  // The goad that takes its queries now: the youngest that greeted it and did not say Goodbye; null when there is none.
+  // The goad that it reports to and asks; null when there is none.
   SimGoad* home() const;
   size_t streams() const { return streams_.size(); }
-  int lost_streams() const { return lost_streams_; }  // by faults
+  int lost_streams() const { return lost_streams_; }        // by faults
+  int asked_elsewhere() const { return asked_elsewhere_; }  // questions that went to another goad than before
 
   void Deliver(uint64_t generation, const v1::ServerFrame& frame) override;
   void Lost(uint64_t generation, const char* why) override;
@@ -33,10 +34,11 @@ class SimDevice final : public SimPeer {
  private:
   struct Link {
     std::shared_ptr<SimStream> stream;
-    bool greeted = false, left = false;  // left: after Goodbye
+    bool left = false;  // after Goodbye
   };
   struct Question {
     uint64_t generation = 0;  // of the stream on which it was asked last
+    SimGoad* goad = nullptr;  // at the other end of that
     bool begun = false;       // something of its answer was seen
     bool over = false;        // its terminal was seen on that stream
   };
@@ -52,8 +54,9 @@ class SimDevice final : public SimPeer {
   const std::function<void()> changed_;
   std::unique_ptr<internal::ClientCore> core_;
   std::map<uint64_t, Link> streams_;  // by generation
+  uint64_t used_ = 0;                 // that was reported on or asked on last
   std::map<std::string, Question> questions_;
-  int lost_streams_ = 0;
+  int lost_streams_ = 0, asked_elsewhere_ = 0;
 };
 
 }  // namespace goad::server

@@ -92,6 +92,7 @@ void SimGoad::Kill() {
 }
 
 void SimGoad::Apply(Config next, bool keep_overrides) {
+  if (killed_) return;
   const auto published = config_.Publish(std::move(next));
   metrics_.SetConfig(*published);
   registry_->SetConfig(published);
@@ -101,6 +102,7 @@ void SimGoad::Apply(Config next, bool keep_overrides) {
 }
 
 int SimGoad::ChangeSites(Config next) {
+  if (killed_) return 0;
   const auto running = config_.Current();
   EngineStatus status;
   // The daemon asks by the inbox, so behind the configurations before: a site that they removed gets nothing after

@@ -153,6 +153,7 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
 };
 
 void World::AskBesideLocalModel(SimDevice& device, goad::Query query) {
+  ++asked_;
   std::make_shared<Question>(this, &device, std::move(query))->Start();
 }
 

@@ -25,7 +25,10 @@ struct Faults {                     // probabilities per opportunity
   double stall = 0.0;               // per delivered frame: the device reads no further for up to 3 s
   double duplicate = 0.0;           // per frame of a device: it comes twice
   double jump = 0.0;                // per ask: the clock leaps by up to 3 s
-  double drain = 0.0;               // per run: the daemon drains in the middle of it
+  double drain = 0.0;               // per run: a goad drains in the middle of it; of several, it comes back
+  int goads = 1;                    // each other's neighbours
+  double kill = 0.0;                // per ask, of several goads: one is killed, and started again within 2 s
+  double move = 0.0;                // per ask, of several goads: a device hears one goad's sites from now on
   bool tiny_queues = false;         // inbox and outboxes are full at once
 };
 
