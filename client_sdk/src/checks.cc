@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string_view>
 
 #include "absl/strings/ascii.h"
@@ -61,7 +62,7 @@ absl::Status CheckPrintable(const char* field, const std::string& value, size_t 
 
 // Of a gRPC target (HOST[:PORT], [ADDRESS]:PORT, dns://SERVER/HOST:PORT, ipv4:ADDRESS:PORT,...) the ports, which gRPC
 // itself takes modulo 65536. What follows unix: is a path, and what follows other schemes is theirs.
-absl::Status CheckPorts(std::string_view target) {
+absl::Status CheckPorts(const std::string& field, std::string_view target) {
   for (const std::string_view scheme : {"dns:", "ipv4:", "ipv6:"}) {
     if (target.substr(0, scheme.size()) != scheme) continue;
     target.remove_prefix(scheme.size());
@@ -76,9 +77,15 @@ absl::Status CheckPorts(std::string_view target) {
     int number = 0;
     const bool digits = !port.empty() && port.size() <= 5 && std::all_of(port.begin(), port.end(), absl::ascii_isdigit);
     if (digits && absl::SimpleAtoi(port, &number) && number >= 1 && number <= 65535) continue;
-    return Bad("address", absl::StrCat("port \"", port.substr(0, 16), "\" is not in 1..65535"));
+    return Bad(field, absl::StrCat("port \"", port.substr(0, 16), "\" is not in 1..65535"));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckAddress(const std::string& field, const std::string& address) {
+  if (address.empty()) return Bad(field, "is empty");
+  GOAD_RETURN_IF_BAD(CheckPrintable(field.c_str(), address, 1024));
+  return CheckPorts(field, address);
 }
 
 absl::Status CheckFirstToken(UncertaintyMetric metric, const std::vector<TokenProbability>& top) {
@@ -155,12 +162,36 @@ std::string Clip(std::string text, size_t most) {
   return text;
 }
 
+absl::Status CheckNamedAddress(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  const auto is_host = [&](const std::string& host, const char* marks) {
+    return !host.empty() && std::all_of(host.begin(), host.end(), [&](char c) {
+      return absl::ascii_isalnum(static_cast<unsigned char>(c)) || (c != 0 && std::strchr(marks, c) != nullptr);
+    });
+  };
+  bool good = address.size() <= kMostAddressBytes && colon != address.npos && colon + 1 < address.size();
+  if (good && address.front() == '[') {
+    good = colon > 2 && address[colon - 1] == ']' && is_host(address.substr(1, colon - 2), ".:");
+  } else if (good) {
+    good = is_host(address.substr(0, colon), ".-");
+  }
+  // No scheme has a number behind its colon, so what is left of CheckPorts is the port.
+  good = good && std::all_of(address.begin() + static_cast<ptrdiff_t>(colon) + 1, address.end(), absl::ascii_isdigit);
+  if (!good) return Bad("neighbour", "is not HOST:PORT");
+  return CheckPorts("neighbour", address);
+}
+
 absl::Status CheckQueryId(const std::string& id) { return CheckName("id", id, 1, 64); }
 
 absl::Status CheckOptions(const ClientOptions& options) {
-  if (options.address.empty()) return Bad("address", "is empty");
-  GOAD_RETURN_IF_BAD(CheckPrintable("address", options.address, 1024));
-  GOAD_RETURN_IF_BAD(CheckPorts(options.address));
+  GOAD_RETURN_IF_BAD(CheckAddress("address", options.address));
+  if (options.other_addresses.size() > 15) {
+    return Bad("other_addresses", absl::StrCat(options.other_addresses.size(), " entries, want at most 15"));
+  }
+  for (size_t k = 0; k < options.other_addresses.size(); ++k) {
+    GOAD_RETURN_IF_BAD(CheckAddress(absl::StrCat("other_addresses[", k, "]"), options.other_addresses[k]));
+  }
+  GOAD_RETURN_IF_BAD(CheckDuration("return_after", options.return_after, absl::ZeroDuration(), absl::Hours(1)));
   GOAD_RETURN_IF_BAD(CheckPrintable("token", options.token, 4096));
   GOAD_RETURN_IF_BAD(CheckName("device_name", options.device_name, 0, 128));
   GOAD_RETURN_IF_BAD(CheckName("local_model", options.local_model, 0, 128));

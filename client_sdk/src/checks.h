@@ -16,6 +16,9 @@ namespace goad::internal {
 absl::Status CheckOptions(const ClientOptions& options);
 // `metric`: the options' own. `limits` as far as goad has said them.
 absl::Status CheckQuery(const Query& query, UncertaintyMetric metric, const std::optional<Limits>& limits);
+// HOST:PORT, as goad may name one: nothing that leads to a socket of this machine's file system, say.
+constexpr size_t kMostAddressBytes = 256;
+absl::Status CheckNamedAddress(const std::string& address);
 absl::Status CheckQueryId(const std::string& id);
 absl::Status CheckLink(const Link& link);
 absl::Status CheckLocalDelay(const std::string& query_id, absl::Duration delay);

@@ -117,21 +117,21 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
     for (std::vector<internal::Action> actions = core.TakeActions(); !actions.empty(); actions = core.TakeActions()) {
       for (internal::Action& action : actions) {
         if (const auto* open = std::get_if<internal::OpenStream>(&action)) {
-          OpenStream(open->generation);
+          OpenStream(open->generation, open->address);
         } else if (auto* send = std::get_if<internal::SendFrame>(&action)) {
-          if (stream != nullptr) stream->Write(std::move(send->frame));
+          if (const auto to = streams.find(send->generation); to != streams.end())
+            to->second->Write(std::move(send->frame));
         } else if (auto* notify = std::get_if<internal::Notify>(&action)) {
           const std::string thrown = Caught(notify->call);
           if (!thrown.empty()) core.CallbackFailed(notify->query_id, thrown, Now());
-        } else if (stream != nullptr) {
-          stream->Close();
-          stream = nullptr;
+        } else if (auto closed = streams.extract(std::get<internal::CloseStream>(action).generation)) {
+          closed.mapped()->Close();
         }
       }
     }
   }
 
-  void OpenStream(uint64_t generation) {
+  void OpenStream(uint64_t generation, const std::string& address) {
     internal::StreamConnection::Reports reports;
     reports.on_frame = [weak = weak_from_this(), generation](v1::ServerFrame frame, std::function<void()> read_next) {
       const auto self = weak.lock();
@@ -147,9 +147,10 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
       if (self == nullptr) return;
       self->Post([impl = self.get(), generation, why, retry_after] {
         impl->core.OnStreamLost(generation, why, Now(), retry_after);
+        impl->streams.erase(generation);
       });
     };
-    stream = opener->Open(std::move(reports));
+    streams[generation] = opener->Open(address, std::move(reports));
   }
 
   std::string AskAsync(Query query, AskCallbacks callbacks) {
@@ -199,10 +200,10 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl> {
     });
   }
 
-  internal::ClientCore core;  // the worker thread's own, as is `stream`
-  absl::Status refused;       // constant after construction, as is `opener`: null when refused
-  std::unique_ptr<internal::StreamOpener> opener;
-  std::shared_ptr<internal::StreamConnection> stream;
+  internal::ClientCore core;  // the worker thread's own, as are `streams`, by generation, and `opener`
+  absl::Status refused;       // constant after construction
+  std::unique_ptr<internal::StreamOpener> opener;  // null when refused
+  std::map<uint64_t, std::shared_ptr<internal::StreamConnection>> streams;
   std::thread thread;
   std::thread::id worker;
   std::atomic<bool> greeted{false};

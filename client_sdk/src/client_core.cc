@@ -1,6 +1,7 @@
 #include "client_sdk/src/client_core.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "client_sdk/src/checks.h"
@@ -12,16 +13,15 @@ namespace {
 
 constexpr size_t kMostWaiting = 256;
 constexpr size_t kMostAnswerBytes = 16 << 20;
-constexpr absl::Duration kGreetingTime = absl::Seconds(20);  // as long as gRPC tries to connect
 
 }  // namespace
 
 ClientCore::ClientCore(ClientOptions options, uint64_t seed)
-    : options_(std::move(options)), random_(seed), reconnect_(options_.backoff_first, options_.backoff_most) {}
+    : options_(std::move(options)), random_(seed), attachment_(options_) {}
 
 void ClientCore::Refuse(absl::Status why, Instant now) {
   refused_ = std::move(why);
-  reconnect_.Never();
+  attachment_.Never();
   Tell("INVALID_OPTIONS", std::string(refused_.message()), now);
 }
 
@@ -70,15 +70,18 @@ std::string ClientCore::Ask(Query query, AskCallbacks callbacks, std::function<v
 }
 
 void ClientCore::AskWaiting(Instant now) {
-  while (state_ == StreamState::kReady && !waiting_.empty()) {
-    const size_t most =
-        limits_ && limits_->queries_per_session > 0 ? static_cast<size_t>(limits_->queries_per_session) : SIZE_MAX;
-    if (queries_.size() - waiting_.size() >= most) break;
+  const Attachment::Stream* const stream = attachment_.ready();
+  if (stream == nullptr) return;
+  const size_t most =
+      limits_ && limits_->queries_per_session > 0 ? static_cast<size_t>(limits_->queries_per_session) : SIZE_MAX;
+  while (!waiting_.empty()) {
+    if (const auto running = running_.find(stream->generation); running != running_.end() && running->second >= most) {
+      break;
+    }
     Live& live = *waiting_.begin()->second;
     if (live.expires <= now) return;  // Tick ends it first
     SendQuery(live, now);
   }
-  if (state_ != StreamState::kReady) return;
   for (const auto& [number, live] : waiting_) {  // behind others: not goad's silence, so another budget counts
     if (std::exchange(live->queued, true)) continue;
     const absl::Duration deadline = live->query.deadline, in_time = deadline - live->query.local_delay;
@@ -98,7 +101,11 @@ void ClientCore::SendQuery(Live& live, Instant now) {
   ++live.asks;
   live.answer.waited = now - live.asked_at;
   live.phase = Phase::kAsked;
-  Send(QueryFrame(live.query, options_.uncertainty.metric, now - live.asked_at));
+  live.sent_at = now;
+  live.stream = attachment_.ready()->generation;
+  live.answer.goad = attachment_.ready()->address;
+  ++running_[live.stream];
+  Send(live.stream, QueryFrame(live.query, options_.uncertainty.metric, now - live.asked_at));
 }
 
 void ClientCore::SendPrompt(const std::string& query_id) {
@@ -108,7 +115,7 @@ void ClientCore::SendPrompt(const std::string& query_id) {
 void ClientCore::SendPrompt(Live& live) {
   if (live.phase != Phase::kGranted) return;
   live.phase = Phase::kAnswering;
-  Send(PromptFrame(live.query));
+  Send(live.stream, PromptFrame(live.query));
 }
 
 void ClientCore::Cancel(const std::string& query_id, Instant now) {
@@ -132,149 +139,38 @@ void ClientCore::ReportLinks(std::vector<Link> links, Instant now) {
 }
 
 void ClientCore::SendLinks(Instant now) {
-  if (state_ != StreamState::kReady || links_.due() > now) return;
+  if (used_ == 0 || links_.due() > now) return;
   v1::DeviceFrame report = links_.Report(now);
-  if (report.link_report().links_size() > 0) Send(std::move(report));
+  if (report.link_report().links_size() > 0) Send(used_, std::move(report));
 }
 
 void ClientCore::ReportLocal(const std::string& query_id, absl::Duration delay, Instant now) {
   const absl::Status checked = CheckLocalDelay(query_id, delay);
   if (!checked.ok()) return Tell("REPORT_REFUSED", std::string(checked.message()), now);
-  if (state_ == StreamState::kReady) Send(OutcomeFrame(query_id, delay));
+  if (used_ != 0) Send(used_, OutcomeFrame(query_id, delay));
 }
 
 void ClientCore::ReportQuality(const std::string& query_id, double quality, Instant now) {
   const absl::Status checked = CheckQuality(query_id, quality);
   if (!checked.ok()) return Tell("REPORT_REFUSED", std::string(checked.message()), now);
-  if (state_ == StreamState::kReady) Send(QualityFrame(query_id, quality));
+  if (used_ != 0) Send(used_, QualityFrame(query_id, quality));
 }
 
 void ClientCore::Shutdown(Instant now) {
   while (!queries_.empty()) FinishLocally(queries_.begin()->second, "CANCELLED", "the client was closed", now);
-  if (state_ != StreamState::kDown) actions_.push_back(CloseStream{});
-  state_ = StreamState::kDown;
-  reconnect_.Never();
-}
-
-// --- stream ----------------------------------------------------------------------------------------------------------
-
-void ClientCore::Open(Instant now) {
-  state_ = StreamState::kGreeting;
-  greet_by_ = now + kGreetingTime;
-  actions_.push_back(OpenStream{++generation_});
-  Send(HelloFrame(options_));
-}
-
-void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Instant now, absl::Duration retry_after) {
-  if (generation != generation_ || state_ == StreamState::kDown) return;
-  const StreamState before = std::exchange(state_, StreamState::kDown);
-  if (before == StreamState::kLeaving) {
-    reconnect_.LostAfterGoodbye(now, random_);
-  } else {
-    reconnect_.Lost(retry_after, now, random_);
-    Tell(before == StreamState::kReady ? "STREAM_LOST" : "UNREACHABLE", why, now);
-  }
-  std::vector<Live*> given_up;
-  for (auto& [id, live] : queries_) {
-    if (live.phase == Phase::kWaiting) continue;
-    if (live.begun || live.asks >= options_.asks_per_query || !retries_.Take()) {
-      given_up.push_back(&live);
-    } else {
-      live.phase = Phase::kWaiting;  // asked again on the next stream, within the same budget
-      live.expires = std::min(live.expires, now + options_.decision_budget);
-      waiting_[live.number] = &live;
-    }
-  }
-  for (Live* live : given_up) FinishLocally(*live, "STREAM_LOST", why, now);
-  if (before == StreamState::kGreeting) not_now_.Away("UNREACHABLE", why);
-  RejectWaiting(now);
-}
-
-// Those that wait for what is known not to come.
-void ClientCore::RejectWaiting(Instant now) {
-  const std::map<uint64_t, Live*> waiting = waiting_;
-  for (const auto& [number, live] : waiting) {
-    const auto [why, detail] = Reject(live->query, now);
-    if (!why.empty()) FinishLocally(*live, why, detail, now);
-  }
-}
-
-void ClientCore::OnWelcome(const v1::Welcome& welcome, Instant now) {
-  if (state_ != StreamState::kGreeting) return;
-  state_ = StreamState::kReady;
-  reconnect_.Greeted();
-  not_now_.Greeted();
-  limits_ = ReadLimits(welcome.limits());
-  OnSites(welcome.sites(), now);
-  RejectWaiting(now);  // the limits may be other ones
-}
-
-void ClientCore::OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& sites, Instant now) {
-  sites_ = ReadSites(sites);
-  ++welcomes_;
-  links_.Again(sites_);
-  SendLinks(now);
-}
-
-void ClientCore::OnGoodbye(const v1::Goodbye& goodbye, Instant now) {
-  if (state_ != StreamState::kReady && state_ != StreamState::kGreeting) return;
-  state_ = StreamState::kLeaving;
-  reconnect_.Goodbye(ReadRetryAfter(goodbye.reconnect_after_s()), now, random_);
-  not_now_.Away("DRAINING", goodbye.message());
-  Tell("GOODBYE",
-       absl::StrCat(goodbye.message(), " (reconnecting in ", absl::FormatDuration(reconnect_.at() - now), ")"), now);
-  RejectWaiting(now);
-}
-
-void ClientCore::OnFrame(uint64_t generation, const v1::ServerFrame& frame, Instant now) {
-  if (generation != generation_ || state_ == StreamState::kDown) return;
-  switch (frame.frame_case()) {
-    case v1::ServerFrame::kWelcome: OnWelcome(frame.welcome(), now); break;
-    case v1::ServerFrame::kDecision:
-      if (Live* live = Find(frame.decision().query_id())) OnDecision(*live, frame.decision(), now);
-      break;
-    case v1::ServerFrame::kTokens:
-      if (Live* live = Find(frame.tokens().query_id())) OnTokens(*live, frame.tokens(), now);
-      break;
-    case v1::ServerFrame::kCompleted:
-      if (Live* live = Find(frame.completed().query_id())) OnCompleted(*live, frame.completed(), now);
-      break;
-    case v1::ServerFrame::kFailed: {
-      const v1::Failed& failed = frame.failed();
-      if (Live* live = Find(failed.query_id())) {
-        live->answer.retry_after = ReadRetryAfter(failed.error().retry_after_s());
-        FinishLocally(*live, ErrorName(failed.error()), failed.error().message(), now);
-      }
-      break;
-    }
-    case v1::ServerFrame::kCancelled:
-      if (Live* live = Find(frame.cancelled().query_id())) {
-        FinishLocally(*live, "CANCELLED_BY_GOAD", "cancelled by goad", now);
-      }
-      break;
-    case v1::ServerFrame::kProtocolError: {
-      const v1::ProtocolError& error = frame.protocol_error();
-      Tell("PROTOCOL_ERROR",
-           absl::StrCat(ErrorName(error.error()), ": ", error.error().field(), ": ", error.error().message()), now);
-      // A second Prompt (never ours, but a network's) leaves the answer alone that the first one brought.
-      if (Live* live = Find(error.query_id()); live != nullptr && error.error().reason() != "PROMPT_TWICE") {
-        FinishLocally(*live, ErrorName(error.error()), error.error().message(), now);
-      }
-      break;
-    }
-    case v1::ServerFrame::kGoodbye: OnGoodbye(frame.goodbye(), now); break;
-    case v1::ServerFrame::kSites:
-      if (state_ == StreamState::kReady || state_ == StreamState::kLeaving) OnSites(frame.sites().sites(), now);
-      break;
-    case v1::ServerFrame::FRAME_NOT_SET: break;
-  }
-  AskWaiting(now);
+  for (const uint64_t generation : attachment_.All()) actions_.push_back(CloseStream{generation});
+  attachment_.Never();
+  used_ = 0;
 }
 
 // --- one query -------------------------------------------------------------------------------------------------------
 
 void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   if (live.phase != Phase::kAsked) return;  // told again
+  // It crossed the Goodbye of a goad beside which there is another one.
+  if (wire.reason() == v1::REASON_DRAINING && attachment_.Elsewhere(live.stream, now) && MayAskAgain(live)) {
+    return Wait(live, now);
+  }
   live.answer.decided = true;
   live.answer.decision = ReadDecision(wire);
   const Decision decision = live.answer.decision;
@@ -332,7 +228,7 @@ void ClientCore::OnCompleted(Live& live, const v1::Completed& completed, Instant
 
 // As FinishLocally, when goad may still be working on the query.
 void ClientCore::GiveUp(Live& live, const std::string& why, const std::string& detail, Instant now) {
-  if (live.phase != Phase::kWaiting && state_ != StreamState::kDown) Send(CancelFrame(live.query.id));
+  if (live.phase != Phase::kWaiting) Send(live.stream, CancelFrame(live.query.id));
   FinishLocally(live, why, detail, now);
 }
 
@@ -349,6 +245,7 @@ void ClientCore::FinishLocally(Live& live, const std::string& why, const std::st
 
 void ClientCore::Finish(Live& live, Instant now) {
   live.answer.delay = now - live.asked_at;
+  LeaveStream(live);
   if (live.callbacks->on_done)
     Call(live, [to = live.callbacks, answer = std::move(live.answer)] { to->on_done(answer); });
   waiting_.erase(live.number);
@@ -370,35 +267,40 @@ void ClientCore::Tell(const std::string& code, const std::string& detail, Instan
 // --- time ------------------------------------------------------------------------------------------------------------
 
 void ClientCore::Tick(Instant now) {
-  if (state_ == StreamState::kGreeting && greet_by_ <= now) {
-    actions_.push_back(CloseStream{});
-    OnStreamLost(generation_, absl::StrCat("no greeting within ", absl::FormatDuration(kGreetingTime)), now);
+  for (const uint64_t generation : attachment_.Ungreeted(now)) {
+    actions_.push_back(CloseStream{generation});
+    OnStreamLost(generation, "no greeting in time", now);
   }
-  if (Leaves() && reconnect_.at() <= now) {  // nothing runs here any more
-    actions_.push_back(CloseStream{});
-    state_ = StreamState::kDown;
-  }
-  if (state_ == StreamState::kDown && reconnect_.at() <= now) Open(now);
   std::vector<Live*> late;
   for (auto& [id, live] : queries_) {
     if (live.due() <= now) late.push_back(&live);
   }
+  std::set<uint64_t> silent;
   for (Live* live : late) {
     const char* why = live->phase == Phase::kAsked     ? "NO_DECISION"
                       : live->phase != Phase::kWaiting ? "TIMEOUT"
                       : live->queued                   ? "SESSION_FULL"
                       : not_now_.away() == "DRAINING"  ? "DRAINING"
                                                        : "UNREACHABLE";
+    const Attachment::Stream* stream = attachment_.Find(live->stream);
+    if (live->phase == Phase::kAsked && stream != nullptr && stream->heard <= live->sent_at) {
+      silent.insert(live->stream);
+    }
     GiveUp(*live, why, "the query's budget is spent", now);
   }
+  for (const uint64_t generation : silent) {  // with no other goad only the keepalive can tell
+    if (!attachment_.Elsewhere(generation, now)) continue;
+    actions_.push_back(CloseStream{generation});
+    OnStreamLost(generation, "silent: no decision, and nothing else, within the query's budget", now);
+  }
+  Advance(now);
   AskWaiting(now);
   SendLinks(now);
 }
 
 Instant ClientCore::NextWake() const {
-  Instant wake = state_ == StreamState::kDown || Leaves() ? reconnect_.at() : absl::InfiniteDuration();
-  if (state_ == StreamState::kGreeting) wake = greet_by_;
-  if (state_ == StreamState::kReady) wake = links_.due();
+  Instant wake = attachment_.NextWake([this](uint64_t g) { return Busy(g); });
+  if (used_ != 0) wake = std::min(wake, links_.due());
   for (const auto& [id, live] : queries_) wake = std::min(wake, live.due());
   return wake;
 }

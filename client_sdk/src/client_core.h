@@ -10,11 +10,11 @@
 #include <variant>
 #include <vector>
 
+#include "client_sdk/src/attachment.h"
 #include "client_sdk/src/instant.h"
 #include "client_sdk/src/link_reports.h"
 #include "client_sdk/src/not_now.h"
 #include "client_sdk/src/problems.h"
-#include "client_sdk/src/reconnect.h"
 #include "client_sdk/src/retry_budget.h"
 #include "goad/query.h"
 #include "goad/v1/offload.pb.h"
@@ -23,10 +23,14 @@ namespace goad::internal {
 
 // What the shell must do, in order.
 struct OpenStream {
-  uint64_t generation;  // reports of older streams are ignored
+  uint64_t generation;  // its name in reports; there may be several at once
+  std::string address;
 };
-struct CloseStream {};
+struct CloseStream {
+  uint64_t generation;
+};
 struct SendFrame {
+  uint64_t generation;
   v1::DeviceFrame frame;
 };
 struct Notify {  // call it, outside any lock; when it throws, say so to CallbackFailed
@@ -63,11 +67,10 @@ class ClientCore {
   std::vector<Action> TakeActions() { return std::exchange(actions_, {}); }
   const std::vector<Site>& sites() const { return sites_; }
   const std::optional<Limits>& limits() const { return limits_; }
-  bool greeted() const { return state_ == StreamState::kReady; }
+  bool greeted() const { return attachment_.ready() != nullptr; }
   uint64_t welcomes() const { return welcomes_; }  // grows whenever sites() may be others
 
  private:
-  enum class StreamState { kDown, kGreeting, kReady, kLeaving };  // kLeaving: after Goodbye
   enum class Phase { kWaiting, kAsked, kGranted, kAnswering };
   struct Live {
     Query query;
@@ -77,17 +80,19 @@ class ClientCore {
     Phase phase = Phase::kWaiting;
     bool queued = false;  // waits for others of this session
     int asks = 0;
-    Instant asked_at, expires;
+    uint64_t stream = 0;  // that it was asked on; 0 in kWaiting
+    Instant asked_at, sent_at, expires;
     Instant silent = absl::InfiniteDuration();  // when the next piece of the answer is too late
     bool begun = false;                         // there was a first one
     Answer answer;                              // grows
     Instant due() const { return std::min(expires, silent); }
   };
 
-  void Open(Instant now);
-  void OnSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& sites, Instant now);
-  void OnWelcome(const v1::Welcome& welcome, Instant now);
-  void OnGoodbye(const v1::Goodbye& goodbye, Instant now);
+  void Advance(Instant now);     // the streams
+  void UseCurrent(Instant now);  // what goad said in the greeting of the stream that new queries go to
+  void ReadSites(Instant now);
+  void OnGoodbye(uint64_t generation, const v1::Goodbye& goodbye, Instant now);
+  void OnQueryFrame(uint64_t generation, const v1::ServerFrame& frame, Instant now);
   void OnDecision(Live& live, const v1::Decision& decision, Instant now);
   void OnTokens(Live& live, const v1::Tokens& tokens, Instant now);
   void OnCompleted(Live& live, const v1::Completed& completed, Instant now);
@@ -103,21 +108,25 @@ class ClientCore {
   void GiveUp(Live& live, const std::string& why, const std::string& detail, Instant now);
   void FinishLocally(Live& live, const std::string& why, const std::string& detail, Instant now);
   void Finish(Live& live, Instant now);
+  bool MayAskAgain(const Live& live);  // takes one of the retries when it may
+  void Wait(Live& live, Instant now);  // for the next stream, within the same budget
+  void LeaveStream(Live& live);
   Live* Find(const std::string& query_id);
-  bool Leaves() const { return state_ == StreamState::kLeaving && queries_.size() == waiting_.size(); }
+  bool Busy(uint64_t generation) const { return running_.count(generation) > 0; }
   void Tell(const std::string& code, const std::string& detail, Instant now);
   void Call(const Live& live, std::function<void()> call) {
     actions_.push_back(Notify{std::move(call), live.query.id});
   }
-  void Send(v1::DeviceFrame frame) { actions_.push_back(SendFrame{std::move(frame)}); }
+  void Send(uint64_t generation, v1::DeviceFrame frame) {
+    if (attachment_.Find(generation) != nullptr) actions_.push_back(SendFrame{generation, std::move(frame)});
+  }
 
   const ClientOptions options_;
   std::mt19937_64 random_;
   absl::Status refused_;
-  StreamState state_ = StreamState::kDown;
-  uint64_t generation_ = 0;
-  Reconnect reconnect_;  // when kDown or kLeaving
-  Instant greet_by_;     // when kGreeting
+  Attachment attachment_;
+  uint64_t used_ = 0;                   // the stream whose greeting limits_ and sites_ are of
+  std::map<uint64_t, size_t> running_;  // queries that were asked, by stream
   NotNow not_now_;
   RetryBudget retries_;
   uint64_t next_number_ = 0;

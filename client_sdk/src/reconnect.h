@@ -19,6 +19,7 @@ class Reconnect {
   Instant at() const { return at_; }  // at once to begin with
   void Never() { at_ = absl::InfiniteDuration(); }
   void Greeted() { backoff_ = first_; }
+  void NotBefore(Instant at) { at_ = std::max(at_, at); }
   // `retry_after`: goad wants no stream of this client before.
   void Lost(absl::Duration retry_after, Instant now, std::mt19937_64& random) {
     const double more = RandomShare(random), share = RandomShare(random);
@@ -36,7 +37,7 @@ class Reconnect {
   }
 
  private:
-  const absl::Duration first_, most_;
+  absl::Duration first_, most_;
   absl::Duration backoff_;  // of the next loss
   absl::Duration wait_;     // what Goodbye asked for
   Instant at_ = -absl::InfiniteDuration();

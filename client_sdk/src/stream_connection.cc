@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <deque>
+#include <map>
 #include <mutex>
 #include <optional>
 
@@ -110,7 +111,7 @@ std::shared_ptr<grpc::Channel> KeepCallbackThreads() {
 class GrpcOpener final : public StreamOpener {
  public:
   GrpcOpener(const ClientOptions& options, const std::optional<TlsFiles>& tls) : token_(options.token) {
-    grpc::ChannelArguments arguments;
+    grpc::ChannelArguments& arguments = arguments_;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
@@ -119,20 +120,31 @@ class GrpcOpener final : public StreamOpener {
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, first_ms);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
                      static_cast<int>(absl::ToInt64Milliseconds(options.backoff_most)));
-    std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
-    if (tls) credentials = grpc::SslCredentials({tls->root_ca, tls->key, tls->certificate});
-    channel_ = grpc::CreateCustomChannel(options.address, credentials, arguments);
+    credentials_ = grpc::InsecureChannelCredentials();
+    if (tls) credentials_ = grpc::SslCredentials({tls->root_ca, tls->key, tls->certificate});
   }
-  std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) override {
-    auto stream = std::make_shared<GrpcStream>(channel_, token_, std::move(reports));
+  std::shared_ptr<StreamConnection> Open(const std::string& address, StreamConnection::Reports reports) override {
+    if (channels_.size() >= kMostChannels && channels_.count(address) == 0) DropUnused();
+    std::shared_ptr<grpc::Channel>& channel = channels_[address];
+    if (channel == nullptr) channel = grpc::CreateCustomChannel(address, credentials_, arguments_);
+    auto stream = std::make_shared<GrpcStream>(channel, token_, std::move(reports));
     stream->Begin();
     return stream;
   }
 
  private:
+  static constexpr size_t kMostChannels = 20;  // the options' addresses, and a few that goad named
+  void DropUnused() {
+    for (auto channel = channels_.begin(); channel != channels_.end();) {
+      channel = channel->second.use_count() == 1 ? channels_.erase(channel) : std::next(channel);
+    }
+  }
+
   const std::string token_;
   const std::shared_ptr<grpc::Channel> callback_threads_ = KeepCallbackThreads();
-  std::shared_ptr<grpc::Channel> channel_;
+  grpc::ChannelArguments arguments_;
+  std::shared_ptr<grpc::ChannelCredentials> credentials_;
+  std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;  // by address
 };
 
 }  // namespace

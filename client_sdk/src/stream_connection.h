@@ -26,11 +26,11 @@ class StreamConnection {
   virtual void Close() = 0;
 };
 
-// Opens streams over one channel (one connection per client). Thread-safe.
+// Opens streams, those of an address over one connection. Thread-compatible.
 class StreamOpener {
  public:
   virtual ~StreamOpener() = default;
-  virtual std::shared_ptr<StreamConnection> Open(StreamConnection::Reports reports) = 0;
+  virtual std::shared_ptr<StreamConnection> Open(const std::string& address, StreamConnection::Reports reports) = 0;
 };
 
 // REQUIRES: CheckOptions(options).ok(). A status that names the file when one of them cannot be read or used.

@@ -173,6 +173,7 @@ Decision ReadDecision(const v1::Decision& wire) {
   decision.queue = ReadSeconds(wire.queue_s());
   decision.upload_within = ReadSeconds(wire.upload_within_s());
   decision.retry_after = ReadRetryAfter(wire.retry_after_s());
+  decision.neighbour = Clip(wire.neighbour(), kMostAddressBytes);
   return decision;
 }
 
@@ -203,6 +204,16 @@ std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInf
     if (no_end) read.context_tokens = 0;
   }
   return sites;
+}
+
+void AddNeighbours(const google::protobuf::RepeatedPtrField<v1::Neighbour>& wire, std::vector<Site>* sites) {
+  for (const v1::Neighbour& neighbour : wire) {
+    for (const std::string& name : neighbour.sites()) {
+      Site& site = sites->emplace_back();
+      site.name = ReadName(name);
+      site.neighbour = Clip(neighbour.address(), kMostAddressBytes);
+    }
+  }
 }
 
 AnswerPiece ReadTokens(const v1::Tokens& wire) {

@@ -7,8 +7,6 @@ namespace goad::server {
 SimDevice::SimDevice(Stage* stage, const ClientOptions& options, std::function<SimGoad*(const std::string& address)> at,
                      std::function<void()> changed)
     : stage_(stage),
-      name_(options.device_name),
-      address_(options.address),
       at_(std::move(at)),
       changed_(std::move(changed)),
       core_(std::make_unique<internal::ClientCore>(options, stage->random())) {}
@@ -22,13 +20,13 @@ SimGoad* SimDevice::home() const {
 void SimDevice::Apply() {
   for (internal::Action& action : core_->TakeActions()) {
     if (const auto* open = std::get_if<internal::OpenStream>(&action)) {
-      Open(open->generation, address_);
+      Open(open->generation, open->address);
     } else if (const auto* send = std::get_if<internal::SendFrame>(&action)) {
-      if (!streams_.empty()) Send(streams_.rbegin()->first, send->frame);
+      Send(send->generation, send->frame);
     } else if (auto* notify = std::get_if<internal::Notify>(&action)) {
       notify->call();
-    } else if (!streams_.empty()) {
-      Lose(streams_.rbegin()->first);
+    } else {
+      Lose(std::get<internal::CloseStream>(action).generation);
     }
   }
   changed_();

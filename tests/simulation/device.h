@@ -49,7 +49,6 @@ class SimDevice final : public SimPeer {
   void OnAnswer(uint64_t generation, const v1::ServerFrame& frame);
 
   Stage* const stage_;
-  const std::string name_, address_;
   const std::function<SimGoad*(const std::string& address)> at_;
   const std::function<void()> changed_;
   std::unique_ptr<internal::ClientCore> core_;

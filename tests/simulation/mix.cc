@@ -29,6 +29,7 @@ Mix::Mix(uint64_t seed, int devices, const Faults& faults) : world_(seed, faults
     const auto home = static_cast<size_t>(d) % goads;
     ClientOptions options;
     options.address = AddressOf(home);
+    for (size_t g = 1; g < goads; ++g) options.other_addresses.push_back(AddressOf((home + g) % goads));
     options.device_name = absl::StrCat("device-", d);
     options.answer_budget = absl::Seconds(5);
     Hear(world_.AddDevice(options), home);

@@ -80,6 +80,9 @@ struct Site {
   // tell.
   bool tools = false, images = false;
   int context_tokens = 0;  // of prompt and answer, the longest; 0 = not known
+  // Not empty: a site of another goad, at this address, of which nothing else is known. Report links to it as to the
+  // others: when all that a device reports are another goad's, it is sent there.
+  std::string neighbour;
 };
 
 // What goad takes of one client, as it said in its last greeting.
@@ -100,6 +103,7 @@ struct Decision {
   absl::Duration predicted_upload, predicted_compute, upload_within;
   absl::Duration queue;        // what goad took to decide: the rest of the time since the query left is the round trip
   absl::Duration retry_after;  // above 0: goad wants no query of this client before; at most 5 min
+  std::string neighbour;       // with NO_LINK: the goad whose sites the links are of, where one is known
 };
 
 struct Answer {
@@ -127,6 +131,7 @@ struct Answer {
   //   ASK_IN_CALLBACK   Ask was called on the client's own thread
   std::string why_local;
   std::string detail;  // for people; at most 512 bytes
+  std::string goad;    // address of the goad that was asked last; empty = none was
   bool decided = false;
   Decision decision;
   absl::Duration retry_after;  // above 0: until then queries are answered locally at once
@@ -152,9 +157,15 @@ struct Problem {
 
 struct ClientOptions {
   std::string address = "127.0.0.1:7443";  // any gRPC target; a port is 1..65535
-  std::string device_name, local_model;    // at most 128 bytes of UTF-8 each
-  UncertaintySource uncertainty;           // what all of this client's uncertainties are; goad is told
-  std::optional<double> tx_power_dbm;      // -60..60; default 23 dBm
+  // At most 15 more, in order of preference: who is gone, refuses, is silent or drains is left for the next one, and
+  // gone back to when it has been well for `return_after` to twice that, at most 1 h. What runs is finished where it
+  // is. goad may name another one, and which is best for where the device is; that is gone to when it is one of these,
+  // or TLS proves who it is, or there is no token to be shown to it.
+  std::vector<std::string> other_addresses;
+  absl::Duration return_after = absl::Seconds(10);
+  std::string device_name, local_model;  // at most 128 bytes of UTF-8 each
+  UncertaintySource uncertainty;         // what all of this client's uncertainties are; goad is told
+  std::optional<double> tx_power_dbm;    // -60..60; default 23 dBm
   // Nothing heard for this long after Ask: answer locally. At least twice the server's epoch period is sensible. At
   // most 1 h.
   absl::Duration decision_budget = absl::Seconds(1);

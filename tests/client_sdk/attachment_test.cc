@@ -1,0 +1,435 @@
+// A client with several addresses: who is asked, who is left, and who is gone back to.
+#include "client_sdk/src/attachment.h"
+
+#include <map>
+
+#include "client_sdk/src/client_core.h"
+#include "gtest/gtest.h"
+
+namespace goad::internal {
+namespace {
+
+constexpr char kA[] = "a.example:7443", kB[] = "b.example:7443", kC[] = "c.example:7443";
+
+class AttachmentTest : public testing::Test {
+ protected:
+  struct Open {
+    std::string address;
+    std::vector<v1::DeviceFrame> sent;
+  };
+
+  AttachmentTest() { Start({}); }
+  void Start(ClientOptions options, uint64_t seed = 1) {
+    options.address = kA;
+    options.other_addresses = {kB};
+    options.on_problem = [this](const Problem& problem) { problems_.push_back(problem.code); };
+    open_.clear(), opened_.clear(), answers_.clear(), problems_.clear();
+    core_ = std::make_unique<ClientCore>(options, seed);
+    Tick();
+  }
+  void Tick() {
+    core_->Tick(now_);
+    Collect();
+  }
+  void Collect() {
+    for (Action& action : core_->TakeActions()) {
+      if (auto* open = std::get_if<OpenStream>(&action)) {
+        open_[open->generation].address = open->address;
+        opened_.push_back(open->address);
+      } else if (auto* send = std::get_if<SendFrame>(&action)) {
+        ASSERT_EQ(open_.count(send->generation), 1u) << "a frame for a stream that is not open";
+        open_[send->generation].sent.push_back(send->frame);
+      } else if (auto* notify = std::get_if<Notify>(&action)) {
+        notify->call();
+      } else {
+        ASSERT_EQ(open_.erase(std::get<CloseStream>(action).generation), 1u);
+      }
+    }
+  }
+  // In the steps in which the client wakes by itself.
+  void Pass(absl::Duration time) {
+    const Instant until = now_ + time;
+    for (int steps = 0; steps < 10000; ++steps) {
+      const Instant wake = std::max(core_->NextWake(), now_);
+      if (wake > until) break;
+      now_ = wake;
+      Tick();
+      if (core_->NextWake() <= now_) ADD_FAILURE() << "spins";
+    }
+    now_ = until;
+    Tick();
+  }
+  // The newest stream to the address; 0 = there is none.
+  uint64_t To(const std::string& address) const {
+    uint64_t newest = 0;
+    for (const auto& [generation, stream] : open_) {
+      if (stream.address == address) newest = generation;
+    }
+    return newest;
+  }
+  void Frame(uint64_t generation, const v1::ServerFrame& frame) {
+    core_->OnFrame(generation, frame, now_);
+    Collect();
+    Tick();
+  }
+  void Greet(const std::string& address) {
+    v1::ServerFrame frame;
+    frame.mutable_welcome()->add_sites()->set_name(address == kA ? "s-a" : "s-other");
+    ASSERT_NE(To(address), 0u);
+    Frame(To(address), frame);
+  }
+  void Lose(uint64_t generation, absl::Duration retry_after = absl::ZeroDuration()) {
+    open_.erase(generation);
+    core_->OnStreamLost(generation, "gone", now_, retry_after);
+    Collect();
+    Tick();
+  }
+  void Goodbye(const std::string& address, double after_s, const std::string& neighbour = "", bool moved = false) {
+    v1::ServerFrame frame;
+    frame.mutable_goodbye()->set_reconnect_after_s(after_s);
+    frame.mutable_goodbye()->set_neighbour(neighbour);
+    frame.mutable_goodbye()->set_moved(moved);
+    Frame(To(address), frame);
+  }
+  std::string Ask() {
+    Query query;
+    query.uncertainty = 0.9;
+    query.prompt = "why?";
+    AskCallbacks callbacks;
+    callbacks.on_done = [this](const Answer& answer) { answers_[answer.query_id].push_back(answer); };
+    const std::string id = core_->Ask(
+        query, std::move(callbacks), [] {}, now_);
+    Collect();
+    return id;
+  }
+  // Which goad answers a question that is asked now; "" = none does.
+  std::string Served() {
+    const std::string id = Ask(), at = AskedAt(id);
+    if (at.empty()) return "";
+    Grant(To(at), id), Text(To(at), id), Complete(To(at), id);
+    EXPECT_EQ(answers_[id].size(), 1u);
+    return answers_[id].at(0).source == Answer::Source::kEdge ? at : "";
+  }
+  // Which goad the query was sent to, last; "" = none that is still open.
+  std::string AskedAt(const std::string& id) const {
+    std::string at;
+    for (const auto& [generation, stream] : open_) {
+      for (const v1::DeviceFrame& frame : stream.sent) {
+        if (frame.query().query_id() == id) at = stream.address;
+      }
+    }
+    return at;
+  }
+  void Grant(uint64_t generation, const std::string& id) {
+    v1::ServerFrame frame;
+    frame.mutable_decision()->set_query_id(id);
+    frame.mutable_decision()->set_verdict(v1::VERDICT_OFFLOAD);
+    Frame(generation, frame);
+  }
+  void Text(uint64_t generation, const std::string& id) {
+    v1::ServerFrame frame;
+    frame.mutable_tokens()->set_query_id(id);
+    frame.mutable_tokens()->set_text("x");
+    Frame(generation, frame);
+  }
+  void Complete(uint64_t generation, const std::string& id) {
+    v1::ServerFrame frame;
+    frame.mutable_completed()->set_query_id(id);
+    frame.mutable_completed()->set_text_bytes(1);
+    Frame(generation, frame);
+  }
+
+  Instant now_ = absl::Seconds(1);
+  std::unique_ptr<ClientCore> core_;
+  std::map<uint64_t, Open> open_;
+  std::vector<std::string> opened_;
+  std::map<std::string, std::vector<Answer>> answers_;
+  std::vector<std::string> problems_;
+};
+
+TEST_F(AttachmentTest, WhoIsLostIsLeftForTheNextOneAndGoneBackToWhenItHasBeenWellForAWhile) {
+  Greet(kA);
+  EXPECT_EQ(Served(), kA);
+  const std::string lost = Ask();
+  Lose(To(kA));
+  EXPECT_EQ(answers_.count(lost), 0u) << "asked again elsewhere";
+  Pass(absl::Milliseconds(500));
+  ASSERT_NE(To(kB), 0u) << "within half a second";
+  Greet(kB);
+  EXPECT_EQ(AskedAt(lost), kB);
+  Grant(To(kB), lost), Text(To(kB), lost), Complete(To(kB), lost);
+  EXPECT_EQ(core_->sites()[0].name, "s-other");
+
+  Pass(absl::Seconds(2));
+  ASSERT_NE(To(kA), 0u) << "is tried meanwhile";
+  EXPECT_EQ(Served(), kB);
+  Greet(kA);
+  Pass(absl::Milliseconds(9900));
+  const std::string before = Ask();
+  EXPECT_EQ(AskedAt(before), kB) << "not yet";
+  Grant(To(kB), before);
+  Text(To(kB), before);
+  const uint64_t b = To(kB);
+  Pass(absl::Seconds(11));
+  EXPECT_EQ(Served(), kA);
+  EXPECT_EQ(core_->sites()[0].name, "s-a");
+  ASSERT_EQ(To(kB), b) << "what runs there is finished there";
+  Complete(b, before);
+  ASSERT_EQ(answers_[before].size(), 1u);
+  EXPECT_EQ(answers_[before][0].source, Answer::Source::kEdge);
+  EXPECT_EQ(answers_[before][0].goad, kB);
+  EXPECT_EQ(To(kB), 0u) << "nothing runs there any more";
+}
+
+TEST_F(AttachmentTest, APreferredOneThatDoesNotComeBackCostsNothing) {
+  Greet(kA);
+  Lose(To(kA));
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  for (int k = 0; k < 5; ++k) {
+    Pass(absl::Seconds(20));
+    ASSERT_NE(To(kA), 0u);
+    const std::string id = Ask();
+    Lose(To(kA));
+    EXPECT_EQ(AskedAt(id), kB);
+    Grant(To(kB), id), Text(To(kB), id), Complete(To(kB), id);
+    EXPECT_EQ(answers_[id].at(0).source, Answer::Source::kEdge);
+  }
+}
+
+TEST_F(AttachmentTest, ATrialTakesOverWhenTheOtherIsLost) {
+  Greet(kA);
+  Lose(To(kA));
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  Pass(absl::Seconds(2));
+  Greet(kA);
+  Lose(To(kB));
+  EXPECT_EQ(Served(), kA);
+}
+
+TEST_F(AttachmentTest, WhoRefusesIsLeftAndNotAskedBeforeItWantsIt) {
+  Lose(To(kA), absl::Seconds(60));
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  EXPECT_EQ(Served(), kB);
+  Pass(absl::Seconds(58));
+  EXPECT_EQ(To(kA), 0u);
+  Pass(absl::Seconds(62));
+  EXPECT_NE(To(kA), 0u);
+}
+
+TEST_F(AttachmentTest, WhoDrainsFinishesWhatRunsWhileTheNextOneIsAsked) {
+  Greet(kA);
+  const std::string runs = Ask(), crossed = Ask(), begun = Ask();
+  Grant(To(kA), runs);
+  Grant(To(kA), begun);
+  Text(To(kA), begun);
+  Goodbye(kA, 5);
+  const uint64_t a = To(kA);
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  EXPECT_EQ(Served(), kB);
+
+  v1::ServerFrame draining;
+  draining.mutable_decision()->set_query_id(crossed);
+  draining.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+  draining.mutable_decision()->set_reason(v1::REASON_DRAINING);
+  Frame(a, draining);
+  EXPECT_EQ(answers_.count(crossed), 0u);
+  EXPECT_EQ(AskedAt(crossed), kB) << "another one may still take it";
+  Text(a, runs);
+  Complete(a, runs);
+  EXPECT_EQ(answers_[runs].at(0).goad, kA);
+  EXPECT_EQ(To(kA), a);
+  Lose(a);
+  EXPECT_EQ(answers_[begun].at(0).why_local, "STREAM_LOST") << "its text was seen: no other goad may answer it";
+  EXPECT_EQ(answers_.count(crossed), 0u);
+  // What the first goad says after the move is about nothing that it was asked.
+  Text(a, crossed);
+  EXPECT_EQ(answers_.count(crossed), 0u);
+}
+
+TEST_F(AttachmentTest, TheAgeOfASessionIsNoReasonToGo) {
+  Greet(kA);
+  const std::string runs = Ask();
+  Grant(To(kA), runs);
+  const uint64_t old = To(kA);
+  Goodbye(kA, 0);
+  Pass(absl::Milliseconds(250));
+  EXPECT_EQ(To(kB), 0u);
+  ASSERT_NE(To(kA), old) << "beside the one that finishes";
+  Greet(kA);
+  EXPECT_EQ(Served(), kA);
+  Text(old, runs);
+  Complete(old, runs);
+  EXPECT_EQ(answers_[runs].at(0).source, Answer::Source::kEdge);
+  EXPECT_EQ(open_.size(), 1u);
+}
+
+TEST_F(AttachmentTest, WhoIsSilentIsLeft) {
+  Greet(kA);
+  const std::string id = Ask();
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(answers_[id].at(0).why_local, "NO_DECISION");
+  EXPECT_EQ(To(kA), 0u);
+  Pass(absl::Milliseconds(500));
+  EXPECT_NE(To(kB), 0u);
+}
+
+TEST_F(AttachmentTest, WhoSaysSomethingIsNotSilent) {
+  Greet(kA);
+  const std::string id = Ask(), other = Ask();
+  Pass(absl::Milliseconds(500));
+  Grant(To(kA), other);
+  Pass(absl::Milliseconds(500));
+  EXPECT_EQ(answers_[id].at(0).why_local, "NO_DECISION");
+  EXPECT_NE(To(kA), 0u);
+}
+
+TEST_F(AttachmentTest, WhoDoesNotGreetIsLeftInThreeSecondsAndTheNextTimeInTwenty) {
+  Pass(absl::Milliseconds(3500));
+  EXPECT_EQ(To(kA), 0u);
+  ASSERT_NE(To(kB), 0u);
+  Lose(To(kB));
+  const std::string id = Ask();
+  EXPECT_EQ(answers_[id].at(0).why_local, "UNREACHABLE") << "none of them can be reached: at once";
+  Pass(absl::Seconds(2));
+  ASSERT_NE(To(kA), 0u);
+  Pass(absl::Seconds(17));
+  ASSERT_NE(To(kA), 0u) << "a slow network is given its time";
+  Greet(kA);
+  EXPECT_EQ(Served(), kA);
+}
+
+TEST_F(AttachmentTest, WhoHasMovedIsAtHomeThereAndComesBackOnlyWhenSent) {
+  Greet(kA);
+  const std::string runs = Ask();
+  Grant(To(kA), runs);
+  Goodbye(kA, 2, kC, /*moved=*/true);
+  const uint64_t a = To(kA);
+  ASSERT_NE(To(kC), 0u) << "at once: nobody else moves in this instant";
+  Greet(kC);
+  EXPECT_EQ(Served(), kC);
+  Text(a, runs);
+  Complete(a, runs);
+  EXPECT_EQ(answers_[runs].at(0).goad, kA);
+  Pass(absl::Minutes(5));
+  EXPECT_EQ(open_.size(), 1u) << "the first of the list is not preferred any more";
+  Lose(To(kC));
+  Pass(absl::Milliseconds(500));
+  ASSERT_NE(To(kA), 0u) << "but it is there when its own goad is not";
+  Greet(kA);
+  Pass(absl::Seconds(2));
+  Greet(kC);
+  Goodbye(kC, 2, kA, /*moved=*/true);
+  Pass(absl::Minutes(5));
+  EXPECT_EQ(open_.size(), 1u);
+  EXPECT_EQ(Served(), kA);
+}
+
+TEST_F(AttachmentTest, WhoDrainsMayNameTheNextOne) {
+  Greet(kA);
+  Goodbye(kA, 5, kC);
+  Pass(absl::Milliseconds(500));
+  ASSERT_NE(To(kC), 0u);
+  EXPECT_EQ(To(kB), 0u);
+  Greet(kC);
+  Pass(absl::Seconds(10));
+  ASSERT_NE(To(kA), 0u) << "for as long as it drains only";
+}
+
+TEST_F(AttachmentTest, AnAddressOfWhichOnlyGoadSpeaksIsGoneToWithNoTokenInTheClear) {
+  ClientOptions options;
+  options.token = "secret";
+  Start(options);
+  Greet(kA);
+  Goodbye(kA, 2, kC, /*moved=*/true);
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(To(kC), 0u);
+  EXPECT_NE(To(kB), 0u) << "which its own app named";
+
+  options.root_ca_file = "/ca.pem";
+  Start(options);
+  Greet(kA);
+  Goodbye(kA, 2, kC, /*moved=*/true);
+  EXPECT_NE(To(kC), 0u) << "TLS proves who it is";
+}
+
+TEST_F(AttachmentTest, OnlyAHostAndAPortAreGoneTo) {
+  for (const std::string& address :
+       {std::string("unix:/run/goad/admin.sock"), std::string("dns:///c.example:7443"), std::string("c.example"),
+        std::string("c.example:0"), std::string("c.example:70000"), std::string("[::1:7443"), std::string("a b:1"),
+        std::string(300, 'x') + ":1", std::string("\xff:1"), std::string(":1"), std::string(":")}) {
+    Start({});
+    Greet(kA);
+    Goodbye(kA, 2, address, /*moved=*/true);
+    Pass(absl::Seconds(1));
+    EXPECT_EQ(To(address), 0u) << address;
+    EXPECT_NE(To(kB), 0u);
+  }
+  for (const char* const address : {"[2001:db8::1]:7443", "10.0.0.1:1", "c-1.example:65535"}) {
+    Start({});
+    Greet(kA);
+    Goodbye(kA, 2, address, /*moved=*/true);
+    EXPECT_NE(To(address), 0u) << address;
+  }
+}
+
+TEST_F(AttachmentTest, AGoadThatNamesMoreAndMoreAddressesIsFollowedAndBounded) {
+  Greet(kA);
+  std::string at = kA;
+  for (int k = 0; k < 100; ++k) {
+    const std::string next = "n" + std::to_string(k) + ".example:1";
+    Goodbye(at, 1, next, /*moved=*/true);
+    ASSERT_NE(To(next), 0u);
+    Greet(next);
+    at = next;
+    ASSERT_LE(open_.size(), 1u);
+  }
+}
+
+TEST_F(AttachmentTest, AFleetDoesNotMoveInOneInstant) {
+  constexpr int kDevices = 400;
+  std::map<int64_t, int> per_50_ms;
+  for (int k = 0; k < kDevices; ++k) {
+    now_ = absl::Seconds(1);
+    Start({}, static_cast<uint64_t>(k));
+    Greet(kA);
+    const Instant lost = now_;
+    Lose(To(kA));
+    while (To(kB) == 0) Pass(std::max(core_->NextWake() - now_, absl::Nanoseconds(1)));
+    EXPECT_LE(now_ - lost, absl::Milliseconds(500));
+    ++per_50_ms[(now_ - lost) / absl::Milliseconds(50)];
+  }
+  for (const auto& [slot, devices] : per_50_ms) EXPECT_LT(devices, kDevices / 5) << slot * 50 << " ms";
+}
+
+TEST_F(AttachmentTest, LinksAreToldToWhoeverIsAskedNext) {
+  Greet(kA);
+  Link link;
+  link.site = "s-other";
+  link.gain_db = -90;
+  core_->ReportLinks({link}, now_);
+  Collect();
+  Lose(To(kA));
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  ASSERT_EQ(open_[To(kB)].sent.size(), 2u);
+  EXPECT_EQ(open_[To(kB)].sent[1].link_report().links(0).site(), "s-other");
+}
+
+TEST_F(AttachmentTest, SitesOfNeighboursMayBeReportedToo) {
+  v1::ServerFrame frame;
+  frame.mutable_welcome()->add_sites()->set_name("s-a");
+  v1::Neighbour* neighbour = frame.mutable_welcome()->add_neighbours();
+  neighbour->set_address(kB);
+  neighbour->add_sites("s-b");
+  Frame(To(kA), frame);
+  ASSERT_EQ(core_->sites().size(), 2u);
+  EXPECT_EQ(core_->sites()[1].name, "s-b");
+  EXPECT_EQ(core_->sites()[1].neighbour, kB);
+}
+
+}  // namespace
+}  // namespace goad::internal
