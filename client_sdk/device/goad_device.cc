@@ -29,7 +29,8 @@
 #include "client_sdk/device/local_server.h"
 #include "client_sdk/device/service.h"
 
-ABSL_FLAG(std::string, edge, "127.0.0.1:7443", "goad's device listener, HOST:PORT");
+ABSL_FLAG(std::vector<std::string>, edge, {"127.0.0.1:7443"},
+          "goad's device listener, HOST:PORT; or several, HOST:PORT,HOST:PORT,..., in order of preference, at most 16");
 ABSL_FLAG(std::string, local, "",
           "the model server on this device, http://HOST:PORT; empty = every question is the edge's");
 ABSL_FLAG(std::string, listen, "127.0.0.1:11435", "where apps connect, ADDRESS:PORT; port 0 = any free one");
@@ -125,7 +126,9 @@ absl::Status CheckFlags() {
 
 goad::ClientOptions ClientOptionsFromFlags(const std::string& token, const std::string& local_model) {
   goad::ClientOptions options;
-  options.address = absl::GetFlag(FLAGS_edge);
+  const std::vector<std::string> edge = absl::GetFlag(FLAGS_edge);
+  options.address = edge.empty() ? "" : edge[0];
+  if (!edge.empty()) options.other_addresses.assign(edge.begin() + 1, edge.end());
   options.device_name = absl::GetFlag(FLAGS_device_name);
   options.local_model = local_model;
   options.uncertainty.candidates = 10;
@@ -172,13 +175,17 @@ int Check(const LocalServer* local, goad::Client* client) {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
   while (!client->connected() && std::chrono::steady_clock::now() < until)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  std::cout << "edge   " << absl::GetFlag(FLAGS_edge) << ": ";
+  std::cout << "edge   " << absl::StrJoin(absl::GetFlag(FLAGS_edge), ",") << ": ";
   if (!client->connected()) {
     std::cout << "no goad answers\n";
     return 1;
   }
   std::cout << "goad, " << client->sites().size() << " sites\n";
   for (const goad::Site& site : client->sites()) {
+    if (!site.neighbour.empty()) {
+      std::cout << "       " << site.name << ": of " << site.neighbour << "\n";
+      continue;
+    }
     std::cout << "       " << site.name << ": " << (site.measured ? "measured uplink" : "wants radio links (--links)")
               << (site.chat ? ", takes chat" : ", takes no chat") << "\n";
   }
@@ -342,7 +349,8 @@ int main(int argc, char** argv) {
     return Fail(3,
                 absl::StrCat("--listen: ", listen, ": cannot be listened on: in use, or no address of this machine"));
   std::cerr << "goad-device: ready at http://" << listen.substr(0, colon) << ":" << bound << "/v1, edge "
-            << absl::GetFlag(FLAGS_edge) << (local == nullptr ? ", no local model" : "") << std::endl;
+            << absl::StrJoin(absl::GetFlag(FLAGS_edge), ",") << (local == nullptr ? ", no local model" : "")
+            << std::endl;
   if (!service_options.loopback && secrets[0].empty())
     std::cerr << "goad-device: warning: other machines may use this endpoint, and no key is asked for (--api-key-file)"
               << std::endl;

@@ -55,7 +55,8 @@ class Agenda {
 
 struct Device {
   std::unique_ptr<Client> client;
-  std::unique_ptr<sched::EmulatedRadio> radio;
+  std::unique_ptr<sched::EmulatedRadio> radio = nullptr;
+  std::map<std::string, size_t> places = {};  // of the sites in it
 };
 
 class Fleet {
@@ -72,7 +73,7 @@ class Fleet {
     for (int d = 0; d < options_.devices; ++d) {
       ClientOptions client = options_.client;
       client.device_name = absl::StrCat(client.device_name, "-", d);
-      devices_.push_back({Client::Connect(std::move(client)), nullptr});
+      devices_.push_back({Client::Connect(std::move(client))});
       if (absl::Status status = devices_.back().client->status(); !status.ok()) return status;
     }
     KeepLooking();
@@ -81,7 +82,9 @@ class Fleet {
       if (!device.client->connected()) {
         return absl::UnavailableError(absl::StrCat("goad at ", options_.client.address, " cannot be reached"));
       }
-      device.radio = std::make_unique<sched::EmulatedRadio>(random_, device.client->sites().size());
+      const std::vector<Site> sites = device.client->sites();  // and neighbours': their order changes with the goad
+      for (const Site& site : sites) device.places.emplace(site.name, device.places.size());
+      device.radio = std::make_unique<sched::EmulatedRadio>(random_, sites.size());
       ReportLinks(device);
     }
     return absl::OkStatus();
@@ -120,13 +123,16 @@ class Fleet {
     const std::vector<Site> sites = device.client->sites();
     const std::vector<double> gain = device.radio->Fade(random_);
     std::vector<Link> links;
-    for (size_t j = 0; j < sites.size() && j < gain.size(); ++j) {
+    for (const Site& site : sites) {
+      const auto place = device.places.find(site.name);
+      if (place == device.places.end()) continue;  // it came later
+      const double g = gain[place->second];
       Link link;
-      link.site = sites[j].name;
-      if (sites[j].measured) {
-        link.uplink_bps = 100e6 * std::log2(1 + 0.2 * gain[j] / 4e-13);  // what that radio would measure alone
+      link.site = site.name;
+      if (site.neighbour.empty() ? site.measured : sites[0].measured) {  // a neighbour's are taken to be as its own
+        link.uplink_bps = 100e6 * std::log2(1 + 0.2 * g / 4e-13);        // what that radio would measure alone
       } else {
-        link.gain_db = std::max(-300.0, 10 * std::log10(gain[j]));
+        link.gain_db = std::max(-300.0, 10 * std::log10(g));
       }
       links.push_back(link);
     }

@@ -26,7 +26,9 @@
 #include "client_sdk/loadgen/policy_trial.h"
 #include "client_sdk/loadgen/report.h"
 
-ABSL_FLAG(std::string, address, "127.0.0.1:7443", "goad's device listener, HOST:PORT");
+ABSL_FLAG(
+    std::vector<std::string>, address, {"127.0.0.1:7443"},
+    "goad's device listener, HOST:PORT; or several, HOST:PORT,HOST:PORT,..., in each device's order of preference");
 ABSL_FLAG(std::string, workload, "",
           "recorded questions, one JSON object per line; empty = deploy/llm/workload.jsonl, where there is none "
           "/usr/share/goad/workload.jsonl");
@@ -65,7 +67,9 @@ int Fail(int code, const std::string& message) {
 absl::StatusOr<FleetOptions> OptionsFromFlags() {
   const auto bad = [](const std::string& message) { return absl::InvalidArgumentError(message); };
   FleetOptions options;
-  options.client.address = absl::GetFlag(FLAGS_address);
+  const std::vector<std::string> goads = absl::GetFlag(FLAGS_address);
+  options.client.address = goads.empty() ? "" : goads[0];
+  if (!goads.empty()) options.client.other_addresses.assign(goads.begin() + 1, goads.end());
   options.client.device_name = "loadgen";
   options.client.root_ca_file = absl::GetFlag(FLAGS_ca);
   options.client.certificate_file = absl::GetFlag(FLAGS_certificate);

@@ -225,6 +225,12 @@ struct LogConfig {             // level is hot
   std::string level = "info";  // trace, debug, info, warn, error
 };
 
+// Another goad to which devices may be sent. No two share a site, and none has one of this goad's.
+struct NeighbourConfig {
+  std::string address;             // HOST:PORT, as devices reach it
+  std::vector<std::string> sites;  // 0..64, that it schedules
+};
+
 struct LoadedFile {
   std::string path;
   size_t hash = 0;  // of what it held, within this process
@@ -238,9 +244,10 @@ struct Config {
   EpochConfig epoch;
   PolicyConfig policy;
   AuthConfig auth;
-  std::vector<TenantConfig> tenants;  // 0..1000
-  std::vector<std::string> kinds;     // hot; 0..32; what devices may say of a question, beside nothing
-  std::vector<SiteConfig> sites;      // 1..64, removed ones included
+  std::vector<TenantConfig> tenants;        // 0..1000
+  std::vector<std::string> kinds;           // hot; 0..32; what devices may say of a question, beside nothing
+  std::vector<SiteConfig> sites;            // 1..64, removed ones included
+  std::vector<NeighbourConfig> neighbours;  // hot; 0..16
   LimitsConfig limits;
   DispatchConfig dispatch;
   DecisionLogConfig decision_log;

@@ -131,6 +131,10 @@ void ReadRoot(YamlSection& root, Config* config) {
   });
   root.Texts("kinds", 32, &config->kinds);
   root.List("sites", 64, &config->sites, ReadSite);
+  root.List("neighbours", 16, &config->neighbours, [](YamlSection& entry, NeighbourConfig* neighbour) {
+    entry.Text("address", &neighbour->address);
+    entry.Texts("sites", 64, &neighbour->sites);
+  });
   root.Child("limits", [&](YamlSection& limits) {
     LimitsConfig& out = config->limits;
     limits.Integer("sessions", &out.sessions);

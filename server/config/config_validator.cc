@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "scheduler/policy.h"
@@ -102,6 +103,37 @@ void CheckSite(const SiteConfig& site, size_t index, std::multimap<std::string, 
     if (!probe.empty() && (probe[0] != '/' || probe.size() > 256 || !printable)) {
       problems.Add(at + ".probe.path",
                    absl::StrCat(Quoted(probe), " is not / and at most 255 printable characters without #"));
+    }
+  }
+}
+
+// `taken`: names of sites, this goad's own.
+void CheckNeighbours(const std::vector<NeighbourConfig>& neighbours, std::set<std::string> taken, Problems& problems) {
+  std::set<std::string> addresses;
+  if (neighbours.size() > 16) {
+    problems.Add("neighbours", absl::StrCat(neighbours.size(), " entries, want at most 16"));
+  }
+  for (size_t k = 0; k < neighbours.size(); ++k) {
+    const NeighbourConfig& neighbour = neighbours[k];
+    const std::string path = absl::StrCat("neighbours[", k, "]");
+    const std::string problem = AddressProblem(neighbour.address, /*unix_too=*/false);
+    if (!problem.empty()) {
+      problems.Add(path + ".address", absl::StrCat(Quoted(neighbour.address), " ", problem));
+    } else if (neighbour.address.size() > 256) {
+      problems.Add(path + ".address", absl::StrCat(neighbour.address.size(), " bytes, want at most 256"));
+    } else if (absl::EndsWith(neighbour.address, ":0")) {
+      problems.Add(path + ".address", absl::StrCat(Quoted(neighbour.address), " has port 0, want 1..65535"));
+    } else if (!addresses.insert(neighbour.address).second) {
+      problems.Add(path + ".address", absl::StrCat(Quoted(neighbour.address), " is used twice"));
+    }
+    for (size_t j = 0; j < neighbour.sites.size(); ++j) {
+      const std::string& site = neighbour.sites[j];
+      const std::string field = absl::StrCat(path, ".sites[", j, "]");
+      if (!IsName(site)) {
+        problems.Add(field, absl::StrCat(Quoted(site), " is not 1 to 63 of a-z 0-9 - _ ."));
+      } else if (!taken.insert(site).second) {
+        problems.Add(field, absl::StrCat(Quoted(site), " is a site of this goad or of another neighbour"));
+      }
     }
   }
 }
@@ -207,6 +239,7 @@ std::vector<ConfigProblem> ValidateConfig(const Config& config) {
       problems.Add(absl::StrCat("sites[", j, "].name"), absl::StrCat(Quoted(config.sites[j].name), " is used twice"));
     }
   }
+  CheckNeighbours(config.neighbours, std::move(seen), problems);
   const LimitsConfig& limits = config.limits;
   problems.Range("limits.sessions", limits.sessions, 1, 1e6);
   problems.Range("limits.sessions_per_identity", limits.sessions_per_identity, 0, 1e6);

@@ -157,7 +157,9 @@ void Outbox::Tell(Slot& slot, SessionEvent event, const std::vector<SiteConfig>&
   if (const auto* completed = std::get_if<CompletedEvent>(&event))
     slot.site = completed->site;  // another has taken over
   result->site = slot.site;
-  result->frame = std::make_shared<const v1::ServerFrame>(EncodeEvent(std::move(event), slot.query_id, sites));
+  v1::ServerFrame frame = EncodeEvent(std::move(event), slot.query_id, sites);
+  if (frame.decision().reason() == v1::REASON_NO_LINK) frame.mutable_decision()->set_neighbour(slot.neighbour);
+  result->frame = std::make_shared<const v1::ServerFrame>(std::move(frame));
   result->received = slot.received;
   Push(is_decision ? urgent_ : queue_, result->frame);
   if (result->terminal) {

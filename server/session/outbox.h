@@ -47,6 +47,7 @@ class Outbox {
     sched::SiteIndex site = sched::SiteIndex::kNone;  // that it was sent to
     std::string query_id;
     std::string memory_key;  // in QueryMemory
+    std::string neighbour;   // the goad to be named with NO_LINK
   };
 
   static constexpr int64_t kSlotBytes = 2048;  // a decision and a terminal; both quote at most kQuotedBytes of anything

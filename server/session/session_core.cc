@@ -64,7 +64,10 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
           OnHello(frame.hello());
         }
         break;
-      case v1::DeviceFrame::kLinkReport: error = OnLinks(frame.link_report().links(), now); break;
+      case v1::DeviceFrame::kLinkReport:
+        error = OnLinks(frame.link_report().links(), now);
+        SendHome(now);
+        break;
       case v1::DeviceFrame::kQuery: error = OnQuery(frame.query(), now); break;
       case v1::DeviceFrame::kPrompt: error = OnPrompt(frame.prompt()); break;
       case v1::DeviceFrame::kOutcome: error = OnOutcome(frame.outcome(), now); break;
@@ -96,11 +99,29 @@ void SessionCore::OnHello(const v1::Hello& hello) {
 
 std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
                                               MonotonicTime now) {
+  const auto config = ports_.config->Current();
   LinkUpdate update;
   update.session = session_->id;
-  auto error = DecodeLinks(links, *ports_.config->Current(), tx_power_w_, now, &update.links);
+  std::vector<NeighbourLink> neighbours;
+  auto error = DecodeLinks(links, *config, tx_power_w_, now, &update.links, &neighbours);
+  for (const LinkMeasurement& link : update.links) {
+    home_.Report(config->sites[sched::ToIndex(link.site)].name, "", link.measured_at + config->limits.link_max_age);
+  }
+  for (const NeighbourLink& link : neighbours) {
+    home_.Report(link.site, link.address, link.measured_at + config->limits.link_max_age);
+  }
   if (!update.links.empty()) ports_.inbox->Push(std::move(update));
+  if (!config->neighbours.empty()) ports_.registry->Hears(session_->id, home_.Neighbour(now));
   return error;
+}
+
+// To the goad that has the sites of all its links.
+void SessionCore::SendHome(MonotonicTime now) {
+  const auto config = ports_.config->Current();
+  if (config->neighbours.empty() || session_->outbox.leaving()) return;
+  if (const std::string neighbour = home_.Moved(now); !neighbour.empty()) {
+    ports_.registry->SendAway(session_->id, neighbour, config->limits.link_max_age, now);
+  }
 }
 
 std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicTime now) {
@@ -125,6 +146,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.chat = submit.meta.needs.chat;
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
   slot.received = submit.received = now;
+  if (!config->neighbours.empty()) slot.neighbour = home_.Moved(now);
   submit.device = identity_;
   submit.session = session_->id;
   std::optional<TurnedAway> away = TurnAway(*config, &submit, now);

@@ -11,6 +11,7 @@
 #include "server/config/config_store.h"
 #include "server/engine/inbox.h"
 #include "server/session/identity.h"
+#include "server/session/link_home.h"
 #include "server/session/session_registry.h"
 #include "server/session/tenant_limiter.h"
 
@@ -50,6 +51,7 @@ class SessionCore {
  private:
   void OnHello(const v1::Hello& hello);
   std::optional<ErrorInfo> OnLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links, MonotonicTime now);
+  void SendHome(MonotonicTime now);
   std::optional<ErrorInfo> OnQuery(const v1::Query& query, MonotonicTime now);
   std::optional<ErrorInfo> OnPrompt(const v1::Prompt& prompt);
   absl::Duration TenantWait(const Config& config, int prompt_tokens, MonotonicTime now);
@@ -75,6 +77,7 @@ class SessionCore {
   TokenBucket frame_bucket_;
   double tx_power_w_ = 0.2;
   LocalModelPtr model_;  // of its Hello
+  LinkHome home_;
   bool greeted_ = false;
   uint64_t frames_ = 0;
   bool asks_alone_ = false;

@@ -159,11 +159,33 @@ void SessionRegistry::StillWaits(SessionId id) {
   if (stream != nullptr) wake_(std::move(stream));
 }
 
-void SessionRegistry::SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message) {
+void SessionRegistry::Hears(SessionId id, std::string neighbour) {
+  MutexLock lock(mutex_);
+  if (const auto entry = entries_.find(id); entry != entries_.end()) entry->second.neighbour = std::move(neighbour);
+}
+
+void SessionRegistry::SendAway(SessionId id, const std::string& neighbour, absl::Duration reconnect_after,
+                               MonotonicTime now) {
+  Entry away;
+  {
+    MutexLock lock(mutex_);
+    const auto entry = entries_.find(id);
+    if (entry == entries_.end() || entry->second.goodbye != MonotonicTime::Infinite()) return;
+    entry->second.goodbye = now;
+    away = entry->second;
+  }
+  metrics_->SentAway();
+  SayGoodbye(away, reconnect_after, "all sites that the device hears are another goad's", neighbour, /*moved=*/true);
+}
+
+void SessionRegistry::SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message,
+                                 const std::string& neighbour, bool moved) {
   const double after_s = RetryHint(reconnect_after, static_cast<uint64_t>(entry.session->id));
   v1::ServerFrame goodbye;
   goodbye.mutable_goodbye()->set_reconnect_after_s(after_s);
   goodbye.mutable_goodbye()->set_message(message);
+  goodbye.mutable_goodbye()->set_neighbour(neighbour);
+  goodbye.mutable_goodbye()->set_moved(moved);
   entry.session->outbox.SayGoodbye(std::move(goodbye),
                                    MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "", message, after_s));
   wake_(entry.stream);
@@ -171,16 +193,25 @@ void SessionRegistry::SayGoodbye(const Entry& entry, absl::Duration reconnect_af
 
 void SessionRegistry::StartDrain(absl::Duration reconnect_after, MonotonicTime now) {
   std::vector<Entry> entries;
+  std::shared_ptr<const Config> config;
   {
     MutexLock lock(mutex_);
+    config = config_;
     draining_ = true;
     for (auto& [id, entry] : entries_) {
       entry.goodbye = std::min(entry.goodbye, now);
       entries.push_back(entry);
     }
   }
-  for (const Entry& entry : entries)
-    SayGoodbye(entry, reconnect_after, "goad is shutting down; running queries are finished");
+  const std::vector<NeighbourConfig>& neighbours = config->neighbours;
+  for (const Entry& entry : entries) {
+    // Who hears of none is sent to any of them, not all to the same.
+    const std::string neighbour =
+        !entry.neighbour.empty() || neighbours.empty()
+            ? entry.neighbour
+            : neighbours[static_cast<uint64_t>(entry.session->id) % neighbours.size()].address;
+    SayGoodbye(entry, reconnect_after, "goad is shutting down; running queries are finished", neighbour);
+  }
 }
 
 void SessionRegistry::Watch(const Config& config, MonotonicTime now) {

@@ -81,6 +81,11 @@ class SessionRegistry final : public SessionSink {
   // Puts what `welcome` makes of what the sites can, after Describe: no older list of sites follows a newer one.
   void Greet(Session& session, const std::function<v1::ServerFrame(const SiteAbilities&)>& welcome);
 
+  // The neighbour whose sites the session hears, to be named when goad drains; empty = of none.
+  void Hears(SessionId id, std::string neighbour);
+  // All that it hears are the sites of `neighbour`: Goodbye, and what runs is finished.
+  void SendAway(SessionId id, const std::string& neighbour, absl::Duration reconnect_after, MonotonicTime now);
+
   // Goodbye to everybody, now and later; each stream ends when its last query is answered.
   void StartDrain(absl::Duration reconnect_after, MonotonicTime now);
 
@@ -94,7 +99,8 @@ class SessionRegistry final : public SessionSink {
     Holder holder;
     std::string identity, device_name;
     LocalModelPtr model;
-    bool greeted = false;  // described
+    std::string neighbour;  // that it hears
+    bool greeted = false;   // described
     bool hears_of_sites = false;
     bool ended = false, cut = false;                        // End was called, and called because it reads nothing
     uint64_t writes_done = 0;                               // at the last look
@@ -103,7 +109,9 @@ class SessionRegistry final : public SessionSink {
   };
   void TellSites(std::shared_ptr<const Config> config, const SiteAbilities* abilities);
   SiteAbilities abilities() const;
-  void SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message);
+  // `neighbour`: to be named; empty = none.
+  void SayGoodbye(const Entry& entry, absl::Duration reconnect_after, const char* message,
+                  const std::string& neighbour = "", bool moved = false);
 
   // Constant after construction.
   Metrics* const metrics_;     // not owned

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -42,44 +43,31 @@ std::optional<ErrorInfo> CheckQueryId(const std::string& query_id, const char* f
 
 namespace {
 
-std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& config, double tx_power_w,
-                                    MonotonicTime now, const std::vector<LinkMeasurement>& before,
-                                    LinkMeasurement* measurement) {
-  size_t j = 0;
-  while (j < config.sites.size() && (config.sites[j].name != link.site() || config.sites[j].presence.removed())) ++j;
-  if (j == config.sites.size()) {
-    return MakeError(ErrorCode::kNotFound, "UNKNOWN_SITE", "link_report.links.site",
-                     absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
-  }
-  const SiteConfig& site = config.sites[j];
-  for (const LinkMeasurement& other : before) {
-    if (sched::ToIndex(other.site) == j) {
-      return Invalid("link_report.links.site", absl::StrCat("\"", site.name, "\" is reported twice"));
-    }
-  }
+// Whatever site it is of.
+std::optional<ErrorInfo> CheckMeasurement(const v1::SiteLink& link) {
   GOAD_REFUSE_IF(CheckRange("link_report.links.age_s", link.age_s(), 0, 3600));
-  const UplinkConfig& uplink = site.uplink;
   switch (link.measurement_case()) {
-    case v1::SiteLink::kGainDb:
-      GOAD_REFUSE_IF(CheckRange("link_report.links.gain_db", link.gain_db(), -300, 0));
-      measurement->gain = FromDb(link.gain_db());
-      break;
-    case v1::SiteLink::kRsrpDbm:
-      GOAD_REFUSE_IF(CheckRange("link_report.links.rsrp_dbm", link.rsrp_dbm(), -200, 0));
-      measurement->gain = FromDb(link.rsrp_dbm() - uplink.reference_power_dbm);
-      break;
+    case v1::SiteLink::kGainDb: return CheckRange("link_report.links.gain_db", link.gain_db(), -300, 0);
+    case v1::SiteLink::kRsrpDbm: return CheckRange("link_report.links.rsrp_dbm", link.rsrp_dbm(), -200, 0);
     case v1::SiteLink::kUplinkSnrDb:
-      GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_snr_db", link.uplink_snr_db(), -100, 100));
-      measurement->gain = FromDb(link.uplink_snr_db()) * uplink.NoiseWatts() / tx_power_w;
-      break;
-    case v1::SiteLink::kUplinkBps:
-      GOAD_REFUSE_IF(CheckRange("link_report.links.uplink_bps", link.uplink_bps(), 1, 1e12));
-      measurement->uplink_bps = link.uplink_bps();
-      break;
-    case v1::SiteLink::MEASUREMENT_NOT_SET:
-      return Invalid("link_report.links.measurement",
-                     "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
+      return CheckRange("link_report.links.uplink_snr_db", link.uplink_snr_db(), -100, 100);
+    case v1::SiteLink::kUplinkBps: return CheckRange("link_report.links.uplink_bps", link.uplink_bps(), 1, 1e12);
+    case v1::SiteLink::MEASUREMENT_NOT_SET: break;
   }
+  return Invalid("link_report.links.measurement", "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
+}
+
+const NeighbourConfig* NeighbourOf(const std::string& site, const Config& config) {
+  for (const NeighbourConfig& neighbour : config.neighbours) {
+    if (std::find(neighbour.sites.begin(), neighbour.sites.end(), site) != neighbour.sites.end()) return &neighbour;
+  }
+  return nullptr;
+}
+
+// REQUIRES: CheckMeasurement(link) has nothing to say. `measurement` but for its site and time.
+std::optional<ErrorInfo> DecodeMeasurement(const v1::SiteLink& link, const SiteConfig& site, double tx_power_w,
+                                           LinkMeasurement* measurement) {
+  const UplinkConfig& uplink = site.uplink;
   const bool rate = link.measurement_case() == v1::SiteLink::kUplinkBps;
   if (rate != (uplink.model == sched::UplinkModel::kMeasured)) {
     return MakeError(ErrorCode::kInvalidArgument, "MEASUREMENT_NOT_USED", "link_report.links.measurement",
@@ -87,8 +75,13 @@ std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& conf
                                   rate ? "gain_db, rsrp_dbm or uplink_snr_db, not from uplink_bps"
                                        : "uplink_bps, not from gain_db, rsrp_dbm or uplink_snr_db"));
   }
-  measurement->site = sched::ToSite(j);
-  measurement->measured_at = now - absl::Seconds(link.age_s());
+  if (rate) {
+    measurement->uplink_bps = link.uplink_bps();
+  } else {
+    measurement->gain = link.has_gain_db()    ? FromDb(link.gain_db())
+                        : link.has_rsrp_dbm() ? FromDb(link.rsrp_dbm() - uplink.reference_power_dbm)
+                                              : FromDb(link.uplink_snr_db()) * uplink.NoiseWatts() / tx_power_w;
+  }
   return std::nullopt;
 }
 
@@ -96,17 +89,39 @@ std::optional<ErrorInfo> DecodeLink(const v1::SiteLink& link, const Config& conf
 
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
                                      const Config& config, double tx_power_w, MonotonicTime now,
-                                     std::vector<LinkMeasurement>* decoded) {
+                                     std::vector<LinkMeasurement>* decoded, std::vector<NeighbourLink>* neighbours) {
   if (links.size() > 64) return Invalid("link_report.links", absl::StrCat(links.size(), " entries, want at most 64"));
+  std::set<std::string> reported;
+  const auto decode = [&](const v1::SiteLink& link) -> std::optional<ErrorInfo> {
+    const auto site = std::find_if(config.sites.begin(), config.sites.end(), [&](const SiteConfig& each) {
+      return each.name == link.site() && !each.presence.removed();
+    });
+    const NeighbourConfig* neighbour = site == config.sites.end() ? NeighbourOf(link.site(), config) : nullptr;
+    if (site == config.sites.end() && neighbour == nullptr) {
+      return MakeError(ErrorCode::kNotFound, "UNKNOWN_SITE", "link_report.links.site",
+                       absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
+    }
+    if (reported.count(link.site()) > 0) {
+      return Invalid("link_report.links.site", absl::StrCat("\"", link.site(), "\" is reported twice"));
+    }
+    GOAD_REFUSE_IF(CheckMeasurement(link));
+    const MonotonicTime measured_at = now - absl::Seconds(link.age_s());
+    if (neighbour != nullptr) {
+      neighbours->push_back({link.site(), neighbour->address, measured_at});
+    } else {
+      LinkMeasurement measurement;
+      GOAD_REFUSE_IF(DecodeMeasurement(link, *site, tx_power_w, &measurement));
+      measurement.site = sched::ToSite(static_cast<size_t>(site - config.sites.begin()));
+      measurement.measured_at = measured_at;
+      decoded->push_back(measurement);
+    }
+    reported.insert(link.site());
+    return std::nullopt;
+  };
   std::optional<ErrorInfo> first;
   for (const v1::SiteLink& link : links) {
-    LinkMeasurement measurement;
-    std::optional<ErrorInfo> error = DecodeLink(link, config, tx_power_w, now, *decoded, &measurement);
-    if (!error) {
-      decoded->push_back(measurement);
-    } else if (!first) {
-      first = std::move(error);
-    }
+    std::optional<ErrorInfo> error = decode(link);
+    if (error && !first) first = std::move(error);
   }
   return first;
 }
@@ -308,6 +323,14 @@ void AddSites(const Config& config, const SiteAbilities& abilities,
   }
 }
 
+void AddNeighbours(const Config& config, google::protobuf::RepeatedPtrField<v1::Neighbour>* neighbours) {
+  for (const NeighbourConfig& neighbour : config.neighbours) {
+    v1::Neighbour& wire = *neighbours->Add();
+    wire.set_address(neighbour.address);
+    for (const std::string& site : neighbour.sites) wire.add_sites(site);
+  }
+}
+
 }  // namespace
 
 v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& config, const SiteAbilities& abilities,
@@ -325,12 +348,14 @@ v1::ServerFrame EncodeWelcome(const std::string& session_id, const Config& confi
   limits.set_link_max_age_s(absl::ToDoubleSeconds(config.limits.link_max_age));
   limits.set_grant_s(absl::ToDoubleSeconds(config.limits.grant));
   AddSites(config, abilities, welcome.mutable_sites());
+  AddNeighbours(config, welcome.mutable_neighbours());
   return frame;
 }
 
 v1::ServerFrame EncodeSites(const Config& config, const SiteAbilities& abilities) {
   v1::ServerFrame frame;
   AddSites(config, abilities, frame.mutable_sites()->mutable_sites());
+  AddNeighbours(config, frame.mutable_sites()->mutable_neighbours());
   return frame;
 }
 

@@ -15,11 +15,16 @@ namespace goad::server {
 
 // Each Decode* fills its outputs and returns nullopt, or returns what is wrong: field, value, range.
 
-// `decoded` gets one entry per site that was reported well, whatever else is in the report: an unknown site, a number
-// out of range, or a measurement that the site's uplink model does not use is what is returned, the first of them.
+struct NeighbourLink {
+  std::string site, address;  // the neighbour's
+  MonotonicTime measured_at;
+};
+// `decoded` and `neighbours` get one entry per site that was reported well, whatever else is in the report: an unknown
+// site, a number out of range, or a measurement that the site's uplink model does not use is what is returned, the
+// first of them. What was measured of a neighbour's site is looked at by range only.
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
                                      const Config& config, double tx_power_w, MonotonicTime now,
-                                     std::vector<LinkMeasurement>* decoded);
+                                     std::vector<LinkMeasurement>* decoded, std::vector<NeighbourLink>* neighbours);
 
 // REQUIRES: meta->model is the session's.
 std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,

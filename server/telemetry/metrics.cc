@@ -181,6 +181,8 @@ struct Metrics::Families {
           .Register(r);
   Gauge& sessions = OneGauge(r, "goad_sessions", "Open streams.");
   Gauge& outbox_bytes = OneGauge(r, "goad_outbox_bytes", "Bytes waiting to be read by devices.");
+  Counter& sent_away =
+      OneCounter(r, "goad_sessions_sent_away_total", "Devices sent to the neighbour whose sites they hear.");
   Counter& slow_consumers =
       OneCounter(r, "goad_slow_consumers_total", "Answers given up because the device did not read.");
   prometheus::Family<Counter>& refused =
@@ -403,6 +405,7 @@ void ListenerMetrics::Heard(bool heard) const {
 void Metrics::Sessions(size_t open) { f_->sessions.Set(static_cast<double>(open)); }
 void Metrics::OutboxBytes(int64_t delta) { f_->outbox_bytes.Increment(static_cast<double>(delta)); }
 void Metrics::SlowConsumer() { f_->slow_consumers.Increment(); }
+void Metrics::SentAway() { f_->sent_away.Increment(); }
 void Metrics::Refused(Refusal refusal) { f_->refusals[static_cast<size_t>(refusal)]->Increment(); }
 void Metrics::ConfigReload(bool ok) {
   (ok ? f_->reload_ok : f_->reload_failed).Increment();

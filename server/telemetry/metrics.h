@@ -107,6 +107,7 @@ class Metrics {
   void Sessions(size_t open);
   void OutboxBytes(int64_t delta);
   void SlowConsumer();
+  void SentAway();  // a session, to a neighbour
   void Refused(Refusal refusal);
 
   PromiseWatch& promise();  // follows SetConfig

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/config/config_loader.h"
 #include "server/config/config_validator.h"
@@ -158,6 +159,26 @@ TEST(ConfigLoader, KindsAreNamesEachOnce) {
             "f.yaml:2:1: kinds[2]: \"chat\" is used twice");
   EXPECT_EQ(ParseConfig("f", std::string(kSmall) + "kinds: [chat, summary]\n")->kinds,
             (std::vector<std::string>{"chat", "summary"}));
+}
+
+TEST(Config, NeighboursHaveAddressesAndSitesOfTheirOwn) {
+  const auto neighbours = [](const std::string& list) {
+    return Problems(std::string(kSmall) + "neighbours: " + list + "\n");
+  };
+  EXPECT_EQ(neighbours("[{address: \"b.example:7443\", sites: [b1, b2]}, {address: \"[2001:db8::1]:1\"}]"), "");
+  EXPECT_THAT(neighbours("[{address: \"unix:/x\"}]"), testing::HasSubstr("neighbours[0].address: \"unix:/x\" "));
+  EXPECT_THAT(neighbours("[{sites: [b]}]"), testing::HasSubstr("neighbours[0].address: \"\" "));
+  EXPECT_THAT(neighbours("[{address: \"b:0\"}]"),
+              testing::HasSubstr("neighbours[0].address: \"b:0\" has port 0, want 1..65535"));
+  EXPECT_THAT(neighbours("[{address: \"b:1\"}, {address: \"b:1\"}]"),
+              testing::HasSubstr("neighbours[1].address: \"b:1\" is used twice"));
+  EXPECT_THAT(neighbours("[{address: \"b:1\", sites: [b, a]}]"),
+              testing::HasSubstr("neighbours[0].sites[1]: \"a\" is a site of this goad or of another neighbour"));
+  EXPECT_THAT(neighbours("[{address: \"b:1\", sites: [b]}, {address: \"c:1\", sites: [b]}]"),
+              testing::HasSubstr("neighbours[1].sites[0]: \"b\" is a site of this goad or of another neighbour"));
+  EXPECT_THAT(neighbours("[{address: \"b:1\", sites: [\"B 1\"]}]"),
+              testing::HasSubstr("neighbours[0].sites[0]: \"B 1\" is not 1 to 63 of a-z 0-9 - _ ."));
+  EXPECT_NE(neighbours("[" + absl::StrJoin(std::vector<std::string>(17, "{address: \"b:1\"}"), ",") + "]"), "");
 }
 
 TEST(ConfigLoader, TokensAreReadAndTheirMistakesNamed) {

@@ -607,6 +607,76 @@ TEST_F(SessionCoreTest, Draining) {
   EXPECT_EQ(Next().decision().reason(), v1::REASON_NO_GAIN);
 }
 
+TEST_F(SessionCoreTest, WhoHearsOnlyTheSitesOfANeighbourIsSentThere) {
+  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1", "b2"}}, {"c.example:7443", {"c1"}}}; });
+  Send(HelloFrame());
+  const v1::ServerFrame welcome = Next();
+  ASSERT_EQ(welcome.welcome().neighbours_size(), 2);
+  EXPECT_EQ(welcome.welcome().neighbours(0).address(), "b.example:7443");
+  EXPECT_EQ(welcome.welcome().neighbours(0).sites(1), "b2");
+  for (const char* site : {"a", "b1", "b2", "c1"}) Send(LinkFrame(site));
+  EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET) << "it still hears a site of this goad";
+  const QueryId runs = Ask("runs");
+  now_ = now_ + config_.Current()->limits.link_max_age + absl::Milliseconds(1);
+  Send(LinkFrame("c1"));
+  const v1::Goodbye goodbye = Next().goodbye();
+  EXPECT_EQ(goodbye.neighbour(), "c.example:7443");
+  EXPECT_TRUE(goodbye.moved());
+  EXPECT_GE(goodbye.reconnect_after_s(), absl::ToDoubleSeconds(config_.Current()->limits.link_max_age));
+  Send(LinkFrame("c1"));
+  EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET) << "said once";
+  Send(QueryFrame("crossed"));
+  EXPECT_EQ(Next().decision().reason(), v1::REASON_DRAINING);
+  Offload(runs);
+  EXPECT_TRUE(device_->session->outbox.leaving());
+}
+
+TEST_F(SessionCoreTest, WhoDrainsNamesTheNeighbourThatIsHeardElseAnyOfThem) {
+  Change([](Config& config) {
+    for (int k = 0; k < 4; ++k) {
+      const std::string name = std::to_string(k);
+      config.neighbours.push_back({"n" + name + ".example:7443", {"s" + name, "t" + name}});
+    }
+  });
+  registry_.SetConfig(config_.Current());
+  Greet();
+  for (const char* site : {"a", "s1", "s2", "t2"}) Send(LinkFrame(site));
+  std::vector<Open*> others;
+  for (int k = 0; k < 40; ++k) {
+    others.push_back(Connect());
+    Greet(others.back(), "");
+  }
+  registry_.StartDrain(absl::Seconds(1), now_);
+  const v1::Goodbye goodbye = Next().goodbye();
+  EXPECT_EQ(goodbye.neighbour(), "n2.example:7443") << "two of its sites";
+  EXPECT_FALSE(goodbye.moved());
+  std::map<std::string, int> named;
+  for (Open* other : others) ++named[Next(other).goodbye().neighbour()];
+  EXPECT_EQ(named.size(), 4u);
+  for (const auto& [address, count] : named) EXPECT_EQ(count, 10) << address;
+}
+
+TEST_F(SessionCoreTest, NoLinkNamesTheNeighbourWhoseSitesAreHeard) {
+  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}}; });
+  v1::AskRequest ask;
+  *ask.mutable_query() = InlineFrame("q", "why?").query();
+  *ask.add_links() = LinkFrame("b1").link_report().links(0);
+  EXPECT_FALSE(device_->core->OnAsk(ask, now_));
+  const QueryId id = Got<SubmitQuery>().at(0).id;
+  registry_.Deliver(device_->session->id, DecisionEvent{id, 1, sched::Verdict::kLocal, sched::Reason::kNoLink});
+  EXPECT_EQ(Next().decision().neighbour(), "b.example:7443");
+}
+
+TEST_F(SessionCoreTest, OtherReasonsNameNobody) {
+  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}}; });
+  v1::AskRequest ask;
+  *ask.mutable_query() = InlineFrame("q", "why?").query();
+  *ask.add_links() = LinkFrame("b1").link_report().links(0);
+  EXPECT_FALSE(device_->core->OnAsk(ask, now_));
+  Local(Got<SubmitQuery>().at(0).id);
+  EXPECT_EQ(Next().decision().neighbour(), "");
+}
+
 TEST_F(SessionCoreTest, DrainingComesBeforeEveryOtherReason) {
   Change([](Config& config) {
     config.limits.queries_per_session = 1;

@@ -209,8 +209,13 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   auto* bps = add("d");
   bps->set_uplink_bps(5e6);
   bps->set_age_s(2);
+  config.neighbours = {{"other.example:7443", {"n1"}}};
+  add("n1")->set_gain_db(-70);
   std::vector<LinkMeasurement> links;
-  ASSERT_FALSE(DecodeLinks(report.links(), config, 0.2, now, &links));
+  std::vector<NeighbourLink> neighbours;
+  ASSERT_FALSE(DecodeLinks(report.links(), config, 0.2, now, &links, &neighbours));
+  ASSERT_EQ(neighbours.size(), 1u);
+  EXPECT_EQ(neighbours[0].site + " " + neighbours[0].address, "n1 other.example:7443");
   EXPECT_NEAR(links[0].gain, 1e-9, 1e-21);
   EXPECT_NEAR(links[1].gain, std::pow(10, -9.8), 1e-20);
   EXPECT_NEAR(links[2].gain * 0.2 / (1e8 * std::pow(10, -20.4)), 100, 1e-9);  // SNR again
@@ -223,7 +228,7 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
     link->set_gain_db(-90);
     change(*link);
     std::vector<LinkMeasurement> ignored;
-    return DecodeLinks(bad.links(), config, 0.2, now, &ignored)->message;
+    return DecodeLinks(bad.links(), config, 0.2, now, &ignored, &neighbours)->message;
   };
   EXPECT_EQ(wrong([](auto& l) { l.set_site("z"); }), "link_report.links.site: \"z\" is not one of a, b, c, d");
   EXPECT_EQ(wrong([](auto& l) { l.set_gain_db(3); }), "link_report.links.gain_db: 3 is not in -300..0");
@@ -234,10 +239,13 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   EXPECT_EQ(wrong([](auto& l) { l.set_uplink_bps(1e6); }),
             "link_report.links.measurement: site \"a\" predicts from gain_db, rsrp_dbm or uplink_snr_db, not from "
             "uplink_bps");
+  EXPECT_EQ(wrong([](auto& l) { l.set_site("n1"), l.set_gain_db(kNaN); }),
+            "link_report.links.gain_db: nan is not in -300..0");
+  EXPECT_EQ(neighbours.size(), 1u);
   // What is wrong in a report does not take the rest of it away: a site that a reload removed, say.
   links.clear();
   report.mutable_links(1)->set_site(std::string(4 << 20, '\n'));
-  const auto partly = DecodeLinks(report.links(), config, 0.2, now, &links);
+  const auto partly = DecodeLinks(report.links(), config, 0.2, now, &links, &neighbours);
   EXPECT_EQ(partly->reason, "UNKNOWN_SITE");
   EXPECT_LT(partly->message.size(), 400u);  // what a device writes is clipped where it is quoted
   EXPECT_EQ(links.size(), 3u);
