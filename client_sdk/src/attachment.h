@@ -48,6 +48,9 @@ class Attachment {
   // Another goad than that of `generation` may be asked.
   bool Elsewhere(uint64_t generation, Instant now) const;
 
+  // The goad at this address was lost, did not answer or said Goodbye, and it is not time yet to try it again.
+  bool Away(const std::string& address, Instant now) const;
+
   void Heard(uint64_t generation, Instant now);
   // False: it is no stream that waits for a greeting.
   bool Greeted(uint64_t generation, const v1::Welcome& welcome, Instant now, std::mt19937_64& random);
@@ -76,6 +79,8 @@ class Attachment {
     std::string address;
     Reconnect reconnect;
     bool failed = false;  // not greeted since any other was
+    bool away = false;    // left or not reached, and not greeted since
+    std::string sent_to;  // the goad that its last Goodbye said is this device's home
   };
 
   Place* PlaceOf(const std::string& address);
@@ -100,7 +105,8 @@ class Attachment {
   } hop_;
   std::list<Stream> streams_;
   uint64_t generation_ = 0;
-  uint64_t current_ = 0, trial_ = 0;  // 0 = none
+  uint64_t current_ = 0, trial_ = 0;         // 0 = none
+  Instant now_ = -absl::InfiniteDuration();  // of the last event
 };
 
 }  // namespace goad::internal
