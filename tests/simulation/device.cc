@@ -34,9 +34,9 @@ void SimDevice::Apply() {
 
 void SimDevice::Open(uint64_t generation, const std::string& address) {
   SimGoad* const goad = at_(address);
-  auto stream = goad == nullptr ? nullptr : goad->Open(this, generation);
+  auto stream = goad->Open(this, generation);
   if (stream == nullptr) {
-    const char* why = goad == nullptr ? "connection refused" : "draining";
+    const char* why = goad->killed() ? "connection refused" : "draining";
     stage_->At(stage_->Between(0, 30), [this, generation, why] { Lost(generation, why); });
     return;
   }

@@ -15,7 +15,7 @@ namespace goad::server {
 
 class SimDevice final : public SimPeer {
  public:
-  // `at`: the goad at an address, null when none runs there. `changed` is called whenever the core may want to be woken
+  // `at`: the goad at an address, killed maybe. `changed` is called whenever the core may want to be woken
   // at another time. Neither the stage nor the goads are owned.
   SimDevice(Stage* stage, const ClientOptions& options, std::function<SimGoad*(const std::string& address)> at,
             std::function<void()> changed);

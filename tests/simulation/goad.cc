@@ -79,8 +79,8 @@ std::shared_ptr<SimStream> SimGoad::Open(SimPeer* peer, uint64_t generation) {
 
 void SimGoad::Drain(absl::Duration reconnect_after, absl::Duration timeout) {
   draining_ = true;
-  inbox_.Push(server::Drain{});
   registry_->StartDrain(reconnect_after, stage_->now);
+  inbox_.Push(server::Drain{});
   stage_->At(timeout, [this] { inbox_.Push(DrainExpired{}); });
 }
 

@@ -23,7 +23,14 @@ Mix::Mix(uint64_t seed, int devices, const Faults& faults) : world_(seed, faults
   for (size_t g = 0; g < goads; ++g) {
     std::vector<SiteConfig> sites;
     for (const char* name : {"a", "b"}) sites.push_back(MakeSite(NameAt(g, name), 2, 2));
-    world_.AddGoad(AddressOf(g), MakeConfig(std::move(sites)));
+    Config config = MakeConfig(std::move(sites));
+    for (size_t other = 0; other < goads; ++other) {
+      if (other == g) continue;
+      NeighbourConfig& neighbour = config.neighbours.emplace_back();
+      neighbour.address = AddressOf(other);
+      for (const char* name : kSiteNames) neighbour.sites.push_back(NameAt(other, name));
+    }
+    world_.AddGoad(AddressOf(g), std::move(config));
   }
   for (int d = 0; d < devices; ++d) {
     const auto home = static_cast<size_t>(d) % goads;
@@ -32,23 +39,29 @@ Mix::Mix(uint64_t seed, int devices, const Faults& faults) : world_(seed, faults
     for (size_t g = 1; g < goads; ++g) options.other_addresses.push_back(AddressOf((home + g) % goads));
     options.device_name = absl::StrCat("device-", d);
     options.answer_budget = absl::Seconds(5);
-    Hear(world_.AddDevice(options), home);
+    options.return_after = absl::Seconds(1);
+    world_.AddDevice(options);
+    hears_.push_back(home);
+    Report(static_cast<size_t>(d));
   }
 }
 
-void Mix::Hear(SimDevice& device, size_t goad) {
+void Mix::Report(size_t d) {
+  SimDevice& device = world_.device(d);
   std::vector<Link> links;
   for (const char* name : kSiteNames) {
-    links.push_back({.site = NameAt(goad, name), .uplink_bps = 1e6 * static_cast<double>(1 + links.size())});
+    links.push_back({.site = NameAt(hears_[d], name), .uplink_bps = 1e6 * static_cast<double>(1 + links.size())});
   }
   device.core().ReportLinks(std::move(links), stage_.instant());
   device.Apply();
+  if (world_.goads() > 1) stage_.At(absl::Milliseconds(500), [this, d] { Report(d); });
 }
 
 size_t Mix::Which() { return world_.goads() > 1 ? stage_.random() % world_.goads() : 0; }
 
 void Mix::AskOne() {
-  SimDevice& device = world_.device(stage_.random() % world_.devices());
+  const size_t d = stage_.random() % world_.devices();
+  SimDevice& device = world_.device(d);
   goad::Query query;
   query.uncertainty = std::uniform_real_distribution<double>(0, 1)(stage_.random);
   query.prompt = "why?";
@@ -67,7 +80,7 @@ void Mix::AskOne() {
   ++asked_;
   if (world_.goads() > 1) {
     if (stage_.Chance(stage_.faults.kill)) Kill(Which());
-    if (stage_.Chance(stage_.faults.move)) Move(device);
+    if (stage_.Chance(stage_.faults.move)) Move(d);
   }
   if (stage_.Chance(0.3)) return world_.AskBesideLocalModel(device, std::move(query));
   const std::string id = world_.Ask(device, std::move(query));
@@ -130,10 +143,10 @@ void Mix::Kill(size_t goad) {
   stage_.At(stage_.Between(0, 2000), [this, goad] { world_.Start(goad); });
 }
 
-// All that it hears from now on are the sites of one goad; what it heard of the others grows old.
-void Mix::Move(SimDevice& device) {
+// What it heard of other goads' sites grows old.
+void Mix::Move(size_t d) {
   ++moves_;
-  Hear(device, Which());
+  hears_[d] = Which();
 }
 
 std::string Mix::Run(int queries) {

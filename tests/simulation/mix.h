@@ -3,6 +3,7 @@
 #define GOAD_TESTS_SIMULATION_MIX_H_
 
 #include <string>
+#include <vector>
 
 #include "tests/simulation/world.h"
 
@@ -23,11 +24,12 @@ class Mix {
   // The processes: one goad only drains, and nothing comes after it; of several, each is started again.
   void Drain();
   void Kill(size_t goad);
-  void Move(SimDevice& device);
-  void Hear(SimDevice& device, size_t goad);
+  void Move(size_t device);
+  void Report(size_t device);  // what it hears; of several goads, again and again
 
   World world_;
   Stage& stage_;
+  std::vector<size_t> hears_;  // of each device: the goad whose sites it hears
   int asked_ = 0, site_changes_ = 0, places_reused_ = 0, kills_ = 0, moves_ = 0;
 };
 

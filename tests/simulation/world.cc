@@ -43,7 +43,7 @@ World::~World() {
 
 void World::AddGoad(const std::string& address, Config config) {
   goads_.push_back(std::make_unique<SimGoad>(&stage_, config));
-  places_.push_back({address, std::move(config), goads_.back().get()});
+  places_.push_back({address, std::move(config), goads_.back().get(), {}});
 }
 
 void World::Start(size_t goad) {
@@ -55,8 +55,10 @@ SimDevice& World::AddDevice(const ClientOptions& options) {
   const size_t index = devices_.size();
   wake_.push_back(absl::InfiniteDuration());
   const auto at = [this](const std::string& address) {
-    for (const Place& place : places_) {
-      if (place.address == address) return place.running;
+    for (Place& place : places_) {
+      if (place.address != address) continue;
+      place.opened.push_back(stage_.instant());
+      return place.running;
     }
     stage_.Broken("a stream to an address that nobody has: " + address);
     return places_.front().running;
@@ -143,9 +145,13 @@ std::string World::RunUntil(const std::function<bool()>& over, MonotonicTime las
 }
 
 std::string World::Counts() const {
-  int lost_streams = 0;
-  for (const auto& device : devices_) lost_streams += device->lost_streams();
-  std::string text = absl::StrCat(asked_, " asked, ", edge_, " edge, ", lost_streams, " streams lost; local:");
+  int lost_streams = 0, asked_elsewhere = 0;
+  for (const auto& device : devices_) {
+    lost_streams += device->lost_streams();
+    asked_elsewhere += device->asked_elsewhere();
+  }
+  std::string text = absl::StrCat(asked_, " asked, ", asked_elsewhere, " again elsewhere, ", edge_, " edge, ",
+                                  lost_streams, " streams lost; local:");
   for (const auto& [why, count] : why_local_) absl::StrAppend(&text, " ", why, "=", count);
   return text;
 }

@@ -27,9 +27,11 @@ class World {
 
   void AddGoad(const std::string& address, Config config);
   void Start(size_t goad);  // REQUIRES: it was killed. As configured at first
-  SimGoad& goad(size_t index) { return *places_[index].running; }
+  SimGoad& goad(size_t index) const { return *places_[index].running; }
   size_t goads() const { return places_.size(); }
   const std::string& address(size_t goad) const { return places_[goad].address; }
+  // When devices opened streams to it, in order, whether anybody was there or not.
+  const std::vector<absl::Duration>& opened(size_t goad) const { return places_[goad].opened; }
 
   SimDevice& AddDevice(const ClientOptions& options);
   SimDevice& device(size_t index) { return *devices_[index]; }
@@ -55,6 +57,7 @@ class World {
     std::string address;
     Config config;
     SimGoad* running;  // killed, maybe
+    std::vector<absl::Duration> opened;
   };
 
   void Settle();
