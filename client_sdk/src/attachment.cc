@@ -76,11 +76,11 @@ bool Attachment::Blocked(const Place& place) const {
                      [&](const Stream& stream) { return stream.address == place.address && !stream.come_again; });
 }
 
-// The most preferred of those that can be opened soon after the first one can.
+// The most preferred of those that can be opened now, or soon after the first one can.
 const Attachment::Place* Attachment::Next() const {
   Instant first = absl::InfiniteDuration();
   for (const Place& place : places_) {
-    if (!Blocked(place)) first = std::min(first, place.reconnect.at());
+    if (!Blocked(place)) first = std::min(first, std::max(place.reconnect.at(), now_));
   }
   const Place* best = nullptr;
   for (const Place& place : places_) {
@@ -123,6 +123,11 @@ bool Attachment::Elsewhere(uint64_t generation, Instant now) const {
   });
 }
 
+bool Attachment::Away(const std::string& address, Instant now) const {
+  const Place* place = PlaceOf(address);
+  return place != nullptr && place->away && place->reconnect.at() > now;
+}
+
 absl::Duration Attachment::GreetingTime(const std::string& address) const {
   const Place* place = PlaceOf(address);
   return places_.size() > 1 && place != nullptr && !place->failed ? kFirstGreetingTime : kGreetingTime;
@@ -151,7 +156,11 @@ bool Attachment::Greeted(uint64_t generation, const v1::Welcome& welcome, Instan
   stream->welcome = welcome;
   if (generation == trial_) stream->well_at = now + return_after_ * (1 + RandomShare(random));
   for (Place& place : places_) place.failed = false;
-  if (Place* place = PlaceOf(stream->address)) place->reconnect.Greeted();
+  if (Place* place = PlaceOf(stream->address)) {
+    place->reconnect.Greeted();
+    place->away = false;
+    place->sent_to.clear();
+  }
   return true;
 }
 
@@ -179,6 +188,7 @@ void Attachment::Spread(const std::string& left, Instant now, std::mt19937_64& r
 }
 
 bool Attachment::Goodbye(uint64_t generation, const v1::Goodbye& goodbye, Instant now, std::mt19937_64& random) {
+  now_ = now;
   Stream* stream = Mine(generation);
   if (stream == nullptr || stream->state == State::kLeaving) return false;
   const absl::Duration wait = ReadRetryAfter(goodbye.reconnect_after_s());
@@ -186,14 +196,17 @@ bool Attachment::Goodbye(uint64_t generation, const v1::Goodbye& goodbye, Instan
   stream->come_again = wait == absl::ZeroDuration();
   const bool named =
       !goodbye.neighbour().empty() && goodbye.neighbour() != stream->address && Name(goodbye.neighbour());
-  if (Place* place = PlaceOf(stream->address)) place->reconnect.Goodbye(wait, now, random);
+  if (Place* place = PlaceOf(stream->address)) place->reconnect.Goodbye(wait, now, random), place->away = true;
   if (generation == trial_) {
     trial_ = 0;
     return true;
   }
   if (!named || !goodbye.moved()) Spread(stream->address, now, random);
   hop_ = Hop();
-  if (named && goodbye.moved()) home_ = goodbye.neighbour();
+  if (named && goodbye.moved()) {
+    home_ = goodbye.neighbour();
+    if (Place* place = PlaceOf(stream->address)) place->sent_to = home_;
+  }
   if (named && !goodbye.moved()) hop_ = {goodbye.neighbour(), stream->address};
   current_ = std::exchange(trial_, 0);
   return true;
@@ -201,6 +214,7 @@ bool Attachment::Goodbye(uint64_t generation, const v1::Goodbye& goodbye, Instan
 
 std::optional<Attachment::State> Attachment::Lost(uint64_t generation, absl::Duration retry_after, Instant now,
                                                   std::mt19937_64& random) {
+  now_ = now;
   const auto stream =
       std::find_if(streams_.begin(), streams_.end(), [&](const Stream& each) { return each.generation == generation; });
   if (stream == streams_.end()) return std::nullopt;
@@ -211,6 +225,13 @@ std::optional<Attachment::State> Attachment::Lost(uint64_t generation, absl::Dur
     if (lost.state == State::kLeaving) {
       place->reconnect.LostAfterGoodbye(now, random);
     } else {
+      place->away = true;
+      // Whoever sent us there may be come back to.
+      for (Place& sender : places_) {
+        if (sender.sent_to != lost.address) continue;
+        sender.sent_to.clear();
+        sender.reconnect.Earlier(now + kSpread * RandomShare(random));
+      }
       place->failed |= lost.state == State::kGreeting;
       place->reconnect.Lost(places_.size() > 1 ? std::max(retry_after, kLeastAway) : retry_after, now, random);
     }
@@ -243,6 +264,7 @@ uint64_t Attachment::Open(const Place& place, Instant now) {
 }
 
 std::vector<Attachment::Step> Attachment::Advance(Instant now, const std::function<bool(uint64_t)>& busy) {
+  now_ = now;
   std::vector<Step> steps;
   if (const Stream* trial = Find(trial_); trial != nullptr && trial->state == State::kReady && trial->well_at <= now) {
     if (Stream* left = Mine(current_)) left->state = State::kLeaving, left->come_again = true;

@@ -49,6 +49,9 @@ class Attachment {
   // Another goad than that of `generation` may be asked.
   bool Elsewhere(uint64_t generation, Instant now) const;
 
+  // The goad at this address was lost, did not answer or said Goodbye, and it is not time yet to try it again.
+  bool Away(const std::string& address, Instant now) const;
+
   void Heard(uint64_t generation, Instant now);
   // A query that was sent then got no decision within its budget. True: this goad has been silent for 3 s, and there is
   // another one; it is to be Lost. (One that is only late is not left: its load would go to a neighbour.)
@@ -80,6 +83,8 @@ class Attachment {
     std::string address;
     Reconnect reconnect;
     bool failed = false;  // not greeted since any other was
+    bool away = false;    // left or not reached, and not greeted since
+    std::string sent_to;  // the goad that its last Goodbye said is this device's home
   };
 
   Place* PlaceOf(const std::string& address);
@@ -104,7 +109,8 @@ class Attachment {
   } hop_;
   std::list<Stream> streams_;
   uint64_t generation_ = 0;
-  uint64_t current_ = 0, trial_ = 0;  // 0 = none
+  uint64_t current_ = 0, trial_ = 0;         // 0 = none
+  Instant now_ = -absl::InfiniteDuration();  // of the last event
 };
 
 }  // namespace goad::internal

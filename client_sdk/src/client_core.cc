@@ -141,6 +141,13 @@ void ClientCore::ReportLinks(std::vector<Link> links, Instant now) {
 void ClientCore::SendLinks(Instant now) {
   if (used_ == 0 || links_.due() > now) return;
   v1::DeviceFrame report = links_.Report(now);
+  // Nothing of the sites of a goad that is away: each of the others would send us there, and so back and forth.
+  auto& links = *report.mutable_link_report()->mutable_links();
+  for (const Site& site : sites_) {
+    if (site.neighbour.empty() || !attachment_.Away(site.neighbour, now)) continue;
+    const auto same = [&](const v1::SiteLink& link) { return link.site() == site.name; };
+    links.erase(std::remove_if(links.begin(), links.end(), same), links.end());
+  }
   if (report.link_report().links_size() > 0) Send(used_, std::move(report));
 }
 
@@ -167,8 +174,11 @@ void ClientCore::Shutdown(Instant now) {
 
 void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   if (live.phase != Phase::kAsked) return;  // told again
-  // It crossed the Goodbye of a goad beside which there is another one.
-  if (wire.reason() == v1::REASON_DRAINING && attachment_.Elsewhere(live.stream, now) && MayAskAgain(live)) {
+  // It crossed the Goodbye of a goad beside which there is another one. Where there was none it is an answer as others
+  // are: on the same stream it would be repeated.
+  const Attachment::Stream* stream = attachment_.Find(live.stream);
+  const bool left = stream == nullptr || stream->state == Attachment::State::kLeaving;
+  if (wire.reason() == v1::REASON_DRAINING && left && attachment_.Elsewhere(live.stream, now) && MayAskAgain(live)) {
     return Wait(live, now);
   }
   live.answer.decided = true;

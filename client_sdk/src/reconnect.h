@@ -19,6 +19,7 @@ class Reconnect {
   Instant at() const { return at_; }  // at once to begin with
   void Never() { at_ = absl::InfiniteDuration(); }
   void Greeted() { backoff_ = first_; }
+  void Earlier(Instant at) { at_ = std::min(at_, at); }
   void NotBefore(Instant at) { at_ = std::max(at_, at); }
   // `retry_after`: goad wants no stream of this client before.
   void Lost(absl::Duration retry_after, Instant now, std::mt19937_64& random) {

@@ -103,8 +103,9 @@ void Daemon::DrainAndStop() {
   const auto config = r.config_store.Current();
   spdlog::info("draining sessions={} drain_timeout={}", r.registry.size(), absl::FormatDuration(config->drain_timeout));
   r.devices->SetNothingServing();
-  r.inbox.Push(Drain{});
+  // In this order: a client asks what is declined now elsewhere when it knows of the Goodbye.
   r.registry.StartDrain(config->limits.retry_after, MonotonicTime::Now());
+  r.inbox.Push(Drain{});
   const auto wait = [&](absl::Duration most, const std::function<bool()>& done) {
     const MonotonicTime until = MonotonicTime::Now() + most;
     while (!done() && MonotonicTime::Now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));

@@ -21,7 +21,7 @@ class AttachmentTest : public testing::Test {
   AttachmentTest() { Start({}); }
   void Start(ClientOptions options, uint64_t seed = 1) {
     options.address = kA;
-    options.other_addresses = {kB};
+    if (options.other_addresses.empty()) options.other_addresses = {kB};
     options.on_problem = [this](const Problem& problem) { problems_.push_back(problem.code); };
     open_.clear(), opened_.clear(), answers_.clear(), problems_.clear();
     core_ = std::make_unique<ClientCore>(options, seed);
@@ -430,6 +430,80 @@ TEST_F(AttachmentTest, LinksAreToldToWhoeverIsAskedNext) {
   Greet(kB);
   ASSERT_EQ(open_[To(kB)].sent.size(), 2u);
   EXPECT_EQ(open_[To(kB)].sent[1].link_report().links(0).site(), "s-other");
+}
+
+TEST_F(AttachmentTest, WhoHasMovedGoesHomeEvenIfAnotherOneHasBeenLeftAloneForLonger) {
+  ClientOptions options;
+  options.other_addresses = {kB, kC};
+  Start(options);
+  Greet(kA);
+  Lose(To(kA));
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  Lose(To(kB));  // to be left alone for a second at least, others for half of one at most
+  Pass(absl::Milliseconds(500));
+  Greet(kC);
+  Pass(absl::Seconds(3));
+  Greet(kA);
+  Pass(absl::Minutes(1));
+  ASSERT_EQ(Served(), kA);
+  Goodbye(kA, 2, kB, /*moved=*/true);
+  EXPECT_NE(To(kB), 0u);
+  EXPECT_EQ(To(kC), 0u);
+}
+
+TEST_F(AttachmentTest, WhoIsSentToOneThatDoesNotAnswerComesBackAtOnce) {
+  Greet(kA);
+  Goodbye(kA, 5, kC, /*moved=*/true);
+  ASSERT_NE(To(kC), 0u);
+  Lose(To(kC));
+  EXPECT_EQ(To(kA), 0u) << "by chance";
+  Pass(absl::Milliseconds(500));
+  EXPECT_NE(To(kA) + To(kB), 0u);
+  Lose(To(kB));
+  Pass(absl::Milliseconds(500));
+  EXPECT_NE(To(kA), 0u) << "as if it had not said Goodbye";
+}
+
+TEST_F(AttachmentTest, NothingIsToldOfLinksToAGoadThatIsAway) {
+  const auto told = [this] {
+    Link link;
+    link.site = "s-b";
+    link.gain_db = -90;
+    const size_t before = open_[To(kA)].sent.size();
+    Pass(absl::Seconds(1));  // not sooner than others
+    core_->ReportLinks({link}, now_);
+    Collect();
+    return open_[To(kA)].sent.size() - before;
+  };
+  v1::ServerFrame welcome;
+  welcome.mutable_welcome()->add_sites()->set_name("s-a");
+  v1::Neighbour* neighbour = welcome.mutable_welcome()->add_neighbours();
+  neighbour->set_address(kB);
+  neighbour->add_sites("s-b");
+  Frame(To(kA), welcome);
+  EXPECT_EQ(told(), 1u) << "nothing is known against it";
+  Lose(To(kA));
+  Pass(absl::Milliseconds(500));
+  Lose(To(kB), absl::Seconds(30));
+  Pass(absl::Seconds(2));
+  Frame(To(kA), welcome);
+  EXPECT_EQ(told(), 0u) << "goad would send us there";
+  Pass(absl::Seconds(60));
+  EXPECT_EQ(told(), 1u) << "it is time to try it again";
+}
+
+TEST_F(AttachmentTest, WhatAGoadThatStaysDeclinesIsNotAskedThereAgain) {
+  Greet(kA);
+  const std::string id = Ask();
+  v1::ServerFrame draining;  // remembered from before it was left, and come back to
+  draining.mutable_decision()->set_query_id(id);
+  draining.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+  draining.mutable_decision()->set_reason(v1::REASON_DRAINING);
+  Frame(To(kA), draining);
+  ASSERT_EQ(answers_[id].size(), 1u);
+  EXPECT_EQ(answers_[id][0].why_local, "DRAINING");
+  EXPECT_EQ(open_[To(kA)].sent.size(), 2u) << "Hello and the query";
 }
 
 TEST_F(AttachmentTest, SitesOfNeighboursMayBeReportedToo) {

@@ -20,29 +20,30 @@ Route RouteOf(uint64_t draw) { return draw % 10 == 0 ? Route::kLocal : draw % 10
 }  // namespace
 
 struct World::Question : std::enable_shared_from_this<World::Question> {
-  Question(World* in, Device* of, internal::ClientCore* core, goad::Query asked)
+  Question(World* in, SimDevice* of, goad::Query asked)
       : world(in),
         device(of),
-        client(core),
+        client(&of->core()),
+        stage(&in->stage_),
         query(std::move(asked)),
-        route(RouteOf(in->random_())),
-        whole(in->Chance(0.3)),
-        flow(OptionsOf(in->random_()), route, whole),
-        tokens(static_cast<int>(in->random_() % 8)),
-        tells(in->Chance(0.8)),
-        breaks(in->Chance(0.2)) {}
+        route(RouteOf(in->stage_.random())),
+        whole(in->stage_.Chance(0.3)),
+        flow(OptionsOf(in->stage_.random()), route, whole),
+        tokens(static_cast<int>(in->stage_.random() % 8)),
+        tells(in->stage_.Chance(0.8)),
+        breaks(in->stage_.Chance(0.2)) {}
 
   void Start() {
     flow.Start();
     Apply();
-    if (world->Chance(0.2)) {
-      world->At(world->Between(0, 20), [self = shared_from_this()] {
+    if (stage->Chance(0.2)) {
+      stage->At(stage->Between(0, 20), [self = shared_from_this()] {
         self->flow.OnLocalSlow();
         self->Apply();
       });
     }
-    if (world->Chance(world->faults_.cancel)) {
-      world->At(world->Between(0, 60), [self = shared_from_this()] {
+    if (stage->Chance(stage->faults.cancel)) {
+      stage->At(stage->Between(0, 60), [self = shared_from_this()] {
         self->flow.OnCancel();
         self->Apply();
       });
@@ -51,20 +52,20 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
 
   void Apply() {
     for (const internal::FlowAction& action : flow.TakeActions()) {
-      if (ends > 0) world->Broken("a question goes on after its end");
+      if (ends > 0) stage->Broken("a question goes on after its end");
       if (std::holds_alternative<internal::StartLocal>(action)) {
-        if (local_runs) world->Broken("two runs of one local model");
+        if (local_runs) stage->Broken("two runs of one local model");
         local_runs = true;
         Later(++run, 0);
       } else if (std::holds_alternative<internal::StopLocal>(action)) {
-        if (!local_runs) world->Broken("a local model was stopped that did not run");
+        if (!local_runs) stage->Broken("a local model was stopped that did not run");
         local_runs = false;
       } else if (const auto* ask = std::get_if<internal::AskEdge>(&action)) {
         Ask(ask->uncertainty);
       } else if (std::holds_alternative<internal::CancelEdge>(action)) {
-        client->Cancel(id, world->now_ - MonotonicTime());
+        client->Cancel(id, stage->instant());
         edge_runs = false;
-        world->At(absl::ZeroDuration(), [self = shared_from_this()] { self->world->Apply(*self->device); });
+        stage->At(absl::ZeroDuration(), [self = shared_from_this()] { self->device->Apply(); });
       } else if (const auto* show = std::get_if<internal::Show>(&action)) {
         shown += show->piece.text;
       } else {
@@ -75,7 +76,7 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
   }
 
   void Later(int of_run, int step) {
-    world->At(world->Between(0, 20), [self = shared_from_this(), of_run, step] { self->LocalStep(of_run, step); });
+    stage->At(stage->Between(0, 20), [self = shared_from_this(), of_run, step] { self->LocalStep(of_run, step); });
   }
   void LocalStep(int of_run, int step) {
     if (of_run != run || !local_runs) return;
@@ -100,7 +101,7 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
     goad::Query asked = query;
     asked.uncertainty = uncertainty;
     asked.must_offload = !uncertainty;
-    if (edge_runs) world->Broken("asked twice at once");
+    if (edge_runs) stage->Broken("asked twice at once");
     edge_runs = true;
     AskCallbacks callbacks;
     const auto on = [this](auto what) {
@@ -116,29 +117,30 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
       self->flow.OnEdgeEnd(answer);
       self->Apply();
     };
-    id = client->Ask(std::move(asked), std::move(callbacks), {}, world->now_ - MonotonicTime());
+    id = client->Ask(std::move(asked), std::move(callbacks), {}, stage->instant());
     // The core's own callbacks may be what asks: its actions are taken up afterwards.
-    world->At(absl::ZeroDuration(), [self = shared_from_this()] { self->world->Apply(*self->device); });
+    stage->At(absl::ZeroDuration(), [self = shared_from_this()] { self->device->Apply(); });
   }
 
   void End() {
     const Answer& answer = flow.answer();
     const bool edge_shown = flow.source() == Answer::Source::kEdge;
-    if (local_runs) world->Broken("a local model runs on");
-    if (edge_runs && answer.why_local != "CANCELLED") world->Broken("the edge runs on");
+    if (local_runs) stage->Broken("a local model runs on");
+    if (edge_runs && answer.why_local != "CANCELLED") stage->Broken("the edge runs on");
     if (answer.source == Answer::Source::kLocal && shown != std::string(static_cast<size_t>(tokens), *kLocalToken))
-      world->Broken("a local answer is not whole: " + shown);
+      stage->Broken("a local answer is not whole: " + shown);
     if (answer.source == Answer::Source::kEdge && shown != answer.text)
-      world->Broken("an edge answer was shown as another: " + shown);
+      stage->Broken("an edge answer was shown as another: " + shown);
     if (answer.source == Answer::Source::kNone && answer.why_local != "CANCELLED" && !edge_shown && !breaks &&
         route != Route::kEdge)
-      world->Broken(absl::StrCat("no answer, and a whole local one was there: ", answer.why_local));
+      stage->Broken(absl::StrCat("no answer, and a whole local one was there: ", answer.why_local));
     world->CountAnswer(answer);
   }
 
   World* const world;
-  Device* const device;
+  SimDevice* const device;
   internal::ClientCore* const client;
+  Stage* const stage;
   const goad::Query query;
   const Route route;
   const bool whole;
@@ -150,8 +152,9 @@ struct World::Question : std::enable_shared_from_this<World::Question> {
   std::string id, shown;
 };
 
-void World::AskBesideLocalModel(Device& device, internal::ClientCore* core, goad::Query query) {
-  std::make_shared<Question>(this, &device, core, std::move(query))->Start();
+void World::AskBesideLocalModel(SimDevice& device, goad::Query query) {
+  ++asked_;
+  std::make_shared<Question>(this, &device, std::move(query))->Start();
 }
 
 }  // namespace goad::server

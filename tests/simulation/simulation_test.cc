@@ -5,7 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "spdlog/spdlog.h"
-#include "tests/simulation/world.h"
+#include "tests/simulation/mix.h"
 
 namespace goad::server {
 namespace {
@@ -21,10 +21,10 @@ void RunSeeds(const Faults& faults) {
   const uint64_t runs = one != 0 ? 1 : FromEnvironment("GOAD_SIM_RUNS", 20);
   for (uint64_t k = 0; k < runs; ++k) {
     const uint64_t seed = one != 0 ? one : k + 1;
-    World world(seed, 8, faults);
-    const std::string broken = world.Run(300);
-    ASSERT_EQ(broken, "") << "GOAD_SIM_SEED=" << seed << " (" << world.Counts() << ")";
-    if (k == 0) std::cout << "seed " << seed << ": " << world.Counts() << "\n";
+    Mix mix(seed, 8, faults);
+    const std::string broken = mix.Run(300);
+    ASSERT_EQ(broken, "") << "GOAD_SIM_SEED=" << seed << " (" << mix.Counts() << ")";
+    if (k == 0) std::cout << "seed " << seed << ": " << mix.Counts() << "\n";
   }
 }
 
@@ -39,6 +39,8 @@ TEST(Simulation, FramesTwice) { RunSeeds({.lose_stream = 0.01, .duplicate = 0.3}
 TEST(Simulation, JumpingClock) { RunSeeds({.late_prompt = 0.1, .jump = 0.05}); }
 TEST(Simulation, DrainInTheMiddle) { RunSeeds({.bad_backend_answer = 0.1, .late_prompt = 0.1, .drain = 1}); }
 TEST(Simulation, SitesComeAndGo) { RunSeeds({.bad_backend_answer = 0.05, .late_prompt = 0.1, .sites = 0.2}); }
+TEST(Simulation, GoadsDie) { RunSeeds({.lose_stream = 0.01, .late_prompt = 0.1, .goads = 3, .kill = 0.03}); }
+TEST(Simulation, DevicesMove) { RunSeeds({.late_prompt = 0.1, .drain = 1, .goads = 3, .move = 0.1}); }
 TEST(Simulation, EverythingAtOnce) {
   RunSeeds({.lose_stream = 0.02,
             .bad_backend_answer = 0.2,
@@ -51,6 +53,22 @@ TEST(Simulation, EverythingAtOnce) {
             .duplicate = 0.05,
             .jump = 0.005,
             .drain = 0.2});
+}
+TEST(Simulation, EverythingAtOnceWithSeveralGoads) {
+  RunSeeds({.lose_stream = 0.02,
+            .bad_backend_answer = 0.2,
+            .kill_backend = 0.01,
+            .late_prompt = 0.1,
+            .cancel = 0.1,
+            .reload = 0.05,
+            .sites = 0.05,
+            .stall = 0.01,
+            .duplicate = 0.05,
+            .jump = 0.005,
+            .drain = 0.5,
+            .goads = 3,
+            .kill = 0.01,
+            .move = 0.05});
 }
 
 }  // namespace

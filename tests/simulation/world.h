@@ -1,109 +1,78 @@
-// A whole goad in one thread and virtual time: client cores, session cores, outboxes, inbox, engine, dispatcher and
-// scripted backends, with faults at every boundary drawn from one seed. After every step it checks that each query got
-// at most one decision and exactly one terminal per stream (a repeated question may get them again, the same ones),
-// that tokens are contiguous, that queues keep their bounds, that nothing is dispatched past its deadline, and that
-// site slots equal live grants.
+// Devices and goads in one thread and virtual time, all drawn from one seed. What must hold of one goad is in goad.h,
+// of one device in device.h; here, that every question gets one answer, and that everything comes to rest.
 #ifndef GOAD_TESTS_SIMULATION_WORLD_H_
 #define GOAD_TESTS_SIMULATION_WORLD_H_
 
 #include <functional>
 #include <map>
 #include <memory>
-#include <random>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "client_sdk/src/client_core.h"
 #include "goad/client.h"
-#include "server/dispatch/dispatcher.h"
-#include "server/engine/engine.h"
-#include "server/engine/inbox.h"
-#include "server/session/session_core.h"
+#include "tests/simulation/device.h"
+#include "tests/simulation/goad.h"
+#include "tests/simulation/stage.h"
 
 namespace goad::server {
 
-struct Faults {                     // probabilities per opportunity
-  double lose_stream = 0.0;         // per delivered frame
-  double bad_backend_answer = 0.0;  // per request: refuse, 429/503, garbage, cut, hang, no finish_reason
-  double kill_backend = 0.0;        // per request
-  double late_prompt = 0.0;         // the grant runs out before the device sends
-  double cancel = 0.0;              // per ask
-  double reload = 0.0;              // per ask
-  double sites = 0.0;               // per ask: a site or backend is added, removed, drained or resumed, slots change
-  double stall = 0.0;               // per delivered frame: the device reads no further for up to 3 s
-  double duplicate = 0.0;           // per frame of a device: it comes twice
-  double jump = 0.0;                // per ask: the clock leaps by up to 3 s
-  double drain = 0.0;               // per run: the daemon drains in the middle of it
-  bool tiny_queues = false;         // inbox and outboxes are full at once
-};
+SiteConfig MakeSite(const std::string& name, int backends, int slots);
+Config MakeConfig(std::vector<SiteConfig> sites);  // with limits of some hundred milliseconds
 
 class World {
  public:
-  World(uint64_t seed, int clients, Faults faults);
+  World(uint64_t seed, const Faults& faults) : stage_(seed, faults) {}
   ~World();
 
-  // Asks `queries` questions spread over time, then runs until everything is quiet. Empty = every invariant held.
-  std::string Run(int queries);
+  void AddGoad(const std::string& address, Config config);
+  void Start(size_t goad);  // REQUIRES: it was killed. As configured at first
+  SimGoad& goad(size_t index) const { return *places_[index].running; }
+  size_t goads() const { return places_.size(); }
+  const std::string& address(size_t goad) const { return places_[goad].address; }
+  // When devices opened streams to it, in order, whether anybody was there or not.
+  const std::vector<absl::Duration>& opened(size_t goad) const { return places_[goad].opened; }
+
+  SimDevice& AddDevice(const ClientOptions& options);
+  SimDevice& device(size_t index) { return *devices_[index]; }
+  size_t devices() const { return devices_.size(); }
+
+  std::string Ask(SimDevice& device, goad::Query query);  // returns the id
+  // As goad::Runtime does: a local model beside goad (question.cc).
+  void AskBesideLocalModel(SimDevice& device, goad::Query query);
+  void Jump(absl::Duration by) { jump_ = by; }
+
+  // Until `over` says so and everything is quiet, or until `last`. Empty = every invariant held. It looks at the goads
+  // at most once in `check_every`.
+  std::string RunUntil(const std::function<bool()>& over, MonotonicTime last,
+                       absl::Duration check_every = absl::ZeroDuration());
   std::string Counts() const;
+  int asked() const { return asked_; }
+  int answered() const { return answered_; }
+  Stage& stage() { return stage_; }
 
  private:
-  struct SimStream;
-  struct Device;
-  class Backends;
-  class Port;
   struct Question;
-  friend struct SimStream;
+  struct Place {
+    std::string address;
+    Config config;
+    SimGoad* running;  // killed, maybe
+    std::vector<absl::Duration> opened;
+  };
 
-  void At(absl::Duration delay, std::function<void()> what);
   void Settle();
-  void Apply(Device& device);
-  void Deliver(Device& device, uint64_t generation, const v1::ServerFrame& frame);
-  void LoseStream(Device& device);
-  void AskOne();
-  // As goad::Runtime does: a local model beside goad (question.cc).
-  void AskBesideLocalModel(Device& device, internal::ClientCore* core, goad::Query query);
+  void Wake();
   void CountAnswer(const Answer& answer);
-  void ChangeSites();
-  void Apply(Config next, bool keep_overrides);
-  void Watch();
-  void Check();
-  void Broken(const std::string& what) {
-    if (broken_.empty()) broken_ = what;
-  }
-  bool Chance(double p) { return std::uniform_real_distribution<double>(0, 1)(random_) < p; }
-  absl::Duration Between(double low_ms, double high_ms) {
-    return absl::Milliseconds(std::uniform_real_distribution<double>(low_ms, high_ms)(random_));
-  }
 
-  std::mt19937_64 random_;
-  const Faults faults_;
-  MonotonicTime now_ = MonotonicTime::FromOrigin(absl::Seconds(1));
-  std::multimap<absl::Duration, std::function<void()>> agenda_;
-  std::string broken_;
-  MonotonicTime reload_clock_;  // runs ahead: places of removed sites are given to others soon
-  int site_changes_ = 0, places_reused_ = 0;
-  int asked_ = 0, answered_ = 0, edge_ = 0, lost_streams_ = 0;
+  Stage stage_;
+  int asked_ = 0, answered_ = 0, edge_ = 0;
   std::map<std::string, int> why_local_;
-
-  bool draining_ = false;
   absl::Duration jump_;
-  std::unique_ptr<ConfigStore> config_;
-  std::unique_ptr<Metrics> metrics_;
-  QueryMemory memory_{1000};
-  Inbox inbox_;
-  std::atomic<uint64_t> next_query_id_{1};
-  std::atomic<int64_t> inline_prompt_bytes_{0};
-  TenantLimiter limiter_;
-  OutboxBudget outboxes_;
-  std::vector<std::shared_ptr<SessionStream>> woken_;
-  std::unique_ptr<SessionRegistry> registry_;
-  std::unique_ptr<Backends> backends_;
-  std::unique_ptr<Dispatcher> dispatcher_;
-  std::unique_ptr<Port> port_;
-  std::unique_ptr<Engine> engine_;
-  uint64_t next_session_ = 1;
-  std::vector<std::unique_ptr<Device>> devices_;
+  std::vector<Place> places_;
+  std::vector<std::unique_ptr<SimGoad>> goads_;  // killed ones too
+  std::vector<std::unique_ptr<SimDevice>> devices_;
+  std::vector<absl::Duration> wake_;                     // of each device
+  std::set<std::pair<absl::Duration, size_t>> wake_at_;  // the same, in order
 };
 
 }  // namespace goad::server
