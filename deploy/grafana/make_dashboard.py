@@ -104,6 +104,7 @@ ROWS = [
         ("Time of an epoch", "s", [("p50", p(0.5, "goad_epoch_duration_seconds")), ("p99", p(0.99, "goad_epoch_duration_seconds"))]),
         ("Time inside the policy", "s", [("{{policy}} p99", p(0.99, "goad_solver_duration_seconds", "policy"))]),
         ("Candidates of an epoch", "short", [("p50", p(0.5, "goad_epoch_candidates")), ("p99", p(0.99, "goad_epoch_candidates"))]),
+        ("Devices sent to a neighbour", "reqps", [("sent away", r("goad_sessions_sent_away_total"))]),
         ("Slow consumers, late events", "reqps", [("slow consumers", r("goad_slow_consumers_total")), ("late", r("goad_late_terminals_total"))]),
         ("Left out of snapshots, lost of the decision log", "reqps", [("{{part}}", r("goad_snapshot_faults_total", "part")),
                                                                       ("log lines", r("goad_decision_log_lost_total"))]),
