@@ -68,7 +68,7 @@ file(INSTALL DESTINATION \${goad_etc}/goad TYPE FILE FILES ${CMAKE_SOURCE_DIR}/d
 install(FILES deploy/systemd/goad.service DESTINATION lib/systemd/system COMPONENT daemon)
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT daemon)
 install(FILES deploy/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME runbook.md COMPONENT daemon)
-install(DIRECTORY deploy/nginx DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT daemon)
+install(DIRECTORY deploy/nginx deploy/keepalived DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT daemon)
 install(DIRECTORY deploy/prometheus deploy/grafana DESTINATION ${CMAKE_INSTALL_DATADIR}/goad COMPONENT daemon)
 
 set(CPACK_GENERATOR DEB)
