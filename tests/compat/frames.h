@@ -75,6 +75,7 @@ inline server::Config RecordedConfig() {
   config.sites[1].backends[0].api = server::BackendApi::kChat;
   config.sites[1].backends[0].images = true;
   config.sites[1].backends[0].context = 8192;
+  config.neighbours = {{"north.example:7443", {"hill", "mill"}}};
   config.kinds = {"question", "summary"};
   config.policy.tau = 0.8;
   config.epoch.period = absl::Milliseconds(20);

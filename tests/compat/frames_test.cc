@@ -77,8 +77,14 @@ std::string Difference(const Fields& known, const Message& then, const Message& 
     if (field->is_repeated()) {
       const int count = a->FieldSize(then, field);
       if (b->FieldSize(now, field) != count) return absl::StrCat(field->full_name(), ": ", b->FieldSize(now, field));
-      if (field->message_type() == nullptr) return absl::StrCat(field->full_name(), ": a kind that is not compared");
       for (int k = 0; k < count; ++k) {
+        if (field->message_type() == nullptr) {
+          std::string was, is;
+          google::protobuf::TextFormat::PrintFieldValueToString(then, field, k, &was);
+          google::protobuf::TextFormat::PrintFieldValueToString(now, field, k, &is);
+          if (was != is) return absl::StrCat(field->full_name(), "[", k, "]: ", is, " instead of ", was);
+          continue;
+        }
         std::string found =
             Difference(known, a->GetRepeatedMessage(then, field, k), b->GetRepeatedMessage(now, field, k));
         if (!found.empty()) return found;

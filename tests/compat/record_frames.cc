@@ -91,6 +91,7 @@ class RecordFrames : public DaemonTest {
     config_.sites = recorded.sites;
     config_.limits = recorded.limits;
     config_.kinds = recorded.kinds;
+    config_.neighbours = recorded.neighbours;
     config_.sites[0].backends[0].url = backend_.url();
     config_.sites[1].backends[0].url = chat_backend_.url();
     backend_.set_script(&Serve);
@@ -404,6 +405,18 @@ TEST_F(RecordFrames, Raw) {
   Save(raw.trace(), "raw");
 }
 
+TEST_F(RecordFrames, RawMoved) {
+  RawTrace raw(Channel(), "raw frames: a device that hears only a neighbour's sites");
+  raw.Send(FrameOf("hello { protocol_version: 1 }"));
+  raw.Read(FrameCase::kWelcome);
+  raw.Send(FrameOf("link_report { links { site: 'hill' gain_db: -80 } links { site: 'mill' uplink_bps: 1e7 } }"));
+  raw.Read(FrameCase::kGoodbye);
+  raw.Send(FrameOf("query { query_id: 'crosses' uncertainty: 0.95 prompt_bits: 8 local_delay_s: 0.5 }"));
+  raw.Read(FrameCase::kDecision);
+  raw.HalfClose();
+  Save(raw.trace(), "raw-moved");
+}
+
 TEST_F(RecordFrames, RawAtAGoodbye) {
   RawTrace raw(Channel(), "raw frames: a query that crosses a Goodbye");
   raw.Send(FrameOf("hello { protocol_version: 1 }"));
@@ -449,6 +462,9 @@ TEST_F(RecordFrames, Ask) {
   record("ask", "Ask without id and confidence, links beside it",
          "query { inline_prompt { text: 'HOLD' } } links { site: 'radio' gain_db: -80 } links { site: 'moon' gain_db: "
          "-80 }");
+  record("ask-neighbour", "Ask for a long context, which one site has not, while all that is heard is a neighbour's",
+         "query { query_id: 'n' uncertainty: 0.9 local_delay_s: 1 prompt_tokens: 9000 inline_prompt { text: 'why?' } } "
+         "links { site: 'hill' gain_db: -80 }");
   record("ask-chat", "Ask with a chat prompt",
          "query { query_id: 'q' uncertainty: 0.9 prompt_kind: PROMPT_KIND_CHAT local_delay_s: 1 inline_prompt { chat { "
          "messages { role: 'user' content: 'HOLD' } } } } links { site: 'rate' uplink_bps: 1e7 }");
