@@ -178,7 +178,8 @@ void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   // are: on the same stream it would be repeated.
   const Attachment::Stream* stream = attachment_.Find(live.stream);
   const bool left = stream == nullptr || stream->state == Attachment::State::kLeaving;
-  if (wire.reason() == v1::REASON_DRAINING && left && attachment_.Elsewhere(live.stream, now) && MayAskAgain(live)) {
+  const bool sent_away = wire.reason() == v1::REASON_DRAINING || !wire.neighbour().empty();
+  if (sent_away && left && attachment_.Elsewhere(live.stream, now) && MayAskAgain(live)) {
     return Wait(live, now);
   }
   live.answer.decided = true;

@@ -20,6 +20,7 @@ enum class Refusal {
   kSessionsPerIdentity,  // limits.sessions_per_identity
   kUnauthenticated,
   kDraining,
+  kMoved,              // the session was sent to the neighbour whose sites it hears
   kFramesPerSecond,    // limits.frames_per_second
   kQueriesPerSession,  // limits.queries_per_session
   kWaitingQueries,     // limits.waiting_queries
@@ -42,6 +43,7 @@ inline const char* ToString(Refusal refusal) {
     case Refusal::kSessionsPerIdentity: return "SESSIONS_PER_IDENTITY";
     case Refusal::kUnauthenticated: return "UNAUTHENTICATED";
     case Refusal::kDraining: return "DRAINING";
+    case Refusal::kMoved: return "MOVED";
     case Refusal::kFramesPerSecond: return "FRAMES_PER_SECOND";
     case Refusal::kQueriesPerSession: return "QUERIES_PER_SESSION";
     case Refusal::kWaitingQueries: return "WAITING_QUERIES";

@@ -68,7 +68,10 @@ bool SessionCore::OnFrame(const v1::DeviceFrame& frame, MonotonicTime now) {
         error = OnLinks(frame.link_report().links(), now);
         SendHome(now);
         break;
-      case v1::DeviceFrame::kQuery: error = OnQuery(frame.query(), now); break;
+      case v1::DeviceFrame::kQuery:
+        SendHome(now);  // what it heard of this goad may have got old meanwhile
+        error = OnQuery(frame.query(), now);
+        break;
       case v1::DeviceFrame::kPrompt: error = OnPrompt(frame.prompt()); break;
       case v1::DeviceFrame::kOutcome: error = OnOutcome(frame.outcome(), now); break;
       case v1::DeviceFrame::kCancel: OnCancel(frame.cancel()); break;
@@ -213,7 +216,11 @@ std::optional<ErrorInfo> SessionCore::Recall(const v1::Query& query, const std::
 // What keeps a query from the engine, if anything; else its inline prompt is counted from now on.
 std::optional<SessionCore::TurnedAway> SessionCore::TurnAway(const Config& config, SubmitQuery* submit,
                                                              MonotonicTime now) {
-  if (session_->outbox.leaving()) return TurnedAway{Refusal::kDraining, sched::Reason::kDraining};
+  if (session_->outbox.leaving()) {
+    const bool moved = !config.neighbours.empty() && !home_.Moved(now).empty();
+    if (moved) return TurnedAway{Refusal::kMoved, sched::Reason::kNoLink};
+    return TurnedAway{Refusal::kDraining, sched::Reason::kDraining};
+  }
   if (const absl::Duration wait = TenantWait(config, submit->meta.prompt_tokens, now); wait > absl::ZeroDuration()) {
     return TurnedAway{Refusal::kTenantRate, sched::Reason::kQuota, wait};
   }

@@ -186,8 +186,9 @@ void SessionRegistry::SayGoodbye(const Entry& entry, absl::Duration reconnect_af
   goodbye.mutable_goodbye()->set_message(message);
   goodbye.mutable_goodbye()->set_neighbour(neighbour);
   goodbye.mutable_goodbye()->set_moved(moved);
-  entry.session->outbox.SayGoodbye(std::move(goodbye),
-                                   MakeError(ErrorCode::kUnavailable, Refusal::kDraining, "", message, after_s));
+  entry.session->outbox.SayGoodbye(
+      std::move(goodbye),
+      MakeError(ErrorCode::kUnavailable, moved ? Refusal::kMoved : Refusal::kDraining, "", message, after_s));
   wake_(entry.stream);
 }
 

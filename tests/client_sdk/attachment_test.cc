@@ -317,12 +317,20 @@ TEST_F(AttachmentTest, WhoDoesNotGreetIsLeftInThreeSecondsAndTheNextTimeInTwenty
 
 TEST_F(AttachmentTest, WhoHasMovedIsAtHomeThereAndComesBackOnlyWhenSent) {
   Greet(kA);
-  const std::string runs = Ask();
+  const std::string runs = Ask(), crossed = Ask();
   Grant(To(kA), runs);
   Goodbye(kA, 2, kC, /*moved=*/true);
   const uint64_t a = To(kA);
   ASSERT_NE(To(kC), 0u) << "at once: nobody else moves in this instant";
   Greet(kC);
+  v1::ServerFrame elsewhere;
+  elsewhere.mutable_decision()->set_query_id(crossed);
+  elsewhere.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+  elsewhere.mutable_decision()->set_reason(v1::REASON_NO_LINK);
+  elsewhere.mutable_decision()->set_neighbour(kC);
+  Frame(a, elsewhere);
+  EXPECT_EQ(AskedAt(crossed), kC);
+  Grant(To(kC), crossed), Text(To(kC), crossed), Complete(To(kC), crossed);
   EXPECT_EQ(Served(), kC);
   Text(a, runs);
   Complete(a, runs);

@@ -104,6 +104,7 @@ class RecordFrames : public DaemonTest {
     std::ofstream(file_)
         << "listen: {address: \"127.0.0.1:0\"}\nadmin: {address: \"127.0.0.1:0\"}\n"
         << "metrics: {address: \"127.0.0.1:0\"}\ndispatch: {probe_period: 50ms}\n"
+        << "neighbours: [{address: \"north.example:7443\", sites: [hill, mill]}]\n"
         << "limits: {grant: 300ms, queries_per_session: 2}\nsites:\n  - name: rate\n    backends: [{url: \""
         << chat_backend_.url() << "\", api: chat}]\n  - name: late\n    backends: [{url: \"" << backend_.url()
         << "\"}]\n";
@@ -462,9 +463,6 @@ TEST_F(RecordFrames, Ask) {
   record("ask", "Ask without id and confidence, links beside it",
          "query { inline_prompt { text: 'HOLD' } } links { site: 'radio' gain_db: -80 } links { site: 'moon' gain_db: "
          "-80 }");
-  record("ask-neighbour", "Ask for a long context, which one site has not, while all that is heard is a neighbour's",
-         "query { query_id: 'n' uncertainty: 0.9 local_delay_s: 1 prompt_tokens: 9000 inline_prompt { text: 'why?' } } "
-         "links { site: 'hill' gain_db: -80 }");
   record("ask-chat", "Ask with a chat prompt",
          "query { query_id: 'q' uncertainty: 0.9 prompt_kind: PROMPT_KIND_CHAT local_delay_s: 1 inline_prompt { chat { "
          "messages { role: 'user' content: 'HOLD' } } } } links { site: 'rate' uplink_bps: 1e7 }");

@@ -626,7 +626,9 @@ TEST_F(SessionCoreTest, WhoHearsOnlyTheSitesOfANeighbourIsSentThere) {
   Send(LinkFrame("c1"));
   EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET) << "said once";
   Send(QueryFrame("crossed"));
-  EXPECT_EQ(Next().decision().reason(), v1::REASON_DRAINING);
+  const v1::Decision crossed = Next().decision();
+  EXPECT_EQ(crossed.reason(), v1::REASON_NO_LINK);
+  EXPECT_EQ(crossed.neighbour(), "c.example:7443");
   Offload(runs);
   EXPECT_TRUE(device_->session->outbox.leaving());
 }
@@ -656,25 +658,16 @@ TEST_F(SessionCoreTest, WhoDrainsNamesTheNeighbourThatIsHeardElseAnyOfThem) {
   for (const auto& [address, count] : named) EXPECT_EQ(count, 10) << address;
 }
 
-TEST_F(SessionCoreTest, NoLinkNamesTheNeighbourWhoseSitesAreHeard) {
+TEST_F(SessionCoreTest, AQueryMayBeWhatShowsThatADeviceHasMoved) {
   Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}}; });
-  v1::AskRequest ask;
-  *ask.mutable_query() = InlineFrame("q", "why?").query();
-  *ask.add_links() = LinkFrame("b1").link_report().links(0);
-  EXPECT_FALSE(device_->core->OnAsk(ask, now_));
-  const QueryId id = Got<SubmitQuery>().at(0).id;
-  registry_.Deliver(device_->session->id, DecisionEvent{id, 1, sched::Verdict::kLocal, sched::Reason::kNoLink});
-  EXPECT_EQ(Next().decision().neighbour(), "b.example:7443");
-}
-
-TEST_F(SessionCoreTest, OtherReasonsNameNobody) {
-  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}}; });
-  v1::AskRequest ask;
-  *ask.mutable_query() = InlineFrame("q", "why?").query();
-  *ask.add_links() = LinkFrame("b1").link_report().links(0);
-  EXPECT_FALSE(device_->core->OnAsk(ask, now_));
-  Local(Got<SubmitQuery>().at(0).id);
-  EXPECT_EQ(Next().decision().neighbour(), "");
+  Greet();
+  Send(LinkFrame("a"));
+  now_ = now_ + config_.Current()->limits.link_max_age - absl::Milliseconds(1);
+  Send(LinkFrame("b1"));
+  now_ = now_ + absl::Milliseconds(2);
+  Send(QueryFrame("q"));
+  EXPECT_EQ(Next().goodbye().neighbour(), "b.example:7443");
+  ExpectRefused("q", "MOVED", v1::REASON_NO_LINK);
 }
 
 TEST_F(SessionCoreTest, DrainingComesBeforeEveryOtherReason) {
