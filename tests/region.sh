@@ -124,7 +124,8 @@ event() {  # WHAT GOAD...: of the goads that are left: until all are connected t
 }
 # Each with its first goad, and with no other besides.
 all_back() { local goad; for goad in a b c; do [ "$(metric $goad goad_sessions)" = $((devices / 3)) ] || return 1; done; }
-sleep 10
+until_true "each device with its first goad alone" all_back  # under load some take their second one first, and hold both for a while
+sleep 5
 from=$(date +%s.%N)
 kill -KILL "${pid[a]}"
 wait "${pid[a]}" 2> /dev/null || true

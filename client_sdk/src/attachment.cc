@@ -76,7 +76,8 @@ bool Attachment::Blocked(const Place& place) const {
                      [&](const Stream& stream) { return stream.address == place.address && !stream.come_again; });
 }
 
-// The most preferred of those that can be opened now, or soon after the first one can.
+// The most preferred of those that can be opened now, or soon after the first one can; none again before each was
+// tried.
 const Attachment::Place* Attachment::Next() const {
   Instant first = absl::InfiniteDuration();
   for (const Place& place : places_) {
@@ -86,7 +87,9 @@ const Attachment::Place* Attachment::Next() const {
   for (const Place& place : places_) {
     if (Blocked(place) || place.reconnect.at() > first + kSpread) continue;
     if (place.address == hop_.address) return &place;
-    if (best == nullptr || Rank(place) < Rank(*best)) best = &place;
+    if (best == nullptr || std::make_pair(place.failed, Rank(place)) < std::make_pair(best->failed, Rank(*best))) {
+      best = &place;
+    }
   }
   return best;
 }
@@ -205,6 +208,9 @@ bool Attachment::Goodbye(uint64_t generation, const v1::Goodbye& goodbye, Instan
   hop_ = Hop();
   if (named && goodbye.moved()) {
     home_ = goodbye.neighbour();
+    // Of a name that is new no wait is known, and a goad has as many as it likes.
+    moved_ = std::max(now, moved_ + kSpread);
+    PlaceOf(home_)->reconnect.NotBefore(moved_);
     if (Place* place = PlaceOf(stream->address)) place->sent_to = home_;
   }
   if (named && !goodbye.moved()) hop_ = {goodbye.neighbour(), stream->address};

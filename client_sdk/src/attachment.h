@@ -102,7 +102,8 @@ class Attachment {
   const bool follows_any_;  // an address that is not in the options
   size_t listed_;           // places_ of the options, in order of preference; behind them a few that goad named
   std::vector<Place> places_;
-  std::string home_;  // goad says that it is this device's; preferred to all
+  std::string home_;                           // goad says that it is this device's; preferred to all
+  Instant moved_ = -absl::InfiniteDuration();  // when that was last followed
   // Named by one that is left for a while: to be tried first, and after `from` preferred to all. Until it is left.
   struct Hop {
     std::string address, from;

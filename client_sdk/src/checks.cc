@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string_view>
 
 #include "absl/strings/ascii.h"
@@ -173,9 +174,11 @@ absl::Status CheckNamedAddress(const std::string& address) {
   if (good && address.front() == '[') {
     good = colon > 2 && address[colon - 1] == ']' && is_host(address.substr(1, colon - 2), ".:");
   } else if (good) {
-    good = is_host(address.substr(0, colon), ".-");
+    const std::string host = absl::AsciiStrToLower(address.substr(0, colon));
+    // What gRPC or a resolver of its own takes for a scheme, whatever is behind the colon.
+    const char* const schemes[] = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds", "google-c2p"};
+    good = is_host(host, ".-_") && std::find(std::begin(schemes), std::end(schemes), host) == std::end(schemes);
   }
-  // No scheme has a number behind its colon, so what is left of CheckPorts is the port.
   good = good && std::all_of(address.begin() + static_cast<ptrdiff_t>(colon) + 1, address.end(), absl::ascii_isdigit);
   if (!good) return Bad("neighbour", "is not HOST:PORT");
   return CheckPorts("neighbour", address);

@@ -58,6 +58,8 @@ std::string ReadFinishReason(const std::string& reason) {
   return printable && reason.size() <= 32 ? reason : "other";
 }
 
+constexpr size_t kMostSites = 64 + 16 * 64;  // of a goad and its neighbours, as their configuration has them at most
+
 int ToInt(uint64_t value) { return static_cast<int>(std::min<uint64_t>(value, 1 << 30)); }
 
 // In range whatever goad says.
@@ -190,6 +192,7 @@ Limits ReadLimits(const v1::Limits& wire) {
 std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire) {
   std::vector<Site> sites;
   for (const v1::SiteInfo& site : wire) {
+    if (sites.size() >= kMostSites) break;
     Site& read = sites.emplace_back();
     read.name = ReadName(site.name());
     read.measured = site.uplink() == v1::SiteInfo::UPLINK_MEASURED;
@@ -209,6 +212,7 @@ std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInf
 void AddNeighbours(const google::protobuf::RepeatedPtrField<v1::Neighbour>& wire, std::vector<Site>* sites) {
   for (const v1::Neighbour& neighbour : wire) {
     for (const std::string& name : neighbour.sites()) {
+      if (sites->size() >= kMostSites) return;
       Site& site = sites->emplace_back();
       site.name = ReadName(name);
       site.neighbour = Clip(neighbour.address(), kMostAddressBytes);

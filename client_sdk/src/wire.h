@@ -25,6 +25,7 @@ v1::DeviceFrame QualityFrame(const std::string& query_id, double quality);
 
 Decision ReadDecision(const v1::Decision& wire);
 Limits ReadLimits(const v1::Limits& wire);
+// These two: 1,088 sites at most, the first of them.
 std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire);
 void AddNeighbours(const google::protobuf::RepeatedPtrField<v1::Neighbour>& wire, std::vector<Site>* sites);
 void ReadCompleted(const v1::Completed& wire, Answer* answer);  // what it says of the answer, of which the text is here

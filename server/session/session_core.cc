@@ -114,7 +114,7 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
     home_.Report(link.site, link.address, link.measured_at + config->limits.link_max_age);
   }
   if (!update.links.empty()) ports_.inbox->Push(std::move(update));
-  if (!config->neighbours.empty()) ports_.registry->Hears(session_->id, home_.Neighbour(now));
+  if (!config->neighbours.empty()) ports_.registry->Hears(session_->id, home_.Neighbour(config->neighbours, now));
   return error;
 }
 
@@ -122,7 +122,7 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
 void SessionCore::SendHome(MonotonicTime now) {
   const auto config = ports_.config->Current();
   if (config->neighbours.empty() || session_->outbox.leaving()) return;
-  if (const std::string neighbour = home_.Moved(now); !neighbour.empty()) {
+  if (const std::string neighbour = home_.Moved(config->neighbours, now); !neighbour.empty()) {
     ports_.registry->SendAway(session_->id, neighbour, config->limits.link_max_age, now);
   }
 }
@@ -149,7 +149,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.chat = submit.meta.needs.chat;
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
   slot.received = submit.received = now;
-  if (!config->neighbours.empty()) slot.neighbour = home_.Moved(now);
+  if (!config->neighbours.empty()) slot.neighbour = home_.Moved(config->neighbours, now);
   submit.device = identity_;
   submit.session = session_->id;
   std::optional<TurnedAway> away = TurnAway(*config, &submit, now);
@@ -217,7 +217,7 @@ std::optional<ErrorInfo> SessionCore::Recall(const v1::Query& query, const std::
 std::optional<SessionCore::TurnedAway> SessionCore::TurnAway(const Config& config, SubmitQuery* submit,
                                                              MonotonicTime now) {
   if (session_->outbox.leaving()) {
-    const bool moved = !config.neighbours.empty() && !home_.Moved(now).empty();
+    const bool moved = !config.neighbours.empty() && !home_.Moved(config.neighbours, now).empty();
     if (moved) return TurnedAway{Refusal::kMoved, sched::Reason::kNoLink};
     return TurnedAway{Refusal::kDraining, sched::Reason::kDraining};
   }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/jitter.h"
+#include "server/session/link_home.h"
 #include "server/session/wire_codec.h"
 
 namespace goad::server {
@@ -207,10 +208,12 @@ void SessionRegistry::StartDrain(absl::Duration reconnect_after, MonotonicTime n
   const std::vector<NeighbourConfig>& neighbours = config->neighbours;
   for (const Entry& entry : entries) {
     // Who hears of none is sent to any of them, not all to the same.
-    const std::string neighbour =
-        !entry.neighbour.empty() || neighbours.empty()
-            ? entry.neighbour
-            : neighbours[static_cast<uint64_t>(entry.session->id) % neighbours.size()].address;
+    std::string neighbour;
+    if (IsNeighbour(neighbours, entry.neighbour)) {
+      neighbour = entry.neighbour;
+    } else if (!neighbours.empty()) {
+      neighbour = neighbours[static_cast<uint64_t>(entry.session->id) % neighbours.size()].address;
+    }
     SayGoodbye(entry, reconnect_after, "goad is shutting down; running queries are finished", neighbour);
   }
 }

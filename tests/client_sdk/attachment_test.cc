@@ -1,7 +1,9 @@
 // A client with several addresses: who is asked, who is left, and who is gone back to.
 #include "client_sdk/src/attachment.h"
 
+#include <algorithm>
 #include <map>
+#include <set>
 
 #include "client_sdk/src/client_core.h"
 #include "gtest/gtest.h"
@@ -381,7 +383,9 @@ TEST_F(AttachmentTest, OnlyAHostAndAPortAreGoneTo) {
   for (const std::string& address :
        {std::string("unix:/run/goad/admin.sock"), std::string("dns:///c.example:7443"), std::string("c.example"),
         std::string("c.example:0"), std::string("c.example:70000"), std::string("[::1:7443"), std::string("a b:1"),
-        std::string(300, 'x') + ":1", std::string("\xff:1"), std::string(":1"), std::string(":")}) {
+        std::string(300, 'x') + ":1", std::string("\xff:1"), std::string(":1"), std::string(":"),
+        std::string("unix:7443"), std::string("Unix-Abstract:7443"), std::string("dns:7443"), std::string("ipv4:7443"),
+        std::string("vsock:3")}) {
     Start({});
     Greet(kA);
     Goodbye(kA, 2, address, /*moved=*/true);
@@ -389,7 +393,7 @@ TEST_F(AttachmentTest, OnlyAHostAndAPortAreGoneTo) {
     EXPECT_EQ(To(address), 0u) << address;
     EXPECT_NE(To(kB), 0u);
   }
-  for (const char* const address : {"[2001:db8::1]:7443", "10.0.0.1:1", "c-1.example:65535"}) {
+  for (const char* const address : {"[2001:db8::1]:7443", "10.0.0.1:1", "c-1.example:65535", "edge_goad:7443"}) {
     Start({});
     Greet(kA);
     Goodbye(kA, 2, address, /*moved=*/true);
@@ -400,14 +404,17 @@ TEST_F(AttachmentTest, OnlyAHostAndAPortAreGoneTo) {
 TEST_F(AttachmentTest, AGoadThatNamesMoreAndMoreAddressesIsFollowedAndBounded) {
   Greet(kA);
   std::string at = kA;
+  const Instant first = now_;
   for (int k = 0; k < 100; ++k) {
     const std::string next = "n" + std::to_string(k) + ".example:1";
     Goodbye(at, 1, next, /*moved=*/true);
+    if (To(next) == 0) Pass(absl::Milliseconds(500));
     ASSERT_NE(To(next), 0u);
     Greet(next);
     at = next;
     ASSERT_LE(open_.size(), 1u);
   }
+  EXPECT_EQ(now_ - first, 99 * absl::Milliseconds(500)) << "it may be one goad under ever other names";
 }
 
 TEST_F(AttachmentTest, AFleetDoesNotMoveInOneInstant) {
@@ -524,6 +531,69 @@ TEST_F(AttachmentTest, SitesOfNeighboursMayBeReportedToo) {
   ASSERT_EQ(core_->sites().size(), 2u);
   EXPECT_EQ(core_->sites()[1].name, "s-b");
   EXPECT_EQ(core_->sites()[1].neighbour, kB);
+}
+
+TEST_F(AttachmentTest, OfEverMoreSitesNoMoreAreKeptThanAGoadMayHave) {
+  v1::ServerFrame frame;
+  v1::Welcome& welcome = *frame.mutable_welcome();
+  for (int k = 0; k < 10000; ++k) welcome.add_sites()->set_name("s-" + std::to_string(k));
+  Frame(To(kA), frame);
+  EXPECT_EQ(core_->sites().size(), 1088u);
+
+  Start({});
+  welcome.mutable_sites()->DeleteSubrange(64, welcome.sites_size() - 64);
+  for (int n = 0; n < 17; ++n) {
+    v1::Neighbour& neighbour = *welcome.add_neighbours();
+    neighbour.set_address("n" + std::to_string(n) + ".example:1");
+    for (int k = 0; k < 64; ++k) neighbour.add_sites("s-" + std::to_string(n) + "-" + std::to_string(k));
+  }
+  Frame(To(kA), frame);
+  ASSERT_EQ(core_->sites().size(), 1088u);
+  EXPECT_EQ(core_->sites().back().name, "s-15-63");
+}
+
+TEST_F(AttachmentTest, WhoComesByEverMoreSitesTellsOfThoseThatItHearsNow) {
+  const auto report = [&](int site) {
+    core_->ReportLinks({{.site = "s-" + std::to_string(site), .uplink_bps = 1e6}}, now_);
+    Collect();
+  };
+  for (int k = 0; k < 64; ++k) report(k);
+  report(64);
+  EXPECT_EQ(std::count(problems_.begin(), problems_.end(), "LINK_REFUSED"), 1) << "65 at once";
+  v1::ServerFrame frame;
+  for (int k = 0; k < 66; ++k) frame.mutable_welcome()->add_sites()->set_name("s-" + std::to_string(k));
+  Frame(To(kA), frame);
+  Pass(absl::Seconds(61));
+  report(1);
+  report(64);  // in the place of 0
+  report(65);  // of another one
+  EXPECT_EQ(std::count(problems_.begin(), problems_.end(), "LINK_REFUSED"), 1);
+  Pass(absl::Seconds(1));
+  std::set<std::string> told;
+  for (const v1::DeviceFrame& sent : open_.at(To(kA)).sent) {
+    for (const v1::SiteLink& link : sent.link_report().links()) {
+      if (link.age_s() < 60) told.insert(link.site());
+    }
+  }
+  for (const char* const site : {"s-1", "s-64", "s-65"}) EXPECT_EQ(told.count(site), 1u) << site;
+}
+
+TEST_F(AttachmentTest, EachIsTriedBeforeAnyIsTriedAgain) {
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    ClientOptions options;
+    std::set<std::string> left = {kA};
+    for (int k = 0; k < 15; ++k)
+      left.insert(options.other_addresses.emplace_back("o" + std::to_string(k) + ".example:1"));
+    const Instant start = now_;
+    Start(options, seed);
+    while (!left.empty()) {
+      ASSERT_EQ(open_.size(), 1u);
+      ASSERT_EQ(left.erase(open_.begin()->second.address), 1u) << open_.begin()->second.address << ", seed " << seed;
+      Lose(open_.begin()->first);
+      if (open_.empty()) Pass(absl::Milliseconds(500));
+    }
+    EXPECT_LE(now_ - start, 16 * absl::Milliseconds(500));
+  }
 }
 
 }  // namespace

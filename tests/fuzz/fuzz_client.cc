@@ -55,6 +55,7 @@ class Trace {
  private:
   static ClientOptions Options() {
     ClientOptions options;
+    options.other_addresses = {"b.example:1"};
     options.on_problem = [](const Problem& problem) { Require(!problem.code.empty() && problem.detail.size() <= 512); };
     return options;
   }

@@ -658,6 +658,56 @@ TEST_F(SessionCoreTest, WhoDrainsNamesTheNeighbourThatIsHeardElseAnyOfThem) {
   for (const auto& [address, count] : named) EXPECT_EQ(count, 10) << address;
 }
 
+// What it reported before a reload may be links to sites of a goad that is no neighbour any more.
+TEST_F(SessionCoreTest, WhoHeardOnlyANeighbourThatAReloadTookAwayStays) {
+  const auto change = [&](std::vector<NeighbourConfig> neighbours) {
+    Change([&](Config& config) { config.neighbours = neighbours; });
+    registry_.SetConfig(config_.Current());
+  };
+  const NeighbourConfig b = {"b.example:7443", {"b1", "b2"}}, c = {"c.example:7443", {"c1"}};
+  change({b, c});
+  Greet();
+  Send(LinkFrame("a"));
+  now_ = now_ + config_.Current()->limits.link_max_age;
+  Send(LinkFrame("b1"));
+  now_ = now_ + absl::Milliseconds(1);  // a is too old now
+  change({c});
+  EXPECT_TRUE(Next().has_sites());
+  v1::DeviceFrame none;
+  none.mutable_link_report();
+  Send(none);
+  EXPECT_FALSE(Next().has_goodbye());
+  change({b, c});
+  EXPECT_TRUE(Next().has_sites());
+  Send(LinkFrame("a"));  // so that it hears b and stays
+  change({});
+  EXPECT_TRUE(Next().has_sites());
+  registry_.StartDrain(absl::Seconds(1), now_);
+  const v1::ServerFrame goodbye = Next();
+  EXPECT_TRUE(goodbye.has_goodbye());
+  EXPECT_EQ(goodbye.goodbye().neighbour(), "");
+}
+
+TEST_F(SessionCoreTest, OfEverMoreSitesThoseThatWereReportedLastCount) {
+  Change([](Config& config) {
+    config.neighbours = {{"b.example:7443", {}}, {"c.example:7443", {}}};
+    for (int k = 0; k < 64; ++k) {
+      config.neighbours[0].sites.push_back("b" + std::to_string(k));
+      config.neighbours[1].sites.push_back("c" + std::to_string(k));
+    }
+  });
+  registry_.SetConfig(config_.Current());
+  Greet();
+  Send(LinkFrame("a"));
+  const auto config = config_.Current();
+  for (const std::string& site : config->neighbours[0].sites) Send(LinkFrame(site));
+  now_ = now_ + absl::Milliseconds(1);
+  for (int k = 0; k < 33; ++k) Send(LinkFrame("c" + std::to_string(k)));
+  EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET) << "a is heard";
+  registry_.StartDrain(absl::Seconds(1), now_);
+  EXPECT_EQ(Next().goodbye().neighbour(), "c.example:7443") << "31 of b, 33 of c";
+}
+
 TEST_F(SessionCoreTest, AQueryMayBeWhatShowsThatADeviceHasMoved) {
   Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}}; });
   Greet();
