@@ -6,23 +6,22 @@
 #include <string>
 
 #include "server/base/monotonic_time.h"
+#include "server/config/config.h"
 
 namespace goad::server {
 
-// Thread-compatible. Knows at most as many sites as the configuration has, neighbours' included.
+// Thread-compatible. Whose a site is, is looked up in the configuration each time, and what that does not have is
+// forgotten: so at most as many sites are known as it has, neighbours' included, and those that were reported since.
 class LinkHome {
  public:
-  // A link of which `site` was reported; it counts until `until`. `neighbour`: the address of the goad that has the
-  // site, empty for this one.
-  void Report(const std::string& site, const std::string& neighbour, MonotonicTime until) {
-    links_[site] = {neighbour, until};
-  }
-  // The neighbour that has the most of the sites whose links count, the first by address of several; empty when they
-  // are all this goad's, or there are none.
-  std::string Neighbour(MonotonicTime now) { return Look(now).best; }
+  // A link to the site, this goad's or a neighbour's, was reported; it counts until `until`.
+  void Report(const std::string& site, MonotonicTime until) { links_[site] = until; }
+  // Address of the neighbour that has the most of the sites whose links count, the first by address of several; empty
+  // when they are all this goad's, or there are none.
+  std::string Neighbour(const Config& config, MonotonicTime now) { return Look(config, now).best; }
   // That, when none of them is this goad's.
-  std::string Moved(MonotonicTime now) {
-    const Found found = Look(now);
+  std::string Moved(const Config& config, MonotonicTime now) {
+    const Found found = Look(config, now);
     return found.own ? "" : found.best;
   }
 
@@ -31,17 +30,18 @@ class LinkHome {
     bool own = false;
     std::string best;
   };
-  Found Look(MonotonicTime now) {
+  Found Look(const Config& config, MonotonicTime now) {
     Found found;
-    std::map<std::string, int> sites;
+    std::map<std::string, int> sites;  // of each neighbour
     for (auto link = links_.begin(); link != links_.end();) {
-      const auto& [neighbour, until] = link->second;
-      if (until < now) {
+      const bool own = config.FindSite(link->first) != nullptr;
+      const NeighbourConfig* const neighbour = own ? nullptr : config.FindNeighbour(link->first);
+      if (link->second < now || (!own && neighbour == nullptr)) {
         link = links_.erase(link);
         continue;
       }
-      found.own |= neighbour.empty();
-      if (!neighbour.empty()) ++sites[neighbour];
+      found.own |= own;
+      if (neighbour != nullptr) ++sites[neighbour->address];
       ++link;
     }
     int most = 0;
@@ -51,7 +51,7 @@ class LinkHome {
     return found;
   }
 
-  std::map<std::string, std::pair<std::string, MonotonicTime>> links_;  // by site
+  std::map<std::string, MonotonicTime> links_;  // by site
 };
 
 }  // namespace goad::server

@@ -104,14 +104,16 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
   update.session = session_->id;
   std::vector<NeighbourLink> neighbours;
   auto error = DecodeLinks(links, *config, tx_power_w_, now, &update.links, &neighbours);
-  for (const LinkMeasurement& link : update.links) {
-    home_.Report(config->sites[sched::ToIndex(link.site)].name, "", link.measured_at + config->limits.link_max_age);
-  }
-  for (const NeighbourLink& link : neighbours) {
-    home_.Report(link.site, link.address, link.measured_at + config->limits.link_max_age);
+  if (!config->neighbours.empty()) {
+    for (const LinkMeasurement& link : update.links) {
+      home_.Report(config->sites[sched::ToIndex(link.site)].name, link.measured_at + config->limits.link_max_age);
+    }
+    for (const NeighbourLink& link : neighbours) {
+      home_.Report(link.site, link.measured_at + config->limits.link_max_age);
+    }
+    ports_.registry->Hears(session_->id, home_.Neighbour(*config, now));
   }
   if (!update.links.empty()) ports_.inbox->Push(std::move(update));
-  if (!config->neighbours.empty()) ports_.registry->Hears(session_->id, home_.Neighbour(now));
   return error;
 }
 
@@ -119,7 +121,7 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
 void SessionCore::SendHome(MonotonicTime now) {
   const auto config = ports_.config->Current();
   if (config->neighbours.empty() || session_->outbox.leaving()) return;
-  if (const std::string neighbour = home_.Moved(now); !neighbour.empty()) {
+  if (const std::string neighbour = home_.Moved(*config, now); !neighbour.empty()) {
     ports_.registry->SendAway(session_->id, neighbour, config->limits.link_max_age, now);
   }
 }
@@ -146,7 +148,7 @@ std::optional<ErrorInfo> SessionCore::OnQuery(const v1::Query& query, MonotonicT
   slot.chat = submit.meta.needs.chat;
   slot.prompt_bytes = static_cast<int64_t>(std::ceil(submit.meta.prompt_bits / 8));
   slot.received = submit.received = now;
-  if (!config->neighbours.empty()) slot.neighbour = home_.Moved(now);
+  if (!config->neighbours.empty()) slot.neighbour = home_.Moved(*config, now);
   submit.device = identity_;
   submit.session = session_->id;
   std::optional<TurnedAway> away = TurnAway(*config, &submit, now);

@@ -205,11 +205,15 @@ void SessionRegistry::StartDrain(absl::Duration reconnect_after, MonotonicTime n
   }
   const std::vector<NeighbourConfig>& neighbours = config->neighbours;
   for (const Entry& entry : entries) {
-    // Who hears of none is sent to any of them, not all to the same.
-    const std::string neighbour =
-        !entry.neighbour.empty() || neighbours.empty()
-            ? entry.neighbour
-            : neighbours[static_cast<uint64_t>(entry.session->id) % neighbours.size()].address;
+    const bool heard = std::any_of(neighbours.begin(), neighbours.end(), [&](const NeighbourConfig& neighbour) {
+      return neighbour.address == entry.neighbour;
+    });
+    std::string neighbour;
+    if (heard) {
+      neighbour = entry.neighbour;
+    } else if (!neighbours.empty()) {  // any of them, not all the same
+      neighbour = neighbours[static_cast<uint64_t>(entry.session->id) % neighbours.size()].address;
+    }
     SayGoodbye(entry, reconnect_after, "goad is shutting down; running queries are finished", neighbour);
   }
 }

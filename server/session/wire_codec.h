@@ -16,7 +16,7 @@ namespace goad::server {
 // Each Decode* fills its outputs and returns nullopt, or returns what is wrong: field, value, range.
 
 struct NeighbourLink {
-  std::string site, address;  // the neighbour's
+  std::string site;  // a neighbour's
   MonotonicTime measured_at;
 };
 // `decoded` and `neighbours` get one entry per site that was reported well, whatever else is in the report: an unknown

@@ -656,6 +656,36 @@ TEST_F(SessionCoreTest, WhoDrainsNamesTheNeighbourThatIsHeardElseAnyOfThem) {
   for (const auto& [address, count] : named) EXPECT_EQ(count, 10) << address;
 }
 
+TEST_F(SessionCoreTest, NobodyIsSentToANeighbourThatAReloadTookAway) {
+  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}, {"c.example:7443", {"c1"}}}; });
+  Greet();
+  for (const char* site : {"a", "b1"}) Send(LinkFrame(site));
+  Change([](Config& config) { config.neighbours = {{"c.example:7443", {"c1"}}}; });
+  registry_.SetConfig(config_.Current());
+  while (Next().frame_case() != v1::ServerFrame::FRAME_NOT_SET) continue;  // Sites
+  Open* other = Connect();
+  Greet(other, "");
+  Send(other, LinkFrame("c1"));
+  EXPECT_EQ(Next(other).goodbye().neighbour(), "c.example:7443");
+  registry_.StartDrain(absl::Seconds(1), now_);
+  EXPECT_EQ(Next().goodbye().neighbour(), "c.example:7443") << "it was told of links to the other one";
+}
+
+TEST_F(SessionCoreTest, WhoseSitesTheLinksAreOfIsAsTheConfigurationHasItNow) {
+  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1", "b2"}}, {"c.example:7443", {"c1"}}}; });
+  Greet();
+  for (const char* site : {"a", "b1", "b2"}) Send(LinkFrame(site));
+  EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET);
+  Change([this](Config& config) {
+    config.sites[0].presence.removed_at = now_;
+    config.neighbours = {{"c.example:7443", {"c1", "b2"}}};
+  });
+  Send(LinkFrame("c1"));
+  const v1::Goodbye goodbye = Next().goodbye();
+  EXPECT_TRUE(goodbye.moved());
+  EXPECT_EQ(goodbye.neighbour(), "c.example:7443") << "the site of this goad is gone, and the other neighbour";
+}
+
 TEST_F(SessionCoreTest, NoLinkNamesTheNeighbourWhoseSitesAreHeard) {
   Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}}; });
   v1::AskRequest ask;
