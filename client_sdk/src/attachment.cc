@@ -76,6 +76,10 @@ bool Attachment::Blocked(const Place& place) const {
                      [&](const Stream& stream) { return stream.address == place.address && !stream.come_again; });
 }
 
+bool Attachment::Soon(const Place& place, Instant now) const {
+  return !place.failed && !Blocked(place) && place.reconnect.at() <= now + 2 * kSpread;
+}
+
 // The most preferred of those that can be opened now, or soon after the first one can.
 const Attachment::Place* Attachment::Next() const {
   Instant first = absl::InfiniteDuration();
@@ -109,18 +113,14 @@ Instant Attachment::opens_at() const {
 bool Attachment::Hope(Instant now) const {
   if (current() != nullptr) return true;
   if (places_.size() == 1) return false;
-  return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
-    return !place.failed && !Blocked(place) && place.reconnect.at() <= now + 2 * kSpread;
-  });
+  return std::any_of(places_.begin(), places_.end(), [&](const Place& place) { return Soon(place, now); });
 }
 
 bool Attachment::Elsewhere(uint64_t generation, Instant now) const {
-  const Stream* from = Find(generation);
-  if (from == nullptr) return Hope(now);
-  if (generation != current_ && current() != nullptr) return true;
-  return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
-    return place.address != from->address && !place.failed && place.reconnect.at() <= now + 2 * kSpread;
-  });
+  const std::string& from = Find(generation)->address;
+  if ((generation == current_ ? trial_ : current_) != 0) return true;
+  return std::any_of(places_.begin(), places_.end(),
+                     [&](const Place& place) { return place.address != from && Soon(place, now); });
 }
 
 bool Attachment::Away(const std::string& address, Instant now) const {
@@ -194,13 +194,13 @@ bool Attachment::Goodbye(uint64_t generation, const v1::Goodbye& goodbye, Instan
   const absl::Duration wait = ReadRetryAfter(goodbye.reconnect_after_s());
   stream->state = State::kLeaving;
   stream->come_again = wait == absl::ZeroDuration();
-  const bool named =
-      !goodbye.neighbour().empty() && goodbye.neighbour() != stream->address && Name(goodbye.neighbour());
   if (Place* place = PlaceOf(stream->address)) place->reconnect.Goodbye(wait, now, random), place->away = true;
   if (generation == trial_) {
     trial_ = 0;
     return true;
   }
+  const bool named =
+      !goodbye.neighbour().empty() && goodbye.neighbour() != stream->address && Name(goodbye.neighbour());
   if (!named || !goodbye.moved()) Spread(stream->address, now, random);
   hop_ = Hop();
   if (named && goodbye.moved()) {
