@@ -11,6 +11,8 @@
 namespace goad::internal {
 namespace {
 
+constexpr size_t kMostNeighbourSites = 16 * 64;  // what goad's configuration may name
+
 bool IsChat(const Query& query) { return !query.chat.empty() || !query.messages_json.empty(); }
 
 uint64_t PromptBits(const Query& query) {
@@ -207,8 +209,10 @@ std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInf
 }
 
 void AddNeighbours(const google::protobuf::RepeatedPtrField<v1::Neighbour>& wire, std::vector<Site>* sites) {
+  const size_t most = sites->size() + kMostNeighbourSites;
   for (const v1::Neighbour& neighbour : wire) {
     for (const std::string& name : neighbour.sites()) {
+      if (sites->size() >= most) return;
       Site& site = sites->emplace_back();
       site.name = ReadName(name);
       site.neighbour = Clip(neighbour.address(), kMostAddressBytes);

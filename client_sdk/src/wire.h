@@ -26,6 +26,7 @@ v1::DeviceFrame QualityFrame(const std::string& query_id, double quality);
 Decision ReadDecision(const v1::Decision& wire);
 Limits ReadLimits(const v1::Limits& wire);
 std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire);
+// At most 1024 of them.
 void AddNeighbours(const google::protobuf::RepeatedPtrField<v1::Neighbour>& wire, std::vector<Site>* sites);
 void ReadCompleted(const v1::Completed& wire, Answer* answer);  // what it says of the answer, of which the text is here
 AnswerPiece ReadTokens(const v1::Tokens& wire);

@@ -586,6 +586,13 @@ TEST_F(AttachmentTest, SitesOfNeighboursMayBeReportedToo) {
   ASSERT_EQ(core_->sites().size(), 2u);
   EXPECT_EQ(core_->sites()[1].name, "s-b");
   EXPECT_EQ(core_->sites()[1].neighbour, kB);
+
+  v1::ServerFrame many;
+  neighbour = many.mutable_sites()->add_neighbours();
+  neighbour->set_address(kB);
+  for (int k = 0; k < 100'000; ++k) neighbour->add_sites("");
+  Frame(To(kA), many);
+  EXPECT_EQ(core_->sites().size(), 1024u) << "16 goads of 64 sites";
 }
 
 }  // namespace

@@ -50,8 +50,9 @@ class Client {
   void Cancel(const std::string& query_id);
 
   // The latest measurements; kept and sent again after a reconnect. Call it as often as you like: the latest of each
-  // site is sent, at most ten times a second, the last one always. At most 64 sites; age at most 1 h. Sites with
-  // measured uplinks need none: goad then goes by what it saw of this client's uploads, or of others'.
+  // site is sent, at most ten times a second, the last one always. At most 64 sites within a minute; age at
+  // most 1 h. Sites with measured uplinks need none: goad then goes by what it saw of this client's uploads, or of
+  // others'.
   void ReportLinks(std::vector<Link> links);
   // How long a local answer really took.
   void ReportLocal(const std::string& query_id, absl::Duration delay);
