@@ -102,15 +102,10 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
   const auto config = ports_.config->Current();
   LinkUpdate update;
   update.session = session_->id;
-  std::vector<NeighbourLink> neighbours;
-  auto error = DecodeLinks(links, *config, tx_power_w_, now, &update.links, &neighbours);
+  std::vector<HeardSite> heard;
+  auto error = DecodeLinks(links, *config, tx_power_w_, now, &update.links, &heard);
   if (!config->neighbours.empty()) {
-    for (const LinkMeasurement& link : update.links) {
-      home_.Report(config->sites[sched::ToIndex(link.site)].name, link.measured_at + config->limits.link_max_age);
-    }
-    for (const NeighbourLink& link : neighbours) {
-      home_.Report(link.site, link.measured_at + config->limits.link_max_age);
-    }
+    for (const auto& [site, measured_at] : heard) home_.Report(site, measured_at + config->limits.link_max_age);
     ports_.registry->Hears(session_->id, home_.Neighbour(*config, now));
   }
   if (!update.links.empty()) ports_.inbox->Push(std::move(update));

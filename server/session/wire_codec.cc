@@ -82,7 +82,7 @@ std::optional<ErrorInfo> DecodeMeasurement(const v1::SiteLink& link, const SiteC
 
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
                                      const Config& config, double tx_power_w, MonotonicTime now,
-                                     std::vector<LinkMeasurement>* decoded, std::vector<NeighbourLink>* neighbours) {
+                                     std::vector<LinkMeasurement>* decoded, std::vector<HeardSite>* heard) {
   if (links.size() > 64) return Invalid("link_report.links", absl::StrCat(links.size(), " entries, want at most 64"));
   std::set<std::string> reported;
   const auto decode = [&](const v1::SiteLink& link) -> std::optional<ErrorInfo> {
@@ -96,9 +96,8 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
     }
     GOAD_REFUSE_IF(CheckMeasurement(link));
     const MonotonicTime measured_at = now - absl::Seconds(link.age_s());
-    if (site == nullptr) {
-      neighbours->push_back({link.site(), measured_at});
-    } else {
+    heard->push_back({link.site(), measured_at});
+    if (site != nullptr) {
       LinkMeasurement measurement;
       GOAD_REFUSE_IF(DecodeMeasurement(link, *site, tx_power_w, &measurement));
       measurement.site = sched::ToSite(static_cast<size_t>(site - config.sites.data()));
