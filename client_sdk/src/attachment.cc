@@ -181,9 +181,9 @@ bool Attachment::Name(const std::string& address) {
 }
 
 // Those who leave a goad together must not come to the next one together.
-void Attachment::Spread(const std::string& left, Instant now, std::mt19937_64& random) {
+void Attachment::Spread(const std::string& left, Instant from, std::mt19937_64& random) {
   for (Place& place : places_) {
-    if (place.address != left) place.reconnect.NotBefore(now + kSpread * RandomShare(random));
+    if (place.address != left) place.reconnect.NotBefore(from + kSpread * RandomShare(random));
   }
 }
 
@@ -201,7 +201,10 @@ bool Attachment::Goodbye(uint64_t generation, const v1::Goodbye& goodbye, Instan
   }
   const bool named =
       !goodbye.neighbour().empty() && goodbye.neighbour() != stream->address && Name(goodbye.neighbour());
-  if (!named || !goodbye.moved()) Spread(stream->address, now, random);
+  if (!named || !goodbye.moved()) {
+    const Place* same = stream->come_again ? PlaceOf(stream->address) : nullptr;  // then it is the first
+    Spread(stream->address, same != nullptr ? same->reconnect.at() : now, random);
+  }
   hop_ = Hop();
   if (named && goodbye.moved()) {
     home_ = goodbye.neighbour();

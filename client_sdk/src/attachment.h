@@ -94,7 +94,7 @@ class Attachment {
   const Place* Next() const;                         // the one to be opened when there is no stream
   const Place* Better(const Stream& than) const;     // the first to be tried that is preferred, whatever the time
   bool Name(const std::string& address);             // as goad named it; false: it is not to be followed
-  void Spread(const std::string& left, Instant now, std::mt19937_64& random);
+  void Spread(const std::string& left, Instant from, std::mt19937_64& random);
   absl::Duration GreetingTime(const std::string& address) const;
   uint64_t Open(const Place& place, Instant now);
   Stream* Mine(uint64_t generation) { return const_cast<Stream*>(Find(generation)); }

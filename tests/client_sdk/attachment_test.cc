@@ -256,6 +256,19 @@ TEST_F(AttachmentTest, WhoDrainsFinishesWhatRunsWhileTheNextOneIsAsked) {
   EXPECT_EQ(answers_.count(crossed), 0u);
 }
 
+TEST_F(AttachmentTest, TheAgeOfASessionIsNoReasonToGoHoweverLongTheBackOff) {
+  ClientOptions options;
+  options.backoff_first = absl::Seconds(2);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Start(options, seed);
+    Greet(kA);
+    Goodbye(kA, 0);
+    Pass(absl::Seconds(4));
+    EXPECT_NE(To(kA), 0u) << "seed " << seed;
+    EXPECT_EQ(opened_, (std::vector<std::string>{kA, kA})) << "seed " << seed;
+  }
+}
+
 TEST_F(AttachmentTest, TheAgeOfASessionIsNoReasonToGo) {
   Greet(kA);
   const std::string runs = Ask();
