@@ -334,6 +334,16 @@ TEST_F(AttachmentTest, WhoDoesNotGreetIsLeftInThreeSecondsAndTheNextTimeInTwenty
   EXPECT_EQ(Served(), kA);
 }
 
+TEST_F(AttachmentTest, TheSameAddressTwiceIsOne) {
+  ClientOptions options;
+  options.other_addresses = {kA, kA};
+  Start(options);
+  Pass(absl::Seconds(19));
+  EXPECT_NE(To(kA), 0u) << "there is no other one to try: it is given its time";
+  Lose(To(kA));
+  EXPECT_EQ(answers_[Ask()].at(0).why_local, "UNREACHABLE");
+}
+
 TEST_F(AttachmentTest, WhoHasMovedIsAtHomeThereAndComesBackOnlyWhenSent) {
   Greet(kA);
   const std::string runs = Ask();
