@@ -98,6 +98,9 @@ absl::StatusOr<std::string> ReadSecret(const char* flag, const std::string& path
 
 absl::Status CheckFlags() {
   const auto bad = [](const auto&... parts) { return absl::InvalidArgumentError(absl::StrCat(parts...)); };
+  const std::vector<std::string> edge = absl::GetFlag(FLAGS_edge);
+  if (edge.empty() || edge.size() > 16) return bad("--edge: ", edge.size(), " addresses, want 1..16");
+  if (std::count(edge.begin(), edge.end(), "") > 0) return bad("--edge: an address is empty");
   for (const auto& [name, value, least, most] :
        {std::tuple{"max_requests", absl::GetFlag(FLAGS_max_requests), 1, 1000},
         std::tuple{"hedge_tokens", absl::GetFlag(FLAGS_hedge_tokens), 0, 1000000},

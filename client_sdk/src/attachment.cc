@@ -76,6 +76,10 @@ bool Attachment::Blocked(const Place& place) const {
                      [&](const Stream& stream) { return stream.address == place.address && !stream.come_again; });
 }
 
+bool Attachment::Soon(const Place& place, Instant now) const {
+  return !place.failed && !Blocked(place) && place.reconnect.at() <= now + 2 * kSpread;
+}
+
 // The most preferred of those that can be opened now, or soon after the first one can; none again before each was
 // tried.
 const Attachment::Place* Attachment::Next() const {
@@ -112,18 +116,14 @@ Instant Attachment::opens_at() const {
 bool Attachment::Hope(Instant now) const {
   if (current() != nullptr) return true;
   if (places_.size() == 1) return false;
-  return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
-    return !place.failed && !Blocked(place) && place.reconnect.at() <= now + 2 * kSpread;
-  });
+  return std::any_of(places_.begin(), places_.end(), [&](const Place& place) { return Soon(place, now); });
 }
 
 bool Attachment::Elsewhere(uint64_t generation, Instant now) const {
-  const Stream* from = Find(generation);
-  if (from == nullptr) return Hope(now);
-  if (generation != current_ && current() != nullptr) return true;
-  return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
-    return place.address != from->address && !place.failed && place.reconnect.at() <= now + 2 * kSpread;
-  });
+  const std::string& from = Find(generation)->address;
+  if ((generation == current_ ? trial_ : current_) != 0) return true;
+  return std::any_of(places_.begin(), places_.end(),
+                     [&](const Place& place) { return place.address != from && Soon(place, now); });
 }
 
 bool Attachment::Away(const std::string& address, Instant now) const {
@@ -184,9 +184,9 @@ bool Attachment::Name(const std::string& address) {
 }
 
 // Those who leave a goad together must not come to the next one together.
-void Attachment::Spread(const std::string& left, Instant now, std::mt19937_64& random) {
+void Attachment::Spread(const std::string& left, Instant from, std::mt19937_64& random) {
   for (Place& place : places_) {
-    if (place.address != left) place.reconnect.NotBefore(now + kSpread * RandomShare(random));
+    if (place.address != left) place.reconnect.NotBefore(from + kSpread * RandomShare(random));
   }
 }
 
@@ -197,14 +197,17 @@ bool Attachment::Goodbye(uint64_t generation, const v1::Goodbye& goodbye, Instan
   const absl::Duration wait = ReadRetryAfter(goodbye.reconnect_after_s());
   stream->state = State::kLeaving;
   stream->come_again = wait == absl::ZeroDuration();
-  const bool named =
-      !goodbye.neighbour().empty() && goodbye.neighbour() != stream->address && Name(goodbye.neighbour());
   if (Place* place = PlaceOf(stream->address)) place->reconnect.Goodbye(wait, now, random), place->away = true;
   if (generation == trial_) {
     trial_ = 0;
     return true;
   }
-  if (!named || !goodbye.moved()) Spread(stream->address, now, random);
+  const bool named =
+      !goodbye.neighbour().empty() && goodbye.neighbour() != stream->address && Name(goodbye.neighbour());
+  if (!named || !goodbye.moved()) {
+    const Place* same = stream->come_again ? PlaceOf(stream->address) : nullptr;  // then it is the first
+    Spread(stream->address, same != nullptr ? same->reconnect.at() : now, random);
+  }
   hop_ = Hop();
   if (named && goodbye.moved()) {
     home_ = goodbye.neighbour();

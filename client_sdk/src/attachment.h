@@ -46,7 +46,7 @@ class Attachment {
   // Whether a query that waits may soon be asked: a stream is being greeted or, of several goads, one will be within a
   // second that has not failed since the last greeting.
   bool Hope(Instant now) const;
-  // Another goad than that of `generation` may be asked.
+  // There is another stream than this one for new queries, or one to another goad soon. REQUIRES: Find(generation).
   bool Elsewhere(uint64_t generation, Instant now) const;
 
   // The goad at this address was lost, did not answer or said Goodbye, and it is not time yet to try it again.
@@ -76,7 +76,6 @@ class Attachment {
   std::vector<uint64_t> Ungreeted(Instant now) const;  // their time is over: each is Lost
   Instant NextWake(const std::function<bool(uint64_t)>& busy) const;
   Instant opens_at() const;  // when the next stream is opened, if current() is none
-  absl::Duration GreetingTime(const std::string& address) const;
 
  private:
   struct Place {
@@ -89,12 +88,14 @@ class Attachment {
 
   Place* PlaceOf(const std::string& address);
   const Place* PlaceOf(const std::string& address) const { return const_cast<Attachment*>(this)->PlaceOf(address); }
-  size_t Rank(const Place& place) const;          // 0 = preferred to all others
-  bool Blocked(const Place& place) const;         // a stream of it must end first
-  const Place* Next() const;                      // the one to be opened when there is no stream
-  const Place* Better(const Stream& than) const;  // the first to be tried that is preferred, whatever the time
-  bool Name(const std::string& address);          // as goad named it; false: it is not to be followed
-  void Spread(const std::string& left, Instant now, std::mt19937_64& random);
+  size_t Rank(const Place& place) const;             // 0 = preferred to all others
+  bool Blocked(const Place& place) const;            // a stream of it must end first
+  bool Soon(const Place& place, Instant now) const;  // it may be opened, and has not failed since the last greeting
+  const Place* Next() const;                         // the one to be opened when there is no stream
+  const Place* Better(const Stream& than) const;     // the first to be tried that is preferred, whatever the time
+  bool Name(const std::string& address);             // as goad named it; false: it is not to be followed
+  void Spread(const std::string& left, Instant from, std::mt19937_64& random);
+  absl::Duration GreetingTime(const std::string& address) const;
   uint64_t Open(const Place& place, Instant now);
   Stream* Mine(uint64_t generation) { return const_cast<Stream*>(Find(generation)); }
 

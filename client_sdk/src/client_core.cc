@@ -165,7 +165,7 @@ void ClientCore::ReportQuality(const std::string& query_id, double quality, Inst
 
 void ClientCore::Shutdown(Instant now) {
   while (!queries_.empty()) FinishLocally(queries_.begin()->second, "CANCELLED", "the client was closed", now);
-  for (const uint64_t generation : attachment_.All()) actions_.push_back(CloseStream{generation});
+  for (const uint64_t generation : attachment_.All()) actions_.emplace_back(CloseStream{generation});
   attachment_.Never();
   used_ = 0;
 }
@@ -174,10 +174,9 @@ void ClientCore::Shutdown(Instant now) {
 
 void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
   if (live.phase != Phase::kAsked) return;  // told again
-  // It crossed the Goodbye of a goad beside which there is another one. Where there was none it is an answer as others
+  // It crossed a Goodbye, and there is another stream or goad. Where there was no Goodbye it is an answer as others
   // are: on the same stream it would be repeated.
-  const Attachment::Stream* stream = attachment_.Find(live.stream);
-  const bool left = stream == nullptr || stream->state == Attachment::State::kLeaving;
+  const bool left = attachment_.Find(live.stream)->state == Attachment::State::kLeaving;
   const bool sent_away = wire.reason() == v1::REASON_DRAINING || !wire.neighbour().empty();
   if (sent_away && left && attachment_.Elsewhere(live.stream, now) && MayAskAgain(live)) {
     return Wait(live, now);
@@ -206,7 +205,6 @@ void ClientCore::OnDecision(Live& live, const v1::Decision& wire, Instant now) {
 }
 
 void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
-  if (live.phase == Phase::kWaiting) return;
   if (tokens.text_offset() != live.answer.text.size()) {
     return GiveUp(live, "INCOMPLETE",
                   absl::StrCat("text at ", tokens.text_offset(), " after ", live.answer.text.size(), " bytes"), now);
@@ -226,7 +224,6 @@ void ClientCore::OnTokens(Live& live, const v1::Tokens& tokens, Instant now) {
 }
 
 void ClientCore::OnCompleted(Live& live, const v1::Completed& completed, Instant now) {
-  if (live.phase == Phase::kWaiting) return;
   if (!live.begun || completed.text_bytes() != live.answer.text.size()) {  // the rest went down with an earlier stream
     return FinishLocally(live, "INCOMPLETE",
                          absl::StrCat(live.answer.text.size(), " of ", completed.text_bytes(), " bytes arrived"), now);
@@ -281,7 +278,7 @@ void ClientCore::Tick(Instant now) {
   for (const uint64_t generation : attachment_.Ungreeted(now)) {
     const Attachment::Stream& stream = *attachment_.Find(generation);
     const std::string why = absl::StrCat("no greeting within ", absl::FormatDuration(stream.greet_by - stream.heard));
-    actions_.push_back(CloseStream{generation});
+    actions_.emplace_back(CloseStream{generation});
     OnStreamLost(generation, why, now);
   }
   std::vector<Live*> late;
@@ -301,7 +298,7 @@ void ClientCore::Tick(Instant now) {
     GiveUp(*live, why, "the query's budget is spent", now);
   }
   for (const uint64_t generation : silent) {  // with no other goad only the keepalive can tell
-    actions_.push_back(CloseStream{generation});
+    actions_.emplace_back(CloseStream{generation});
     OnStreamLost(generation, "silent: nothing was heard since a query was sent", now);
   }
   Advance(now);

@@ -1,6 +1,4 @@
 // The half of ClientCore that has to do with streams; Attachment decides which.
-#include <set>
-
 #include "absl/strings/str_cat.h"
 #include "client_sdk/src/client_core.h"
 #include "client_sdk/src/wire.h"
@@ -13,7 +11,7 @@ void ClientCore::Advance(Instant now) {
       actions_.push_back(OpenStream{step.generation, step.address});
       Send(step.generation, HelloFrame(options_));
     } else {
-      actions_.push_back(CloseStream{step.generation});
+      actions_.emplace_back(CloseStream{step.generation});
     }
   }
   UseCurrent(now);
@@ -62,7 +60,7 @@ void ClientCore::OnStreamLost(uint64_t generation, const std::string& why, Insta
   }
   std::vector<Live*> given_up;
   for (auto& [id, live] : queries_) {
-    if (live.stream != generation || live.phase == Phase::kWaiting) continue;
+    if (live.stream != generation) continue;
     if (MayAskAgain(live)) {
       Wait(live, now);
     } else {
@@ -85,7 +83,7 @@ void ClientCore::RejectWaiting(Instant now) {
 }
 
 void ClientCore::OnGoodbye(uint64_t generation, const v1::Goodbye& goodbye, Instant now) {
-  const bool current = generation == used_ || attachment_.current() == attachment_.Find(generation);
+  const bool current = attachment_.current() == attachment_.Find(generation);  // not one on trial
   if (!attachment_.Goodbye(generation, goodbye, now, random_) || !current) return;
   const Instant opens_at = std::max(attachment_.opens_at(), now);
   if (!attachment_.Hope(now)) not_now_.Away("DRAINING", goodbye.message());

@@ -8,25 +8,25 @@
 namespace goad::internal {
 namespace {
 
-constexpr size_t kMostSites = 64;                        // goad.v1.LinkReport
-constexpr absl::Duration kForgotten = absl::Minutes(1);  // when a new site needs its place: the device has moved on
+constexpr size_t kMostSites = 64;  // goad.v1.LinkReport
 constexpr absl::Duration kBetween = absl::Milliseconds(100);
+constexpr absl::Duration kHeardLately = absl::Minutes(1);
 
 }  // namespace
 
 absl::Status LinkReports::Take(Link link, Instant now) {
   if (absl::Status checked = CheckLink(link); !checked.ok()) return checked;
-  if (links_.size() >= kMostSites && links_.count(link.site) == 0) {
-    const auto oldest = std::min_element(
-        links_.begin(), links_.end(), [](const auto& a, const auto& b) { return a.second.second < b.second.second; });
-    if (now - oldest->second.second > kForgotten) {
-      changed_.erase(oldest->first);
-      links_.erase(oldest);
+  if (links_.size() >= kMostSites && links_.count(link.site) == 0) {  // a device that travels
+    const auto oldest = std::min_element(links_.begin(), links_.end(), [](const auto& a, const auto& b) {
+      return a.second.second < b.second.second;  // when they were measured
+    });
+    if (now - oldest->second.second < kHeardLately) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("link to ", link.site, ": ", kMostSites,
+                       " other sites were measured within the last minute, want at most that"));
     }
-  }
-  if (links_.size() >= kMostSites && links_.count(link.site) == 0) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("link to ", link.site, ": ", kMostSites, " other sites are known, want at most that"));
+    changed_.erase(oldest->first);
+    links_.erase(oldest);
   }
   const std::string site = link.site;
   const Instant measured = now - link.age;

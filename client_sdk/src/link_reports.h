@@ -27,7 +27,7 @@ class LinkReports {
   v1::DeviceFrame Report(Instant now);  // REQUIRES: due() <= now. May have no links (all too old)
 
  private:
-  std::map<std::string, std::pair<Link, Instant>> links_;  // by site, with the time of the measurement; at most 64
+  std::map<std::string, std::pair<Link, Instant>> links_;  // by site, with the time of the measurement; the last 64
   std::set<std::string> changed_;                          // since the last report
   Instant next_ = -absl::InfiniteDuration();
 };

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -117,7 +118,7 @@ class GrpcOpener final : public StreamOpener {
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
     const int first_ms = static_cast<int>(absl::ToInt64Milliseconds(options.backoff_first));
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, first_ms);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, first_ms);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, std::max(first_ms, kLeastConnectTimeMs));
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
                      static_cast<int>(absl::ToInt64Milliseconds(options.backoff_most)));
     credentials_ = grpc::InsecureChannelCredentials();
@@ -133,6 +134,8 @@ class GrpcOpener final : public StreamOpener {
   }
 
  private:
+  // gRPC gives a connection attempt no longer than that at first: three round trips of 300 ms, for TCP and TLS.
+  static constexpr int kLeastConnectTimeMs = 1000;
   static constexpr size_t kMostChannels = 20;  // the options' addresses, and a few that goad named
   void DropUnused() {
     for (auto channel = channels_.begin(); channel != channels_.end();) {

@@ -27,6 +27,7 @@ Decision ReadDecision(const v1::Decision& wire);
 Limits ReadLimits(const v1::Limits& wire);
 // These two: 1,088 sites at most, the first of them.
 std::vector<Site> ReadSites(const google::protobuf::RepeatedPtrField<v1::SiteInfo>& wire);
+// At most 1024 of them.
 void AddNeighbours(const google::protobuf::RepeatedPtrField<v1::Neighbour>& wire, std::vector<Site>* sites);
 void ReadCompleted(const v1::Completed& wire, Answer* answer);  // what it says of the answer, of which the text is here
 AnswerPiece ReadTokens(const v1::Tokens& wire);

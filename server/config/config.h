@@ -264,6 +264,20 @@ struct Config {
     }
     return found;
   }
+  // Null when there is none of that name, or it was removed.
+  const SiteConfig* FindSite(const std::string& name) const {
+    const auto found = std::find_if(sites.begin(), sites.end(), [&](const SiteConfig& site) {
+      return site.name == name && !site.presence.removed();
+    });
+    return found == sites.end() ? nullptr : &*found;
+  }
+  // The neighbour that has the site; null when none has.
+  const NeighbourConfig* FindNeighbour(const std::string& site) const {
+    const auto found = std::find_if(neighbours.begin(), neighbours.end(), [&](const NeighbourConfig& neighbour) {
+      return std::find(neighbour.sites.begin(), neighbour.sites.end(), site) != neighbour.sites.end();
+    });
+    return found == neighbours.end() ? nullptr : &*found;
+  }
   std::vector<std::string> warnings;  // of the load: no errors, but somebody should know
   std::vector<LoadedFile> files;      // that were read for it, its own first
 };

@@ -105,16 +105,17 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
   const auto config = ports_.config->Current();
   LinkUpdate update;
   update.session = session_->id;
-  std::vector<NeighbourLink> neighbours;
-  auto error = DecodeLinks(links, *config, tx_power_w_, now, &update.links, &neighbours);
-  for (const LinkMeasurement& link : update.links) {
-    home_.Report(config->sites[sched::ToIndex(link.site)].name, "", link.measured_at + config->limits.link_max_age);
-  }
-  for (const NeighbourLink& link : neighbours) {
-    home_.Report(link.site, link.address, link.measured_at + config->limits.link_max_age);
+  std::vector<HeardSite> heard;
+  auto error = DecodeLinks(links, *config, tx_power_w_, now, &update.links, &heard);
+  if (!config->neighbours.empty()) {
+    for (const auto& [site, measured_at] : heard) {
+      const NeighbourConfig* const neighbour =
+          config->FindSite(site) != nullptr ? nullptr : config->FindNeighbour(site);
+      home_.Report(site, neighbour != nullptr ? neighbour->address : "", measured_at + config->limits.link_max_age);
+    }
+    ports_.registry->Hears(session_->id, home_.Neighbour(config->neighbours, now));
   }
   if (!update.links.empty()) ports_.inbox->Push(std::move(update));
-  if (!config->neighbours.empty()) ports_.registry->Hears(session_->id, home_.Neighbour(config->neighbours, now));
   return error;
 }
 

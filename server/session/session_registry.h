@@ -99,7 +99,7 @@ class SessionRegistry final : public SessionSink {
     Holder holder;
     std::string identity, device_name;
     LocalModelPtr model;
-    std::string neighbour;  // that it hears
+    std::string neighbour;  // that it heard last
     bool greeted = false;   // described
     bool hears_of_sites = false;
     bool ended = false, cut = false;                        // End was called, and called because it reads nothing

@@ -57,13 +57,6 @@ std::optional<ErrorInfo> CheckMeasurement(const v1::SiteLink& link) {
   return Invalid("link_report.links.measurement", "is missing; want gain_db, rsrp_dbm, uplink_snr_db or uplink_bps");
 }
 
-const NeighbourConfig* NeighbourOf(const std::string& site, const Config& config) {
-  for (const NeighbourConfig& neighbour : config.neighbours) {
-    if (std::find(neighbour.sites.begin(), neighbour.sites.end(), site) != neighbour.sites.end()) return &neighbour;
-  }
-  return nullptr;
-}
-
 // REQUIRES: CheckMeasurement(link) has nothing to say. `measurement` but for its site and time.
 std::optional<ErrorInfo> DecodeMeasurement(const v1::SiteLink& link, const SiteConfig& site, double tx_power_w,
                                            LinkMeasurement* measurement) {
@@ -89,15 +82,12 @@ std::optional<ErrorInfo> DecodeMeasurement(const v1::SiteLink& link, const SiteC
 
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
                                      const Config& config, double tx_power_w, MonotonicTime now,
-                                     std::vector<LinkMeasurement>* decoded, std::vector<NeighbourLink>* neighbours) {
+                                     std::vector<LinkMeasurement>* decoded, std::vector<HeardSite>* heard) {
   if (links.size() > 64) return Invalid("link_report.links", absl::StrCat(links.size(), " entries, want at most 64"));
   std::set<std::string> reported;
   const auto decode = [&](const v1::SiteLink& link) -> std::optional<ErrorInfo> {
-    const auto site = std::find_if(config.sites.begin(), config.sites.end(), [&](const SiteConfig& each) {
-      return each.name == link.site() && !each.presence.removed();
-    });
-    const NeighbourConfig* neighbour = site == config.sites.end() ? NeighbourOf(link.site(), config) : nullptr;
-    if (site == config.sites.end() && neighbour == nullptr) {
+    const SiteConfig* const site = config.FindSite(link.site());
+    if (site == nullptr && config.FindNeighbour(link.site()) == nullptr) {
       return MakeError(ErrorCode::kNotFound, "UNKNOWN_SITE", "link_report.links.site",
                        absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
     }
@@ -106,12 +96,11 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
     }
     GOAD_REFUSE_IF(CheckMeasurement(link));
     const MonotonicTime measured_at = now - absl::Seconds(link.age_s());
-    if (neighbour != nullptr) {
-      neighbours->push_back({link.site(), neighbour->address, measured_at});
-    } else {
+    heard->push_back({link.site(), measured_at});
+    if (site != nullptr) {
       LinkMeasurement measurement;
       GOAD_REFUSE_IF(DecodeMeasurement(link, *site, tx_power_w, &measurement));
-      measurement.site = sched::ToSite(static_cast<size_t>(site - config.sites.begin()));
+      measurement.site = sched::ToSite(static_cast<size_t>(site - config.sites.data()));
       measurement.measured_at = measured_at;
       decoded->push_back(measurement);
     }

@@ -15,16 +15,16 @@ namespace goad::server {
 
 // Each Decode* fills its outputs and returns nullopt, or returns what is wrong: field, value, range.
 
-struct NeighbourLink {
-  std::string site, address;  // the neighbour's
+struct HeardSite {
+  std::string site;  // this goad's or a neighbour's
   MonotonicTime measured_at;
 };
-// `decoded` and `neighbours` get one entry per site that was reported well, whatever else is in the report: an unknown
+// `decoded` gets one entry per site of this goad that was reported well, whatever else is in the report: an unknown
 // site, a number out of range, or a measurement that the site's uplink model does not use is what is returned, the
-// first of them. What was measured of a neighbour's site is looked at by range only.
+// first of them. `heard` gets each known site, neighbours' included, whose measurement is in range, used or not.
 std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1::SiteLink>& links,
                                      const Config& config, double tx_power_w, MonotonicTime now,
-                                     std::vector<LinkMeasurement>* decoded, std::vector<NeighbourLink>* neighbours);
+                                     std::vector<LinkMeasurement>* decoded, std::vector<HeardSite>* heard);
 
 // REQUIRES: meta->model is the session's.
 std::optional<ErrorInfo> DecodeQuery(const v1::Query& query, const Config& config, QueryMeta* meta,

@@ -77,6 +77,7 @@ class AttachmentTest : public testing::Test {
   void Greet(const std::string& address) {
     v1::ServerFrame frame;
     frame.mutable_welcome()->add_sites()->set_name(address == kA ? "s-a" : "s-other");
+    frame.mutable_welcome()->mutable_limits()->set_queries_per_session(queries_per_session_);
     ASSERT_NE(To(address), 0u);
     Frame(To(address), frame);
   }
@@ -141,6 +142,15 @@ class AttachmentTest : public testing::Test {
     Frame(generation, frame);
   }
 
+  void Draining(uint64_t generation, const std::string& id) {
+    v1::ServerFrame frame;
+    frame.mutable_decision()->set_query_id(id);
+    frame.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
+    frame.mutable_decision()->set_reason(v1::REASON_DRAINING);
+    Frame(generation, frame);
+  }
+
+  uint32_t queries_per_session_ = 0;  // 0 = any number
   Instant now_ = absl::Seconds(1);
   std::unique_ptr<ClientCore> core_;
   std::map<uint64_t, Open> open_;
@@ -233,11 +243,7 @@ TEST_F(AttachmentTest, WhoDrainsFinishesWhatRunsWhileTheNextOneIsAsked) {
   Greet(kB);
   EXPECT_EQ(Served(), kB);
 
-  v1::ServerFrame draining;
-  draining.mutable_decision()->set_query_id(crossed);
-  draining.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
-  draining.mutable_decision()->set_reason(v1::REASON_DRAINING);
-  Frame(a, draining);
+  Draining(a, crossed);
   EXPECT_EQ(answers_.count(crossed), 0u);
   EXPECT_EQ(AskedAt(crossed), kB) << "another one may still take it";
   Text(a, runs);
@@ -250,6 +256,19 @@ TEST_F(AttachmentTest, WhoDrainsFinishesWhatRunsWhileTheNextOneIsAsked) {
   // What the first goad says after the move is about nothing that it was asked.
   Text(a, crossed);
   EXPECT_EQ(answers_.count(crossed), 0u);
+}
+
+TEST_F(AttachmentTest, TheAgeOfASessionIsNoReasonToGoHoweverLongTheBackOff) {
+  ClientOptions options;
+  options.backoff_first = absl::Seconds(2);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Start(options, seed);
+    Greet(kA);
+    Goodbye(kA, 0);
+    Pass(absl::Seconds(4));
+    EXPECT_NE(To(kA), 0u) << "seed " << seed;
+    EXPECT_EQ(opened_, (std::vector<std::string>{kA, kA})) << "seed " << seed;
+  }
 }
 
 TEST_F(AttachmentTest, TheAgeOfASessionIsNoReasonToGo) {
@@ -315,6 +334,16 @@ TEST_F(AttachmentTest, WhoDoesNotGreetIsLeftInThreeSecondsAndTheNextTimeInTwenty
   ASSERT_NE(To(kA), 0u) << "a slow network is given its time";
   Greet(kA);
   EXPECT_EQ(Served(), kA);
+}
+
+TEST_F(AttachmentTest, TheSameAddressTwiceIsOne) {
+  ClientOptions options;
+  options.other_addresses = {kA, kA};
+  Start(options);
+  Pass(absl::Seconds(19));
+  EXPECT_NE(To(kA), 0u) << "there is no other one to try: it is given its time";
+  Lose(To(kA));
+  EXPECT_EQ(answers_[Ask()].at(0).why_local, "UNREACHABLE");
 }
 
 TEST_F(AttachmentTest, WhoHasMovedIsAtHomeThereAndComesBackOnlyWhenSent) {
@@ -511,14 +540,78 @@ TEST_F(AttachmentTest, NothingIsToldOfLinksToAGoadThatIsAway) {
 TEST_F(AttachmentTest, WhatAGoadThatStaysDeclinesIsNotAskedThereAgain) {
   Greet(kA);
   const std::string id = Ask();
-  v1::ServerFrame draining;  // remembered from before it was left, and come back to
-  draining.mutable_decision()->set_query_id(id);
-  draining.mutable_decision()->set_verdict(v1::VERDICT_LOCAL);
-  draining.mutable_decision()->set_reason(v1::REASON_DRAINING);
-  Frame(To(kA), draining);
+  Draining(To(kA), id);  // remembered from before it was left, and come back to
   ASSERT_EQ(answers_[id].size(), 1u);
   EXPECT_EQ(answers_[id][0].why_local, "DRAINING");
   EXPECT_EQ(open_[To(kA)].sent.size(), 2u) << "Hello and the query";
+}
+
+TEST_F(AttachmentTest, WhatTheLastOneDeclinesWhileAllOthersFinishIsAnsweredAtOnce) {
+  Greet(kA);
+  const std::string runs = Ask();
+  Grant(To(kA), runs);
+  Goodbye(kA, 0.2);
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  const std::string crossed = Ask();
+  ASSERT_EQ(AskedAt(crossed), kB);
+  Goodbye(kB, 0.2);
+  Draining(To(kB), crossed);  // the first one cannot be asked while it finishes what runs
+  ASSERT_EQ(answers_[crossed].size(), 1u);
+  EXPECT_EQ(answers_[crossed][0].why_local, "DRAINING");
+}
+
+TEST_F(AttachmentTest, EachStreamTakesAsManyQueriesAsItsGoadSaid) {
+  queries_per_session_ = 2;
+  Greet(kA);
+  const std::string first = Ask(), second = Ask(), queued = Ask();
+  EXPECT_EQ(AskedAt(queued), "");
+  Grant(To(kA), first), Grant(To(kA), second);
+  Goodbye(kA, 5);
+  Pass(absl::Milliseconds(500));
+  queries_per_session_ = 1;
+  Greet(kB);
+  EXPECT_EQ(AskedAt(queued), kB) << "what runs at the other one does not count here";
+  const std::string next = Ask();
+  EXPECT_EQ(AskedAt(next), "");
+  Text(To(kA), first), Complete(To(kA), first);
+  EXPECT_EQ(AskedAt(next), "") << "nor does what ends there";
+  Grant(To(kB), queued), Text(To(kB), queued), Complete(To(kB), queued);
+  EXPECT_EQ(AskedAt(next), kB);
+}
+
+TEST_F(AttachmentTest, AQueryIsAskedThreeTimesWhereverThatIs) {
+  ClientOptions options;
+  options.decision_budget = absl::Seconds(30);
+  Start(options);
+  Greet(kA);
+  const std::string id = Ask();
+  for (int asked = 1; asked <= 3; ++asked) {
+    ASSERT_EQ(answers_.count(id), 0u) << asked;
+    const std::string at = AskedAt(id);
+    ASSERT_NE(at, "") << asked;
+    Lose(To(at));
+    Pass(absl::Seconds(2));
+    Greet(To(kA) != 0 ? kA : kB);
+  }
+  ASSERT_EQ(answers_[id].size(), 1u);
+  EXPECT_EQ(answers_[id][0].why_local, "STREAM_LOST");
+}
+
+TEST_F(AttachmentTest, WhatOneOnTrialSaysOfOthersIsNotFollowed) {
+  Greet(kA);
+  Lose(To(kA));
+  Pass(absl::Milliseconds(500));
+  Greet(kB);
+  Pass(absl::Seconds(2));
+  problems_.clear();
+  Greet(kA);
+  Goodbye(kA, 5, kC);
+  EXPECT_EQ(To(kA), 0u);
+  EXPECT_EQ(problems_, std::vector<std::string>{}) << "nothing is amiss: nobody was asked there";
+  Lose(To(kB));
+  Pass(absl::Milliseconds(500));
+  EXPECT_EQ(To(kC), 0u);
 }
 
 TEST_F(AttachmentTest, SitesOfNeighboursMayBeReportedToo) {
@@ -531,6 +624,13 @@ TEST_F(AttachmentTest, SitesOfNeighboursMayBeReportedToo) {
   ASSERT_EQ(core_->sites().size(), 2u);
   EXPECT_EQ(core_->sites()[1].name, "s-b");
   EXPECT_EQ(core_->sites()[1].neighbour, kB);
+
+  v1::ServerFrame many;
+  neighbour = many.mutable_sites()->add_neighbours();
+  neighbour->set_address(kB);
+  for (int k = 0; k < 100'000; ++k) neighbour->add_sites("");
+  Frame(To(kA), many);
+  EXPECT_EQ(core_->sites().size(), 1024u) << "16 goads of 64 sites";
 }
 
 TEST_F(AttachmentTest, OfEverMoreSitesNoMoreAreKeptThanAGoadMayHave) {

@@ -709,6 +709,26 @@ TEST_F(ClientCoreTest, ALinkThatMakesNoSenseIsToldAndNotSent) {
   EXPECT_EQ(problems_[3].detail, "link to c: age: -1s is not in 0..1h");
 }
 
+TEST_F(ClientCoreTest, OfMoreThan64SitesThoseOfTheLastMinuteAreKnown) {
+  Welcome();
+  const auto hears = [this](int site) {
+    sent_.clear(), problems_.clear();
+    now_ += absl::Milliseconds(200);
+    core_.ReportLinks({{.site = "s" + std::to_string(site), .gain_db = -80}}, now_);
+    Collect();
+    return sent_.size();
+  };
+  for (int site = 0; site < 64; ++site) EXPECT_EQ(hears(site), 1u);
+  EXPECT_EQ(hears(64), 0u);
+  ASSERT_EQ(problems_.size(), 1u);
+  EXPECT_EQ(problems_[0].detail, "link to s64: 64 other sites were measured within the last minute, want at most that");
+  now_ += absl::Minutes(1);
+  for (int site = 64; site < 300; ++site) {  // a device that travels
+    EXPECT_EQ(hears(site), 1u) << site;
+    now_ += absl::Seconds(2);
+  }
+}
+
 TEST_F(ClientCoreTest, TheQualityOfAnAnswerIsSentWhoeverGaveIt) {
   Welcome();
   const std::string id = Ask();

@@ -63,6 +63,13 @@ TEST(Client, OptionsThatCannotWorkAreNamed) {
        {"[::1]:1", "ipv4:127.0.0.1:1", "dns:///127.0.0.1:1", "unix:/nowhere:99999", "ipv6:[::1]:1"}) {
     EXPECT_EQ(Refused({.address = target}).find("INVALID_OPTIONS"), std::string::npos) << target;
   }
+  EXPECT_EQ(Refused({.address = kNobody, .other_addresses = {"b:1", "c:0"}}),
+            "INVALID_OPTIONS other_addresses[1]: port \"0\" is not in 1..65535");
+  EXPECT_EQ(Refused({.address = kNobody, .other_addresses = {""}}), "INVALID_OPTIONS other_addresses[0]: is empty");
+  EXPECT_EQ(Refused({.address = kNobody, .other_addresses = std::vector<std::string>(16, "b:1")}),
+            "INVALID_OPTIONS other_addresses: 16 entries, want at most 15");
+  EXPECT_EQ(Refused({.address = kNobody, .return_after = -absl::Seconds(1)}),
+            "INVALID_OPTIONS return_after: -1s is not in 0..1h");
   EXPECT_EQ(Refused({.address = kNobody, .device_name = "caf\xe9"}),
             "INVALID_OPTIONS device_name: is not UTF-8 at byte 3");
   EXPECT_EQ(Refused({.address = kNobody, .device_name = std::string(129, 'x')}),

@@ -658,6 +658,33 @@ TEST_F(SessionCoreTest, WhoDrainsNamesTheNeighbourThatIsHeardElseAnyOfThem) {
   for (const auto& [address, count] : named) EXPECT_EQ(count, 10) << address;
 }
 
+TEST_F(SessionCoreTest, WhoHearsASiteOfThisGoadStaysWhateverItMeasuredOfIt) {
+  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}}; });
+  Greet();
+  v1::DeviceFrame links = LinkFrame("b1");
+  v1::SiteLink* own = links.mutable_link_report()->add_links();
+  own->set_site("a");
+  own->set_rsrp_dbm(-90);  // its uplink is measured by uplink_bps, or by what was uploaded
+  Send(links);
+  EXPECT_EQ(Next().protocol_error().error().reason(), "MEASUREMENT_NOT_USED");
+  EXPECT_EQ(Next().frame_case(), v1::ServerFrame::FRAME_NOT_SET);
+}
+
+TEST_F(SessionCoreTest, NobodyIsSentToANeighbourThatAReloadTookAway) {
+  Change([](Config& config) { config.neighbours = {{"b.example:7443", {"b1"}}, {"c.example:7443", {"c1"}}}; });
+  Greet();
+  for (const char* site : {"a", "b1"}) Send(LinkFrame(site));
+  Change([](Config& config) { config.neighbours = {{"c.example:7443", {"c1"}}}; });
+  registry_.SetConfig(config_.Current());
+  while (Next().frame_case() != v1::ServerFrame::FRAME_NOT_SET) continue;  // Sites
+  Open* other = Connect();
+  Greet(other, "");
+  Send(other, LinkFrame("c1"));
+  EXPECT_EQ(Next(other).goodbye().neighbour(), "c.example:7443");
+  registry_.StartDrain(absl::Seconds(1), now_);
+  EXPECT_EQ(Next().goodbye().neighbour(), "c.example:7443") << "it was told of links to the other one";
+}
+
 // What it reported before a reload may be links to sites of a goad that is no neighbour any more.
 TEST_F(SessionCoreTest, WhoHeardOnlyANeighbourThatAReloadTookAwayStays) {
   const auto change = [&](std::vector<NeighbourConfig> neighbours) {

@@ -212,10 +212,11 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   config.neighbours = {{"other.example:7443", {"n1"}}};
   add("n1")->set_gain_db(-70);
   std::vector<LinkMeasurement> links;
-  std::vector<NeighbourLink> neighbours;
-  ASSERT_FALSE(DecodeLinks(report.links(), config, 0.2, now, &links, &neighbours));
-  ASSERT_EQ(neighbours.size(), 1u);
-  EXPECT_EQ(neighbours[0].site + " " + neighbours[0].address, "n1 other.example:7443");
+  std::vector<HeardSite> heard;
+  ASSERT_FALSE(DecodeLinks(report.links(), config, 0.2, now, &links, &heard));
+  ASSERT_EQ(links.size(), 4u);
+  ASSERT_EQ(heard.size(), 5u);
+  EXPECT_EQ(heard[4].site, "n1");
   EXPECT_NEAR(links[0].gain, 1e-9, 1e-21);
   EXPECT_NEAR(links[1].gain, std::pow(10, -9.8), 1e-20);
   EXPECT_NEAR(links[2].gain * 0.2 / (1e8 * std::pow(10, -20.4)), 100, 1e-9);  // SNR again
@@ -228,7 +229,7 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
     link->set_gain_db(-90);
     change(*link);
     std::vector<LinkMeasurement> ignored;
-    return DecodeLinks(bad.links(), config, 0.2, now, &ignored, &neighbours)->message;
+    return DecodeLinks(bad.links(), config, 0.2, now, &ignored, &heard)->message;
   };
   EXPECT_EQ(wrong([](auto& l) { l.set_site("z"); }), "link_report.links.site: \"z\" is not one of a, b, c, d");
   EXPECT_EQ(wrong([](auto& l) { l.set_gain_db(3); }), "link_report.links.gain_db: 3 is not in -300..0");
@@ -241,11 +242,11 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
             "uplink_bps");
   EXPECT_EQ(wrong([](auto& l) { l.set_site("n1"), l.set_gain_db(kNaN); }),
             "link_report.links.gain_db: nan is not in -300..0");
-  EXPECT_EQ(neighbours.size(), 1u);
+  EXPECT_EQ(heard.size(), 6u) << "and of the wrong ones that which is not used";
   // What is wrong in a report does not take the rest of it away: a site that a reload removed, say.
   links.clear();
   report.mutable_links(1)->set_site(std::string(4 << 20, '\n'));
-  const auto partly = DecodeLinks(report.links(), config, 0.2, now, &links, &neighbours);
+  const auto partly = DecodeLinks(report.links(), config, 0.2, now, &links, &heard);
   EXPECT_EQ(partly->reason, "UNKNOWN_SITE");
   EXPECT_LT(partly->message.size(), 400u);  // what a device writes is clipped where it is quoted
   EXPECT_EQ(links.size(), 3u);
