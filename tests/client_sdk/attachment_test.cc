@@ -630,7 +630,7 @@ TEST_F(AttachmentTest, SitesOfNeighboursMayBeReportedToo) {
   neighbour->set_address(kB);
   for (int k = 0; k < 100'000; ++k) neighbour->add_sites("");
   Frame(To(kA), many);
-  EXPECT_EQ(core_->sites().size(), 1024u) << "16 goads of 64 sites";
+  EXPECT_EQ(core_->sites().size(), 1088u) << "of a goad and 16 neighbours, 64 sites each";
 }
 
 TEST_F(AttachmentTest, OfEverMoreSitesNoMoreAreKeptThanAGoadMayHave) {

@@ -74,7 +74,8 @@ def main():
 
     stub = offload_pb2_grpc.OffloadStub(grpc.insecure_channel(f"127.0.0.1:{port}"))
     frames = queue.Queue()
-    stream = stub.Session(iter(frames.get, None), timeout=LIMIT_S)
+    session = stub.Session(iter(frames.get, None), timeout=LIMIT_S)
+    stream = (frame for frame in session if not frame.HasField("sites"))  # which tell what servers can, once they said so
     frames.put(pb.DeviceFrame(hello=pb.Hello(protocol_version=1, device_name="python")))
     welcome = next(stream).welcome
     check([s.name for s in welcome.sites] == ["cell-a", "cell-b"], "Welcome names both sites")
@@ -119,7 +120,7 @@ def main():
     failed = next(stream).failed
     check("context" in failed.error.message and failed.answer_locally, f"too long a prompt: {failed.error.message}")
     frames.put(None)  # half-close
-    check(list(stream) == [] and stream.code() == grpc.StatusCode.OK, "half-close ends the session with OK")
+    check(list(stream) == [] and session.code() == grpc.StatusCode.OK, "half-close ends the session with OK")
 
     asked = list(stub.Ask(pb.AskRequest(query=pb.Query(
         max_output_tokens=8, inline_prompt=pb.Prompt(text=question["prompt"]))), timeout=LIMIT_S))
@@ -202,7 +203,8 @@ def second_turns():
     class Chat:
         def __init__(self, number):
             self.number, self.frames, self.messages = number, queue.Queue(), []
-            self.stream = offload_pb2_grpc.OffloadStub(grpc.insecure_channel(f"127.0.0.1:{port}")).Session(iter(self.frames.get, None), timeout=LIMIT_S)
+            session = offload_pb2_grpc.OffloadStub(grpc.insecure_channel(f"127.0.0.1:{port}")).Session(iter(self.frames.get, None), timeout=LIMIT_S)
+            self.stream = (frame for frame in session if not frame.HasField("sites"))
             self.frames.put(pb.DeviceFrame(hello=pb.Hello(protocol_version=1, device_name=f"chat-{number}")))
             next(self.stream)
 
