@@ -138,10 +138,13 @@ until_true "no query left" is goad_running_queries 0
 until_true "nothing pending" is goad_pending_queries 0
 fleet 100 warm.log || fail "a calm fleet afterwards"  # opens what stays open
 until_true "no session left" is goad_sessions 0
-before="$(descriptors) descriptors, $(threads) threads"
+open=$(descriptors) running=$(threads)
+before="$open descriptors, $running threads"
+# Fewer when a connection was just being closed; two more when a server is asked only now, to each of which one is kept.
+calm() { [ "$(descriptors)" -le $((open + 2)) ] && [ "$(threads)" -le "$running" ]; }
 fleet 100 calm.log || fail "a second calm fleet afterwards"
 until_true "no session left" is goad_sessions 0
-until_true "descriptors and threads as before ($before)" eval '[ "$(descriptors) descriptors, $(threads) threads" = "$before" ]'
+until_true "descriptors and threads as before ($before)" calm
 grep -h "lost\|twice" "$run/calm.log"
 kept=0
 echo "chaos.sh: passed: $faults faults, nothing lost, nothing twice, nothing leaked ($before; seed $seed)"
