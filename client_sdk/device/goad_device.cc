@@ -130,8 +130,8 @@ absl::Status CheckFlags() {
 goad::ClientOptions ClientOptionsFromFlags(const std::string& token, const std::string& local_model) {
   goad::ClientOptions options;
   const std::vector<std::string> edge = absl::GetFlag(FLAGS_edge);
-  options.address = edge.empty() ? "" : edge[0];
-  if (!edge.empty()) options.other_addresses.assign(edge.begin() + 1, edge.end());
+  options.address = edge.at(0);  // CheckFlags has looked
+  options.other_addresses.assign(edge.begin() + 1, edge.end());
   options.device_name = absl::GetFlag(FLAGS_device_name);
   options.local_model = local_model;
   options.uncertainty.candidates = 10;

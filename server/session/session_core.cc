@@ -108,9 +108,7 @@ std::optional<ErrorInfo> SessionCore::OnLinks(const google::protobuf::RepeatedPt
   std::vector<HeardSite> heard;
   auto error = DecodeLinks(links, *config, tx_power_w_, now, &update.links, &heard);
   if (!config->neighbours.empty()) {
-    for (const auto& [site, measured_at] : heard) {
-      const NeighbourConfig* const neighbour =
-          config->FindSite(site) != nullptr ? nullptr : config->FindNeighbour(site);
+    for (const auto& [site, neighbour, measured_at] : heard) {
       home_.Report(site, neighbour != nullptr ? neighbour->address : "", measured_at + config->limits.link_max_age);
     }
     ports_.registry->Hears(session_->id, home_.Neighbour(config->neighbours, now));

@@ -87,7 +87,8 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
   std::set<std::string> reported;
   const auto decode = [&](const v1::SiteLink& link) -> std::optional<ErrorInfo> {
     const SiteConfig* const site = config.FindSite(link.site());
-    if (site == nullptr && config.FindNeighbour(link.site()) == nullptr) {
+    const NeighbourConfig* const neighbour = site == nullptr ? config.FindNeighbour(link.site()) : nullptr;
+    if (site == nullptr && neighbour == nullptr) {
       return MakeError(ErrorCode::kNotFound, "UNKNOWN_SITE", "link_report.links.site",
                        absl::StrCat("\"", Clip(link.site()), "\" is not one of ", SiteNames(config)));
     }
@@ -96,7 +97,7 @@ std::optional<ErrorInfo> DecodeLinks(const google::protobuf::RepeatedPtrField<v1
     }
     GOAD_REFUSE_IF(CheckMeasurement(link));
     const MonotonicTime measured_at = now - absl::Seconds(link.age_s());
-    heard->push_back({link.site(), measured_at});
+    heard->push_back({link.site(), neighbour, measured_at});
     if (site != nullptr) {
       LinkMeasurement measurement;
       GOAD_REFUSE_IF(DecodeMeasurement(link, *site, tx_power_w, &measurement));

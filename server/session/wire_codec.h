@@ -16,7 +16,8 @@ namespace goad::server {
 // Each Decode* fills its outputs and returns nullopt, or returns what is wrong: field, value, range.
 
 struct HeardSite {
-  std::string site;  // this goad's or a neighbour's
+  std::string site;
+  const NeighbourConfig* neighbour;  // of the configuration; null = the site is this goad's
   MonotonicTime measured_at;
 };
 // `decoded` gets one entry per site of this goad that was reported well, whatever else is in the report: an unknown

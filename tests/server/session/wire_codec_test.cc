@@ -217,6 +217,8 @@ TEST(DecodeLinks, ConvertsEachUnitOnceAndRefusesTheUnknown) {
   ASSERT_EQ(links.size(), 4u);
   ASSERT_EQ(heard.size(), 5u);
   EXPECT_EQ(heard[4].site, "n1");
+  EXPECT_EQ(heard[4].neighbour, &config.neighbours[0]);
+  EXPECT_EQ(heard[0].neighbour, nullptr);
   EXPECT_NEAR(links[0].gain, 1e-9, 1e-21);
   EXPECT_NEAR(links[1].gain, std::pow(10, -9.8), 1e-20);
   EXPECT_NEAR(links[2].gain * 0.2 / (1e8 * std::pow(10, -20.4)), 100, 1e-9);  // SNR again
